@@ -1,0 +1,2 @@
+//! The whole idea in one command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Test-only helpers: the one member of the workspace where `unsafe` may appear.

@@ -1,0 +1,193 @@
+//! Every negative outcome says whose fault it is and about what. None can carry a token.
+
+use core::fmt;
+
+use crate::budget::BudgetSpent;
+use crate::codec::Truncated;
+
+/// Whose fault an outcome is, and so who must act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Owner {
+    /// Who presented the token: it is not one, or no good one. HTTP 401.
+    Holder,
+    /// The request asks for more than the token gives. HTTP 403.
+    Request,
+    /// Nobody's fault but the moment's: the answer cannot be known now. HTTP 503.
+    Moment,
+    /// This program. HTTP 503.
+    Program,
+}
+
+/// The text is no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Malformed {
+    /// It ends in the middle: most often a paste that was cut off.
+    Truncated,
+    /// Longer than a limit in [`crate::limits`] allows; says which.
+    TooLarge(&'static str),
+    /// Its shape is wrong; says where.
+    Shape(&'static str),
+    /// Not the base64 it should be.
+    Base64,
+    /// The identifier of a token that claims to be ours is wrong; says how.
+    Identifier(&'static str),
+    /// No token under any prefix this verifier knows.
+    UnknownPrefix,
+    /// The header has no token.
+    Missing,
+}
+
+/// The MACs do not hold: the token was not made from this key, or was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotAuthentic {
+    /// The signature is not the one that the chain leads to.
+    Signature,
+    /// No key under the key id that the token names.
+    UnknownKey,
+    /// Made for another audience than this service.
+    Audience,
+}
+
+/// The verdict cannot be given now; it may be another in a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotKnowable {
+    /// The revocation state is older than this service accepts, or none was ever loaded.
+    Stale,
+    /// The signer did not answer.
+    SignerUnreachable,
+    /// More questions wait for the signer than this service allows.
+    TooManyAsks,
+    /// The verification was done without branch ids while branch revocations exist.
+    BranchesNotCollected,
+}
+
+/// Something that should not happen, and is this program's fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bug(pub &'static str);
+
+/// Why a token was not granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The text is no token.
+    Malformed(Malformed),
+    /// The MACs do not hold.
+    NotAuthentic(NotAuthentic),
+    /// The verdict cannot be given now.
+    NotKnowable(NotKnowable),
+    /// More work than one verification may do.
+    TooMuchWork,
+    /// This program's fault.
+    Bug(Bug),
+}
+
+impl Error {
+    /// Whose fault it is.
+    #[must_use]
+    pub const fn owner(&self) -> Owner {
+        match self {
+            Self::Malformed(_) | Self::NotAuthentic(_) | Self::TooMuchWork => Owner::Holder,
+            Self::NotKnowable(_) => Owner::Moment,
+            Self::Bug(_) => Owner::Program,
+        }
+    }
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Truncated => f.write_str("the token is cut off; copy all of it"),
+            Self::TooLarge(what) => write!(f, "too large: {what}"),
+            Self::Shape(what) => write!(f, "not a token: {what}"),
+            Self::Base64 => f.write_str("not a token: base64 is wrong"),
+            Self::Identifier(what) => write!(f, "not a token of this service: identifier: {what}"),
+            Self::UnknownPrefix => f.write_str("not a token: unknown prefix"),
+            Self::Missing => f.write_str("no token was presented"),
+        }
+    }
+}
+
+impl fmt::Display for NotAuthentic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Signature => "the signature does not hold",
+            Self::UnknownKey => "the key it names is unknown",
+            Self::Audience => "it is for another audience",
+        })
+    }
+}
+
+impl fmt::Display for NotKnowable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stale => "revocation state is too old to decide",
+            Self::SignerUnreachable => "the signer cannot be reached",
+            Self::TooManyAsks => "too many questions are waiting for the signer",
+            Self::BranchesNotCollected => "branch revocations exist and branch ids were not collected",
+        })
+    }
+}
+
+impl fmt::Display for Bug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "internal error: {}", self.0)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(what) => what.fmt(f),
+            Self::NotAuthentic(what) => what.fmt(f),
+            Self::NotKnowable(what) => what.fmt(f),
+            Self::TooMuchWork => f.write_str("the token asks for more work than one verification may do"),
+            Self::Bug(what) => what.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for Malformed {}
+impl core::error::Error for NotAuthentic {}
+impl core::error::Error for NotKnowable {}
+impl core::error::Error for Bug {}
+impl core::error::Error for Error {}
+
+impl From<Truncated> for Malformed {
+    fn from(_: Truncated) -> Self {
+        Self::Truncated
+    }
+}
+
+impl From<Malformed> for Error {
+    fn from(what: Malformed) -> Self {
+        Self::Malformed(what)
+    }
+}
+
+impl From<NotAuthentic> for Error {
+    fn from(what: NotAuthentic) -> Self {
+        Self::NotAuthentic(what)
+    }
+}
+
+impl From<NotKnowable> for Error {
+    fn from(what: NotKnowable) -> Self {
+        Self::NotKnowable(what)
+    }
+}
+
+impl From<Bug> for Error {
+    fn from(what: Bug) -> Self {
+        Self::Bug(what)
+    }
+}
+
+impl From<BudgetSpent> for Error {
+    fn from(_: BudgetSpent) -> Self {
+        Self::TooMuchWork
+    }
+}

@@ -1,0 +1,42 @@
+//! Macaroon verification without I/O.
+#![no_std]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::wildcard_enum_match_arm
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        clippy::as_conversions,
+        clippy::wildcard_enum_match_arm,
+        reason = "tests fail loudly on their own"
+    )
+)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod budget;
+mod chain;
+mod codec;
+mod error;
+mod identifier;
+mod ids;
+mod key;
+pub mod limits;
+mod name;
+mod time;
+
+pub use budget::{Budget, BudgetSpent};
+pub use error::{Bug, Error, Malformed, NotAuthentic, NotKnowable, Owner};
+pub use identifier::{Identifier, ServiceToken};
+pub use ids::{BranchId, FeedId, KeyId, LineageId, Row};
+pub use key::{RootKey, Tail};
+pub use name::{Audience, Name, NameError, Subject, Tenant};
+pub use time::{TimeError, Timestamp};

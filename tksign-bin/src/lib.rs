@@ -1,0 +1,1 @@
+//! The signer as a library; `main` is a thin shell over it.

@@ -1,0 +1,2 @@
+//! The `tksign` command.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The `tkverify` command.
+fn main() {}

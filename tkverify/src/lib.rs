@@ -1,0 +1,1 @@
+//! Protect a service with tokens it can verify in process.
