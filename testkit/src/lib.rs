@@ -1,1 +1,15 @@
 //! Test-only helpers: the one member of the workspace where `unsafe` may appear.
+//!
+//! - [`alloc::Counting`]: a global allocator that counts, for "this path allocates nothing".
+//! - [`TempDir`]: a folder of one test, gone when it ends.
+//! - [`process::Process`]: a real child process, awaited by the line it prints and killed on drop.
+//! - [`signer`]: the real `tksign` program, built when it is not there.
+//! - [`http::Server`]: a loopback server that answers exactly what a test tells it to, however wrong.
+
+pub mod alloc;
+mod dir;
+pub mod http;
+pub mod process;
+pub mod signer;
+
+pub use dir::TempDir;
