@@ -31,7 +31,10 @@ mod ids;
 mod key;
 pub mod limits;
 mod name;
+#[cfg(feature = "third-party")]
+mod third_party;
 mod time;
+mod wire;
 
 pub use budget::{Budget, BudgetSpent};
 pub use error::{Bug, Error, Malformed, NotAuthentic, NotKnowable, Owner};
@@ -39,4 +42,6 @@ pub use identifier::{Identifier, ServiceToken};
 pub use ids::{BranchId, FeedId, KeyId, LineageId, Row};
 pub use key::{RootKey, Tail};
 pub use name::{Audience, Name, NameError, Subject, Tenant};
+#[cfg(feature = "third-party")]
+pub use third_party::vid::CaveatKey;
 pub use time::{TimeError, Timestamp};

@@ -49,3 +49,18 @@ pub const CLOCK_SKEW_SECONDS: u64 = 60;
 /// branch id: 36 KiB of the smallest caveats (4 bytes each) would be 9,216 caveats, about
 /// 46,000 blocks. 65,536 blocks are some 4 ms with SHA instructions and 20 ms without.
 pub const VERIFY_BUDGET: u32 = 65_536;
+
+/// Longest macaroon of another maker, in bytes of its binary form, and so the longest field in
+/// it: V1 packets reach 65,535 bytes each, and a peer's corpus has caveats of 30,000.
+pub const FOREIGN_TOKEN_BYTES: usize = 256 * 1024;
+
+/// Most caveats in a macaroon of another maker. At the peers' cost of a microsecond a caveat, a
+/// few milliseconds of work.
+pub const FOREIGN_CAVEATS: usize = 4096;
+
+/// Most discharges beside a macaroon of another maker.
+pub const FOREIGN_DISCHARGES: usize = 256;
+
+/// Deepest chain of discharges of other makers. Peers recurse here and abort at some depth;
+/// ours walks a list, and this bounds only what a forger may ask for.
+pub const FOREIGN_DEPTH: usize = 64;

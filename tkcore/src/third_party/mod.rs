@@ -1,0 +1,3 @@
+//! Third-party caveats: sealed caveat keys, tickets, discharges.
+
+pub(crate) mod vid;

@@ -1,0 +1,5 @@
+//! The formats on the wire. One internal form: canonical V2 bytes.
+
+pub(crate) mod base64;
+pub(crate) mod canonical;
+pub(crate) mod v1;
