@@ -1,0 +1,120 @@
+//! The fields of a stored record: big-endian, lengths in front, every byte consumed.
+
+/// The stored bytes do not read as the record they should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BadRecord(pub(crate) &'static str);
+
+/// Appends fields.
+#[derive(Debug, Default)]
+pub(crate) struct Writer(pub(crate) Vec<u8>);
+
+impl Writer {
+    pub(crate) fn u8(mut self, value: u8) -> Self {
+        self.0.push(value);
+        self
+    }
+
+    pub(crate) fn u32(mut self, value: u32) -> Self {
+        self.0.extend_from_slice(&value.to_be_bytes());
+        self
+    }
+
+    pub(crate) fn u64(mut self, value: u64) -> Self {
+        self.0.extend_from_slice(&value.to_be_bytes());
+        self
+    }
+
+    pub(crate) fn raw(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    /// A field behind its 32-bit length. Nothing the signer stores comes near that bound; a
+    /// longer one is cut, and then does not read back.
+    pub(crate) fn bytes(self, bytes: &[u8]) -> Self {
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        self.u32(len).raw(bytes)
+    }
+
+    pub(crate) fn text(self, text: &str) -> Self {
+        self.bytes(text.as_bytes())
+    }
+
+    /// A field that may be absent: absent is empty, so a present one must not be.
+    pub(crate) fn optional(self, text: Option<&str>) -> Self {
+        self.text(text.unwrap_or(""))
+    }
+
+    pub(crate) fn done(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// Reads fields front to back.
+#[derive(Debug)]
+pub(crate) struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], BadRecord> {
+        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(BadRecord("cut off"))?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, BadRecord> {
+        self.array().map(u8::from_be_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, BadRecord> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, BadRecord> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], BadRecord> {
+        let len = usize::try_from(self.u32()?).map_err(|_| BadRecord("length"))?;
+        let (head, rest) = self.0.split_at_checked(len).ok_or(BadRecord("cut off"))?;
+        self.0 = rest;
+        Ok(head)
+    }
+
+    pub(crate) fn text(&mut self) -> Result<&'a str, BadRecord> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| BadRecord("not UTF-8"))
+    }
+
+    pub(crate) fn optional(&mut self) -> Result<Option<&'a str>, BadRecord> {
+        self.text().map(|text| if text.is_empty() { None } else { Some(text) })
+    }
+
+    /// Every byte must have been read.
+    pub(crate) fn finish(self) -> Result<(), BadRecord> {
+        if self.0.is_empty() { Ok(()) } else { Err(BadRecord("surplus bytes")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_back_and_refuses_every_cut_and_surplus() {
+        let bytes = Writer::default().u8(1).u32(2).u64(3).text("four").optional(None).done();
+        let read = |bytes: &[u8]| -> Result<(), BadRecord> {
+            let mut reader = Reader::new(bytes);
+            assert_eq!((reader.u8()?, reader.u32()?, reader.u64()?), (1, 2, 3));
+            assert_eq!((reader.text()?, reader.optional()?), ("four", None));
+            reader.finish()
+        };
+        assert_eq!(read(&bytes), Ok(()));
+        for len in 0..bytes.len() {
+            assert!(read(&bytes[..len]).is_err(), "{len}");
+        }
+        assert!(read(&[&bytes[..], &[0]].concat()).is_err());
+    }
+}

@@ -1,0 +1,18 @@
+//! Random secrets come from the operating system and from nowhere else.
+
+/// Fills `bytes`, or stops the program: a signer without randomness must not go on, and no
+/// caller could do anything better than forget to check.
+pub(crate) fn fill(bytes: &mut [u8]) {
+    if getrandom::fill(bytes).is_err() {
+        // Not a panic: a panic can be caught, and a half-made secret used.
+        eprintln!("tksign: the operating system gives no random bytes; stopping");
+        std::process::abort();
+    }
+}
+
+/// `N` random bytes.
+pub(crate) fn bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    fill(&mut bytes);
+    bytes
+}

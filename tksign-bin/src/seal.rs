@@ -1,0 +1,230 @@
+//! Sealed records: what stands on the disk says nothing and cannot be moved.
+//!
+//! XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03) under the key-encryption key that the
+//! injected secret leads to; random 24-byte nonces, so no counter has to survive a crash.
+//! Associated data binds a record to its authority, table, primary key, key-encryption key and
+//! format version: a row put in another's place does not open.
+
+use std::fmt;
+
+use chacha20poly1305::aead::{AeadInPlace as _, KeyInit as _};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
+
+use crate::random;
+use crate::secret::Secret;
+use crate::store::Table;
+
+/// Version of the sealed form, first byte of every sealed record.
+const FORMAT: u8 = 1;
+const NONCE: usize = 24;
+const TAG: usize = 16;
+const HEAD: usize = 1 + KekId::LEN + NONCE;
+
+/// Names one store for life: 16 random bytes made by `init`, in clear. The same secret in two
+/// stores leads to two unrelated keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Authority(pub [u8; 16]);
+
+/// Says which key-encryption key sealed a record; a keyed hash, so it says nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KekId(pub(crate) [u8; 8]);
+
+impl KekId {
+    const LEN: usize = 8;
+}
+
+/// Why a record does not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Too short, or a format version this program does not know.
+    Form,
+    /// Sealed under another secret.
+    OtherSecret,
+    /// Changed, or moved here from another row, table or store.
+    NotAuthentic,
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Form => "a sealed record has no form this version knows",
+            Self::OtherSecret => "a record is sealed under another secret",
+            Self::NotAuthentic => "a sealed record was changed or moved",
+        })
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// The key-encryption key of one store. Wiped on drop; not `Clone`; `Debug` shows only its id.
+pub struct Kek {
+    key: Zeroizing<[u8; 32]>,
+    authority: Authority,
+    id: KekId,
+}
+
+impl fmt::Debug for Kek {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Kek({:02x?})", self.id.0)
+    }
+}
+
+impl Kek {
+    /// Derives the key from the injected secret.
+    #[must_use]
+    pub fn new(secret: &Secret, authority: Authority) -> Self {
+        let key = Zeroizing::new(keyed(secret.expose(), &[b"tk-kek-v1", &authority.0]));
+        let digest = keyed(&*key, &[b"tk-kek-id-v1"]);
+        let (id, _) = digest.split_first_chunk().unwrap_or((&[0; KekId::LEN], &[]));
+        Self { id: KekId(*id), key, authority }
+    }
+
+    pub(crate) const fn id(&self) -> KekId {
+        self.id
+    }
+
+    /// What is kept in clear to tell a wrong secret at start: 32 bytes of a keyed hash.
+    #[must_use]
+    pub fn check_value(&self) -> [u8; 32] {
+        keyed(&*self.key, &[b"tk-kek-check-v1"])
+    }
+
+    /// Whether `value` is this key's check value.
+    #[must_use]
+    pub fn matches(&self, value: &[u8]) -> bool {
+        self.check_value().ct_eq(value).into()
+    }
+
+    /// Seals `plain` for one row.
+    #[must_use]
+    pub fn seal(&self, table: Table, key: &[u8], plain: &[u8]) -> Vec<u8> {
+        let nonce: [u8; NONCE] = random::bytes();
+        let mut out = Vec::with_capacity(HEAD.saturating_add(plain.len()).saturating_add(TAG));
+        out.push(FORMAT);
+        out.extend_from_slice(&self.id.0);
+        out.extend_from_slice(&nonce);
+        out.extend_from_slice(plain);
+        let associated = self.associated(table, key);
+        let (_, body) = out.split_at_mut(HEAD);
+        let tag = self.cipher().encrypt_in_place_detached(XNonce::from_slice(&nonce), &associated, body);
+        match tag {
+            Ok(tag) => out.extend_from_slice(&tag),
+            // The cipher refuses only past 256 GiB. Then nothing is written, and nothing opens.
+            Err(_) => out.clear(),
+        }
+        out
+    }
+
+    /// Opens the record of one row.
+    ///
+    /// # Errors
+    /// [`OpenError`]; another row's record is [`OpenError::NotAuthentic`].
+    pub fn open(&self, table: Table, key: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        let (format, rest) = sealed.split_first().ok_or(OpenError::Form)?;
+        if *format != FORMAT {
+            return Err(OpenError::Form);
+        }
+        let (id, rest) = rest.split_first_chunk::<{ KekId::LEN }>().ok_or(OpenError::Form)?;
+        if *id != self.id.0 {
+            return Err(OpenError::OtherSecret);
+        }
+        let (nonce, rest) = rest.split_first_chunk::<NONCE>().ok_or(OpenError::Form)?;
+        let (body, tag) = rest.split_last_chunk::<TAG>().ok_or(OpenError::Form)?;
+        let mut plain = Zeroizing::new(body.to_vec());
+        self.cipher()
+            .decrypt_in_place_detached(
+                XNonce::from_slice(nonce),
+                &self.associated(table, key),
+                &mut plain,
+                chacha20poly1305::Tag::from_slice(tag),
+            )
+            .map_err(|_| OpenError::NotAuthentic)?;
+        Ok(plain)
+    }
+
+    fn cipher(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new(chacha20poly1305::Key::from_slice(&*self.key))
+    }
+
+    fn associated(&self, table: Table, key: &[u8]) -> Vec<u8> {
+        crate::codec::Writer::default()
+            .raw(b"tk-record-v1")
+            .raw(&self.authority.0)
+            .text(table.name())
+            .bytes(key)
+            .raw(&self.id.0)
+            .u8(FORMAT)
+            .done()
+    }
+}
+
+/// HMAC-SHA256 over the length-delimited parts.
+pub(crate) fn keyed(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    // HMAC takes keys of every length; the error has no case.
+    let Ok(mut mac) = <Hmac<Sha256> as hmac::Mac>::new_from_slice(key) else { return [0; 32] };
+    for part in parts {
+        mac.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kek(byte: u8, authority: u8) -> Kek {
+        let secret: Vec<u8> = (0..32).map(|i| i ^ byte).collect();
+        Kek::new(&Secret::new(secret).unwrap(), Authority([authority; 16]))
+    }
+
+    #[test]
+    fn opens_in_its_own_row_and_nowhere_else() {
+        let kek = kek(1, 1);
+        let sealed = kek.seal(Table::Keys, b"row", b"plain");
+        assert_eq!(&kek.open(Table::Keys, b"row", &sealed).unwrap()[..], b"plain");
+        assert_eq!(kek.open(Table::Keys, b"row2", &sealed), Err(OpenError::NotAuthentic));
+        assert_eq!(kek.open(Table::Clients, b"row", &sealed), Err(OpenError::NotAuthentic));
+        assert_eq!(self::kek(2, 1).open(Table::Keys, b"row", &sealed), Err(OpenError::OtherSecret));
+        assert_eq!(self::kek(1, 2).open(Table::Keys, b"row", &sealed), Err(OpenError::OtherSecret));
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_refused() {
+        let kek = kek(1, 1);
+        let sealed = kek.seal(Table::Keys, b"row", b"plain");
+        for bit in 0..sealed.len() * 8 {
+            let mut changed = sealed.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(kek.open(Table::Keys, b"row", &changed).is_err(), "bit {bit}");
+        }
+        for len in 0..sealed.len() {
+            assert!(kek.open(Table::Keys, b"row", &sealed[..len]).is_err(), "{len}");
+        }
+    }
+
+    #[test]
+    fn the_same_plain_text_never_seals_the_same() {
+        let kek = kek(1, 1);
+        assert_ne!(kek.seal(Table::Keys, b"row", b"plain"), kek.seal(Table::Keys, b"row", b"plain"));
+    }
+
+    #[test]
+    fn the_check_value_tells_secrets_and_stores_apart() {
+        let kek = kek(1, 1);
+        assert!(kek.matches(&kek.check_value()));
+        assert!(!kek.matches(&self::kek(2, 1).check_value()));
+        assert!(!kek.matches(&self::kek(1, 2).check_value()));
+        assert!(!kek.matches(b""));
+    }
+
+    #[test]
+    fn parts_are_delimited() {
+        assert_ne!(keyed(b"k", &[b"ab", b"c"]), keyed(b"k", &[b"a", b"bc"]));
+    }
+}

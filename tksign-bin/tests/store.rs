@@ -1,0 +1,259 @@
+//! What every store must do, and what the SQLite one does besides.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use testkit::TempDir;
+use tksign::store::{Change, Expect, Op, Order, Refusal, Row, Scan, Sqlite, Store, StoreError, Table};
+
+/// The conformance suite: `make` gives an empty store, `reopen` the same one after a restart.
+fn conforms(make: impl Fn() -> Box<dyn Store>, reopen: impl Fn(Box<dyn Store>) -> Box<dyn Store>) {
+    a_change_is_whole_or_not_at_all(&mut *make());
+    create_never_overwrites(&mut *make());
+    expectations_are_compared(&mut *make());
+    an_open_group_sees_itself(&mut *make());
+    tables_are_apart(&mut *make());
+    scans_agree_with_a_sorted_map(&mut *make());
+    let mut store = make();
+    committed_rows_survive_and_open_groups_do_not(&mut *store);
+    let store = reopen(store);
+    assert_eq!(store.get(Table::Keys, b"kept").unwrap().as_deref(), Some(&b"1"[..]));
+    assert_eq!(store.get(Table::Keys, b"open").unwrap(), None);
+    store.check().unwrap();
+}
+
+fn put(key: &[u8], value: &[u8]) -> Op {
+    Op::Put(Table::Keys, key.to_vec(), value.to_vec())
+}
+
+fn create(key: &[u8], value: &[u8]) -> Op {
+    Op::Create(Table::Keys, key.to_vec(), value.to_vec())
+}
+
+fn change(ops: Vec<Op>) -> Change {
+    Change { expects: Vec::new(), ops }
+}
+
+fn value(store: &dyn Store, key: &[u8]) -> Option<Vec<u8>> {
+    store.get(Table::Keys, key).unwrap()
+}
+
+fn a_change_is_whole_or_not_at_all(store: &mut dyn Store) {
+    store.begin().unwrap();
+    store.apply(&change(vec![create(b"a", b"1")])).unwrap();
+    let torn = change(vec![put(b"b", b"1"), create(b"a", b"2"), put(b"c", b"1")]);
+    assert!(matches!(store.apply(&torn), Err(Refusal::Conflict)));
+    store.apply(&change(vec![put(b"d", b"1")])).unwrap();
+    store.commit().unwrap();
+    assert_eq!(value(store, b"a").as_deref(), Some(&b"1"[..]));
+    assert_eq!((value(store, b"b"), value(store, b"c")), (None, None));
+    assert!(value(store, b"d").is_some(), "a conflict must not end the group");
+}
+
+fn create_never_overwrites(store: &mut dyn Store) {
+    store.begin().unwrap();
+    store.apply(&change(vec![create(b"a", b"1")])).unwrap();
+    store.commit().unwrap();
+    store.begin().unwrap();
+    assert!(matches!(store.apply(&change(vec![create(b"a", b"2")])), Err(Refusal::Conflict)));
+    store.apply(&change(vec![put(b"a", b"3"), Op::Delete(Table::Keys, b"none".to_vec())])).unwrap();
+    store.apply(&change(vec![Op::Delete(Table::Keys, b"a".to_vec()), create(b"a", b"4")])).unwrap();
+    store.commit().unwrap();
+    assert_eq!(value(store, b"a").as_deref(), Some(&b"4"[..]));
+}
+
+fn expectations_are_compared(store: &mut dyn Store) {
+    store.begin().unwrap();
+    store.apply(&change(vec![create(b"head", b"1")])).unwrap();
+    let expect = |value: Option<&[u8]>| {
+        vec![Expect { table: Table::Keys, key: b"head".to_vec(), value: value.map(<[u8]>::to_vec) }]
+    };
+    for wrong in [None, Some(&b""[..]), Some(b"2"), Some(b"11")] {
+        let change = Change { expects: expect(wrong), ops: vec![put(b"head", b"9")] };
+        assert!(matches!(store.apply(&change), Err(Refusal::Conflict)), "{wrong:?}");
+    }
+    store.apply(&Change { expects: expect(Some(b"1")), ops: vec![put(b"head", b"2")] }).unwrap();
+    assert!(store.apply(&Change { expects: expect(Some(b"1")), ops: vec![put(b"head", b"3")] }).is_err());
+    store.commit().unwrap();
+    assert_eq!(value(store, b"head").as_deref(), Some(&b"2"[..]));
+}
+
+fn an_open_group_sees_itself(store: &mut dyn Store) {
+    store.begin().unwrap();
+    store.apply(&change(vec![create(b"a1", b"1"), create(b"a2", b"2")])).unwrap();
+    assert!(value(store, b"a1").is_some());
+    assert_eq!(store.count(Table::Keys, b"a").unwrap(), 2);
+    let page = Scan { table: Table::Keys, prefix: b"a", after: None, order: Order::Forward, limit: 9 };
+    assert_eq!(store.scan(page).unwrap().len(), 2);
+    store.begin().unwrap();
+    assert_eq!(value(store, b"a1"), None, "a new group gives the open one up");
+    store.commit().unwrap();
+}
+
+fn tables_are_apart(store: &mut dyn Store) {
+    store.begin().unwrap();
+    let ops = Table::ALL.map(|table| Op::Create(table, b"k".to_vec(), table.name().into())).to_vec();
+    store.apply(&change(ops)).unwrap();
+    store.commit().unwrap();
+    for table in Table::ALL {
+        assert_eq!(store.get(table, b"k").unwrap().as_deref(), Some(table.name().as_bytes()));
+        assert_eq!(store.count(table, b"").unwrap(), 1);
+    }
+}
+
+fn scans_agree_with_a_sorted_map(store: &mut dyn Store) {
+    let mut model = BTreeMap::new();
+    let alphabet = [0u8, 1, 0x7f, 0x80, 0xfe, 0xff];
+    for a in alphabet {
+        for b in alphabet {
+            model.insert(vec![a, b], vec![b, a]);
+        }
+        model.insert(vec![a], vec![]);
+    }
+    store.begin().unwrap();
+    let ops = model.iter().map(|(key, value)| create(key, value)).collect();
+    store.apply(&change(ops)).unwrap();
+    store.commit().unwrap();
+    for prefix in [&[][..], &[0], &[0x80], &[0xff], &[0xff, 0xff], &[3]] {
+        let all: Vec<Row> = model
+            .iter()
+            .filter(|(key, _)| key.starts_with(prefix))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        assert_eq!(store.count(Table::Keys, prefix).unwrap(), all.len() as u64);
+        for order in [Order::Forward, Order::Backward] {
+            let mut expected = all.clone();
+            if order == Order::Backward {
+                expected.reverse();
+            }
+            let mut got: Vec<Row> = Vec::new();
+            loop {
+                let after = got.last().map(|(key, _)| key.clone());
+                let scan = Scan { table: Table::Keys, prefix, after: after.as_deref(), order, limit: 4 };
+                let page = store.scan(scan).unwrap();
+                assert!(page.len() <= 4);
+                if page.is_empty() {
+                    break;
+                }
+                got.extend(page);
+            }
+            assert_eq!(got, expected, "{prefix:?} {order:?}");
+        }
+    }
+}
+
+fn committed_rows_survive_and_open_groups_do_not(store: &mut dyn Store) {
+    store.begin().unwrap();
+    store.apply(&change(vec![create(b"kept", b"1")])).unwrap();
+    store.commit().unwrap();
+    store.begin().unwrap();
+    store.apply(&change(vec![create(b"open", b"1")])).unwrap();
+}
+
+#[test]
+fn sqlite_conforms() {
+    let dirs = std::cell::RefCell::new(Vec::new());
+    conforms(
+        || {
+            let dir = TempDir::new();
+            let store = Box::new(Sqlite::create(dir.path()).unwrap());
+            dirs.borrow_mut().push(dir);
+            store
+        },
+        |store| {
+            drop(store);
+            Box::new(Sqlite::open(dirs.borrow().last().unwrap().path()).unwrap())
+        },
+    );
+}
+
+#[test]
+fn only_one_process_may_hold_it() {
+    let dir = TempDir::new();
+    let store = Sqlite::create(dir.path()).unwrap();
+    assert!(matches!(Sqlite::open(dir.path()), Err(StoreError::Held(_))));
+    drop(store);
+    Sqlite::open(dir.path()).unwrap();
+}
+
+#[test]
+fn init_never_touches_an_existing_store() {
+    let dir = TempDir::new();
+    drop(Sqlite::create(dir.path()).unwrap());
+    assert!(matches!(Sqlite::create(dir.path()), Err(StoreError::Exists(_))));
+    let empty = TempDir::new();
+    assert!(matches!(Sqlite::open(empty.path()), Err(StoreError::Missing(_))));
+}
+
+fn raw(dir: &TempDir, sql: &str) {
+    rusqlite::Connection::open(dir.join("tksign.db")).unwrap().execute_batch(sql).unwrap();
+}
+
+#[test]
+fn a_newer_schema_is_refused_and_left_alone() {
+    let dir = TempDir::new();
+    drop(Sqlite::create(dir.path()).unwrap());
+    raw(&dir, "PRAGMA user_version = 2");
+    let error = Sqlite::open(dir.path()).unwrap_err();
+    assert!(matches!(error, StoreError::Newer(2, 1)), "{error}");
+    assert!(error.to_string().contains("newer tksign"));
+    raw(&dir, "PRAGMA user_version = 1");
+    Sqlite::open(dir.path()).unwrap();
+}
+
+#[test]
+fn another_programs_database_is_refused() {
+    let dir = TempDir::new();
+    raw(&dir, "CREATE TABLE theirs (x)");
+    assert!(matches!(Sqlite::open(dir.path()), Err(StoreError::Foreign(_))));
+    fs::write(dir.join("tksign.db"), b"this is no database at all, whatever its name may say").unwrap();
+    assert!(matches!(Sqlite::open(dir.path()), Err(StoreError::Foreign(_))));
+}
+
+#[test]
+fn a_damaged_table_is_found_at_the_start() {
+    let dir = TempDir::new();
+    let mut store = Sqlite::create(dir.path()).unwrap();
+    store.begin().unwrap();
+    for n in 0..2000u32 {
+        let op = Op::Create(Table::Revocations, n.to_be_bytes().to_vec(), vec![7; 40]);
+        store.apply(&change(vec![op])).unwrap();
+    }
+    store.commit().unwrap();
+    drop(store);
+    raw(&dir, "PRAGMA wal_checkpoint(TRUNCATE)");
+    let page: u64 = rusqlite::Connection::open(dir.join("tksign.db"))
+        .unwrap()
+        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'revocations'", [], |row| row.get(0))
+        .unwrap();
+    let mut bytes = fs::read(dir.join("tksign.db")).unwrap();
+    let start = (page as usize - 1) * 4096;
+    bytes[start..start + 200].fill(0xee);
+    fs::write(dir.join("tksign.db"), bytes).unwrap();
+    let error = Sqlite::open(dir.path()).unwrap_err();
+    assert!(matches!(error, StoreError::Damaged(_)), "{error}");
+}
+
+#[test]
+fn the_files_are_readable_by_their_owner_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = TempDir::new();
+    let folder = dir.join("new");
+    let mut store = Sqlite::create(&folder).unwrap();
+    store.begin().unwrap();
+    store.apply(&change(vec![create(b"a", b"1")])).unwrap();
+    store.commit().unwrap();
+    assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+    for entry in fs::read_dir(&folder).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", entry.file_name());
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_a_clear_error() {
+    let dir = TempDir::new();
+    fs::write(dir.join("file"), b"").unwrap();
+    let error = Sqlite::create(&dir.join("file")).unwrap_err();
+    assert!(matches!(error, StoreError::Io(..)), "{error}");
+}
