@@ -25,12 +25,14 @@ extern crate std;
 mod budget;
 mod chain;
 mod codec;
+pub mod danger;
 mod error;
 mod identifier;
 mod ids;
 mod key;
 pub mod limits;
 mod name;
+pub mod revocation;
 #[cfg(feature = "third-party")]
 mod third_party;
 mod time;
