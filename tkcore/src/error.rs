@@ -37,6 +37,8 @@ pub enum Malformed {
     UnknownPrefix,
     /// The header has no token.
     Missing,
+    /// The header's scheme is neither `Bearer` nor `Macaroon`.
+    UnknownScheme,
 }
 
 /// The MACs do not hold: the token was not made from this key, or was changed.
@@ -107,6 +109,7 @@ impl fmt::Display for Malformed {
             Self::Identifier(what) => write!(f, "not a token of this service: identifier: {what}"),
             Self::UnknownPrefix => f.write_str("not a token: unknown prefix"),
             Self::Missing => f.write_str("no token was presented"),
+            Self::UnknownScheme => f.write_str("the header's scheme is neither Bearer nor Macaroon"),
         }
     }
 }

@@ -22,28 +22,37 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod base64;
 mod budget;
+mod bundle;
 mod chain;
 mod codec;
 pub mod danger;
 mod error;
+mod facts;
 mod identifier;
 mod ids;
 mod key;
 pub mod limits;
 mod name;
 pub mod revocation;
+mod text;
 #[cfg(feature = "third-party")]
 mod third_party;
 mod time;
+mod token;
 mod wire;
 
 pub use budget::{Budget, BudgetSpent};
+pub use bundle::{Authorization, HeaderBuf, Presented, TextForms};
 pub use error::{Bug, Error, Malformed, NotAuthentic, NotKnowable, Owner};
+pub use facts::{KeyClass, LineageFacts};
 pub use identifier::{Identifier, ServiceToken};
 pub use ids::{BranchId, FeedId, KeyId, LineageId, Row};
 pub use key::{RootKey, Tail};
 pub use name::{Audience, Name, NameError, Subject, Tenant};
+pub use text::{TextKind, TokenText};
 #[cfg(feature = "third-party")]
 pub use third_party::vid::CaveatKey;
 pub use time::{TimeError, Timestamp};
+pub use token::{Token, TokenBuf, Untrusted, UntrustedCaveat};

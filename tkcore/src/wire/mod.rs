@@ -3,3 +3,4 @@
 pub(crate) mod base64;
 pub(crate) mod canonical;
 pub(crate) mod v1;
+pub(crate) mod v2;

@@ -1,0 +1,223 @@
+//! Unpadded URL-safe base64 (RFC 4648, section 5) in its one canonical spelling.
+//!
+//! Arithmetic instead of tables: a token's text is a bearer secret, and no memory address here
+//! depends on it; the compiler turns the loop over 32 characters into vector instructions.
+
+use alloc::string::String;
+
+/// Why a text is no canonical base64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wrong {
+    /// A character of another alphabet, padding or a space.
+    Character,
+    /// No whole number of bytes, or bits left over that are not zero: the end is missing.
+    /// Everything before it was decoded.
+    Ending,
+}
+
+const STRIDE: usize = 32;
+
+/// Bytes that `characters` of text hold, not counting an unfinished last one.
+pub(crate) const fn decoded_len(characters: usize) -> usize {
+    (characters / 4).saturating_mul(3).saturating_add((characters % 4).saturating_mul(3) / 4)
+}
+
+/// Characters that `bytes` are written with.
+pub(crate) const fn encoded_len(bytes: usize) -> usize {
+    (bytes / 3).saturating_mul(4).saturating_add((bytes % 3).saturating_mul(4).div_ceil(3))
+}
+
+/// Decodes into the front of `to`, which holds at least [`decoded_len`] bytes.
+pub(crate) fn decode(text: &[u8], to: &mut [u8]) -> Result<(), Wrong> {
+    let (strides, tail) = text.as_chunks::<STRIDE>();
+    let (quads, left) = tail.as_chunks::<4>();
+    let (out_strides, out_tail) = to.as_chunks_mut::<{ STRIDE / 4 * 3 }>();
+    let mut bad = 0u8;
+    let (used, spare) = out_strides.split_at_mut_checked(strides.len()).ok_or(Wrong::Ending)?;
+    for (to, from) in used.iter_mut().zip(strides) {
+        let mut six = [0u8; STRIDE];
+        for (to, from) in six.iter_mut().zip(from) {
+            let (value, wrong) = value(*from);
+            *to = value;
+            bad |= wrong;
+        }
+        for (to, from) in to.as_chunks_mut::<6>().0.iter_mut().zip(six.as_chunks::<8>().0) {
+            *to = pack(*from);
+        }
+    }
+    // The last stride's room may lie in `spare`, when `to` is longer than needed.
+    let out = if let Some(first) = spare.first_mut() { first.as_mut_slice() } else { out_tail };
+    let out_quads = out.as_chunks_mut::<3>().0;
+    for (to, from) in out_quads.iter_mut().zip(quads) {
+        let mut six = [0u8; 8];
+        for (to, from) in six.iter_mut().skip(4).zip(from) {
+            let (value, wrong) = value(*from);
+            *to = value;
+            bad |= wrong;
+        }
+        let [_, _, _, a, b, c] = pack(six);
+        *to = [a, b, c];
+    }
+    let mut six = [0u8; 4];
+    for (to, from) in six.iter_mut().zip(left) {
+        let (value, wrong) = value(*from);
+        *to = value;
+        bad |= wrong;
+    }
+    if bad != 0 {
+        return Err(Wrong::Character);
+    }
+    let [a, b, c, _] = six;
+    let bytes = [(a << 2) | (b >> 4), (b << 4) | (c >> 2)];
+    let skip = quads.len().saturating_mul(3);
+    for (to, from) in out.iter_mut().skip(skip).zip(bytes.iter().take(decoded_len(left.len()))) {
+        *to = *from;
+    }
+    let surplus = match left.len() {
+        0 => 0,
+        2 => b & 0x0f,
+        3 => c & 0x03,
+        _ => 1,
+    };
+    if surplus == 0 { Ok(()) } else { Err(Wrong::Ending) }
+}
+
+/// Appends the text of `bytes`.
+pub(crate) fn encode(bytes: &[u8], to: &mut String) {
+    to.reserve(encoded_len(bytes.len()));
+    for three in bytes.chunks(3) {
+        let mut padded = [0u8; 3];
+        for (to, from) in padded.iter_mut().zip(three) {
+            *to = *from;
+        }
+        let [a, b, c] = padded;
+        let six = [a >> 2, ((a << 4) | (b >> 4)) & 63, ((b << 2) | (c >> 6)) & 63, c & 63];
+        for value in six.into_iter().take(encoded_len(three.len())) {
+            to.push(char::from(character(value)));
+        }
+    }
+}
+
+/// The six bits of a character, and a value that is not zero when it is none of the alphabet.
+#[inline(always)]
+fn value(character: u8) -> (u8, u8) {
+    let within = |first: u8, count: u8| {
+        let offset = character.wrapping_sub(first);
+        (offset, u8::from(offset < count).wrapping_neg())
+    };
+    let (upper, is_upper) = within(b'A', 26);
+    let (lower, is_lower) = within(b'a', 26);
+    let (digit, is_digit) = within(b'0', 10);
+    let (_, is_dash) = within(b'-', 1);
+    let (_, is_line) = within(b'_', 1);
+    let value = (upper & is_upper)
+        | (lower.wrapping_add(26) & is_lower)
+        | (digit.wrapping_add(52) & is_digit)
+        | (62 & is_dash)
+        | (63 & is_line);
+    (value, !(is_upper | is_lower | is_digit | is_dash | is_line))
+}
+
+#[inline(always)]
+fn character(six: u8) -> u8 {
+    let step = |from: u8, by: u8| u8::from(six >= from).wrapping_neg() & by;
+    six.wrapping_add(b'A')
+        .wrapping_add(step(26, 6))
+        .wrapping_sub(step(52, 75))
+        .wrapping_sub(step(62, 13))
+        .wrapping_add(step(63, 49))
+}
+
+/// Eight times six bits into six bytes.
+#[inline(always)]
+fn pack(six: [u8; 8]) -> [u8; 6] {
+    let x = u64::from_be_bytes(six);
+    let x = ((x & 0x3f00_3f00_3f00_3f00) >> 2) | (x & 0x003f_003f_003f_003f);
+    let x = ((x & 0x0fff_0000_0fff_0000) >> 4) | (x & 0x0000_0fff_0000_0fff);
+    let x = ((x & 0x00ff_ffff_0000_0000) >> 8) | (x & 0x0000_0000_00ff_ffff);
+    let [_, _, a, b, c, d, e, f] = x.to_be_bytes();
+    [a, b, c, d, e, f]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+    use std::vec::Vec;
+
+    use super::*;
+
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+    fn text(bytes: &[u8]) -> String {
+        let mut text = String::new();
+        encode(bytes, &mut text);
+        text
+    }
+
+    fn bytes(text: &str) -> Result<Vec<u8>, Wrong> {
+        let mut out = vec![0; decoded_len(text.len())];
+        decode(text.as_bytes(), &mut out).map(|()| out)
+    }
+
+    #[test]
+    fn the_rfc_s_own_examples() {
+        for (plain, coded) in [
+            ("", ""),
+            ("f", "Zg"),
+            ("fo", "Zm8"),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg"),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            assert_eq!(text(plain.as_bytes()), coded);
+            assert_eq!(bytes(coded), Ok(plain.as_bytes().to_vec()));
+        }
+    }
+
+    #[test]
+    fn every_length_reads_back_into_a_longer_buffer_too() {
+        for len in 0..200usize {
+            let plain: Vec<u8> = (0..len).map(|i| (i * 91 + len * 37) as u8).collect();
+            let coded = text(&plain);
+            assert_eq!(coded.len(), encoded_len(len));
+            assert_eq!(decoded_len(coded.len()), len);
+            assert_eq!(bytes(&coded), Ok(plain.clone()));
+            let mut long = vec![0xaa; len + 50];
+            decode(coded.as_bytes(), &mut long).unwrap();
+            assert_eq!(long[..len], plain);
+            assert!(long[len..].iter().all(|byte| *byte == 0xaa), "wrote past the end at {len}");
+        }
+    }
+
+    #[test]
+    fn exactly_the_alphabet_is_read_at_every_place() {
+        for at in 0..43 {
+            for byte in 0..=255u8 {
+                let mut coded = [b'A'; 44];
+                coded[at] = byte;
+                let mut out = [0; 33];
+                let place = ALPHABET.iter().position(|c| *c == byte);
+                match place {
+                    Some(_) => assert_eq!(decode(&coded, &mut out), Ok(()), "{byte} at {at}"),
+                    None => assert_eq!(decode(&coded, &mut out), Err(Wrong::Character), "{byte} at {at}"),
+                }
+                if let Some(value) = place {
+                    assert_eq!(text(&out).as_bytes()[at], byte);
+                    let mut expected = [b'A'; 44];
+                    expected[at] = ALPHABET[value];
+                    assert_eq!(text(&out).as_bytes(), expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_spelling_only() {
+        for wrong in ["Z", "Zh", "Zm9", "Zm9vY", "Zm9vYh"] {
+            assert_eq!(bytes(wrong), Err(Wrong::Ending), "{wrong}");
+        }
+        for wrong in ["Zg==", "Zm8=", "Zm9v\n", " Zm9v", "Zm+v", "Zm/v"] {
+            assert_eq!(bytes(wrong), Err(Wrong::Character), "{wrong}");
+        }
+    }
+}
