@@ -35,6 +35,8 @@ mod ids;
 mod key;
 pub mod limits;
 mod name;
+#[cfg(feature = "protocol")]
+pub mod protocol;
 pub mod revocation;
 mod text;
 #[cfg(feature = "third-party")]

@@ -1,0 +1,239 @@
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::call::Call;
+use super::field::{BadMessage, Bytes, Done, Field, Fields, Writer, choice, message};
+use super::mint::Permit;
+use super::operation::Operation;
+use super::page::{Cursor, Page};
+use crate::name::{Audience, Name, Tenant};
+use crate::time::Timestamp;
+
+/// The static public key (X25519) that names a client. Not a secret.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientKey([u8; 32]);
+
+impl ClientKey {
+    /// Wraps the bytes as they stand on the wire.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes as they stand on the wire.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ClientKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for ClientKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientKey({self})")
+    }
+}
+
+impl Field for ClientKey {
+    fn write(&self, to: &mut Writer) {
+        to.put(&self.0);
+    }
+    fn read(from: &mut Fields<'_>) -> Result<Self, BadMessage> {
+        from.array().map(Self)
+    }
+}
+
+message! {
+    /// What a client of role `mint` is narrowed to.
+    #[derive(Debug, Clone, PartialEq, Eq, Default)]
+    pub struct Narrowing {
+        /// Only these tenants; `None`: any. An empty list allows none.
+        pub tenants: Option<Vec<Tenant>>,
+        /// Longest life of a token, in seconds; `None`: any.
+        pub max_lifetime: Option<u64>,
+        /// First-party caveats that every token must carry, each byte for byte.
+        pub required_caveats: Vec<Bytes>,
+    }
+}
+
+message! {
+    /// What a client of role `mint` may do.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct MintPower {
+        /// Narrower than everything.
+        pub narrowing: Narrowing,
+        /// Whether it may mint tokens without a caveat but of `time`.
+        pub unrestricted: Permit,
+        /// Whether it may mint tokens that never expire.
+        pub never_expires: Permit,
+    }
+}
+
+/// The one power of a client key. Disjoint: no role includes another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Role {
+    /// Ask whether tokens hold, for one audience or for general keys only.
+    Verify(Option<Audience>),
+    /// Make tokens.
+    Mint(MintPower),
+    /// Revoke by any rule.
+    Revoke,
+    /// Have a presented token killed from its last caveat on.
+    RevokePresented,
+    /// Exchange tokens for service tokens.
+    Exchange,
+    /// Fetch the delegated keys of one audience.
+    Keys(Audience),
+    /// Everything an operator's command line does.
+    Operator,
+}
+
+impl Role {
+    /// Its name, as on the command line.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Verify(_) => "verify",
+            Self::Mint(_) => "mint",
+            Self::Revoke => "revoke",
+            Self::RevokePresented => "revoke-presented",
+            Self::Exchange => "exchange",
+            Self::Keys(_) => "keys",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+impl Field for Role {
+    fn write(&self, to: &mut Writer) {
+        match self {
+            Self::Verify(audience) => {
+                1u8.write(to);
+                audience.write(to);
+            }
+            Self::Mint(power) => {
+                2u8.write(to);
+                power.write(to);
+            }
+            Self::Revoke => 3u8.write(to),
+            Self::RevokePresented => 4u8.write(to),
+            Self::Exchange => 5u8.write(to),
+            Self::Keys(audience) => {
+                6u8.write(to);
+                audience.write(to);
+            }
+            Self::Operator => 7u8.write(to),
+        }
+    }
+    fn read(from: &mut Fields<'_>) -> Result<Self, BadMessage> {
+        match u8::read(from)? {
+            1 => Option::read(from).map(Self::Verify),
+            2 => MintPower::read(from).map(Self::Mint),
+            3 => Ok(Self::Revoke),
+            4 => Ok(Self::RevokePresented),
+            5 => Ok(Self::Exchange),
+            6 => Audience::read(from).map(Self::Keys),
+            7 => Ok(Self::Operator),
+            _ => Err(BadMessage("unknown role")),
+        }
+    }
+}
+
+message! {
+    /// Allows a client key one role.
+    #[derive(Debug)]
+    pub struct ClientAdd {
+        /// The client's public key.
+        pub key: ClientKey,
+        /// For people.
+        pub name: Name,
+        /// Its one power.
+        pub role: Role,
+        /// From when on it counts no more; `None`: until it is removed.
+        pub expiry: Option<Timestamp>,
+    }
+}
+
+impl Call for ClientAdd {
+    const OPERATION: Operation = Operation::ClientAdd;
+    type Answer = ClientInfo;
+}
+
+choice! {
+    /// Whether a client key counts.
+    pub enum ClientState {
+        /// It does.
+        Active = 0,
+        /// Not until the operator confirms it (after a restore).
+        Suspended = 1,
+        /// Past its expiry.
+        Expired = 2,
+    }
+}
+
+message! {
+    /// A client key and its role.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct ClientInfo {
+        /// The client's public key.
+        pub key: ClientKey,
+        /// For people.
+        pub name: Name,
+        /// Its one power.
+        pub role: Role,
+        /// Whether it counts.
+        pub state: ClientState,
+        /// When it was added.
+        pub added: Timestamp,
+        /// From when on it counts no more.
+        pub expiry: Option<Timestamp>,
+    }
+}
+
+message! {
+    /// The client keys, a page of them.
+    #[derive(Debug)]
+    pub struct ClientList {
+        /// Where to go on.
+        pub from: Cursor,
+    }
+}
+
+impl Call for ClientList {
+    const OPERATION: Operation = Operation::ClientList;
+    type Answer = Page<ClientInfo>;
+}
+
+message! {
+    /// Removes a client key; its live sessions end with their next request.
+    #[derive(Debug)]
+    pub struct ClientRemove {
+        /// The client's public key.
+        pub key: ClientKey,
+    }
+}
+
+impl Call for ClientRemove {
+    const OPERATION: Operation = Operation::ClientRemove;
+    type Answer = Done;
+}
+
+message! {
+    /// Ends a client's suspension.
+    #[derive(Debug)]
+    pub struct ClientConfirm {
+        /// The client's public key.
+        pub key: ClientKey,
+    }
+}
+
+impl Call for ClientConfirm {
+    const OPERATION: Operation = Operation::ClientConfirm;
+    type Answer = ClientInfo;
+}
