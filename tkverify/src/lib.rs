@@ -1,1 +1,11 @@
 //! Protect a service with tokens it can verify in process.
+
+mod asks;
+mod clock;
+mod feed;
+mod memory;
+mod trust;
+
+pub use clock::{Clock, Reading, SystemClock};
+pub use feed::FetchError;
+pub use trust::{SignerAddress, TRUST_BYTES, Trust, TrustError};
