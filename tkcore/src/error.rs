@@ -4,6 +4,7 @@ use core::fmt;
 
 use crate::budget::BudgetSpent;
 use crate::codec::Truncated;
+use crate::fault::DischargeFault;
 
 /// Whose fault an outcome is, and so who must act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,6 +80,8 @@ pub enum Error {
     Malformed(Malformed),
     /// The MACs do not hold.
     NotAuthentic(NotAuthentic),
+    /// The token's own chain holds; its discharges are not as they must be.
+    Discharge(DischargeFault),
     /// The verdict cannot be given now.
     NotKnowable(NotKnowable),
     /// More work than one verification may do.
@@ -92,7 +95,9 @@ impl Error {
     #[must_use]
     pub const fn owner(&self) -> Owner {
         match self {
-            Self::Malformed(_) | Self::NotAuthentic(_) | Self::TooMuchWork => Owner::Holder,
+            Self::Malformed(_) | Self::NotAuthentic(_) | Self::Discharge(_) | Self::TooMuchWork => {
+                Owner::Holder
+            }
             Self::NotKnowable(_) => Owner::Moment,
             Self::Bug(_) => Owner::Program,
         }
@@ -146,6 +151,7 @@ impl fmt::Display for Error {
         match self {
             Self::Malformed(what) => what.fmt(f),
             Self::NotAuthentic(what) => what.fmt(f),
+            Self::Discharge(what) => what.fmt(f),
             Self::NotKnowable(what) => what.fmt(f),
             Self::TooMuchWork => f.write_str("the token asks for more work than one verification may do"),
             Self::Bug(what) => what.fmt(f),
@@ -174,6 +180,12 @@ impl From<Malformed> for Error {
 impl From<NotAuthentic> for Error {
     fn from(what: NotAuthentic) -> Self {
         Self::NotAuthentic(what)
+    }
+}
+
+impl From<DischargeFault> for Error {
+    fn from(what: DischargeFault) -> Self {
+        Self::Discharge(what)
     }
 }
 

@@ -74,8 +74,25 @@ id! {
     Row, 16
 }
 id! {
+    /// Names a third party that discharges caveats: a login service, another team. Chosen at
+    /// random by whoever runs it, for life.
+    AuthorityId, 16
+}
+id! {
     /// Names one feed: one signer, or one cluster of signers, for life.
     FeedId, 16
+}
+
+impl AuthorityId {
+    /// The authority that a ticket names: bytes 2 to 17 of a version 1 ticket. `None` for any
+    /// other bytes, such as the caveat id of another maker's macaroon.
+    #[must_use]
+    pub fn of_ticket(ticket: &[u8]) -> Option<Self> {
+        match ticket.split_first_chunk::<18>()? {
+            ([1, 1 | 2, id @ ..], [_, ..]) => Some(Self(*id)),
+            _ => None,
+        }
+    }
 }
 
 impl LineageId {
