@@ -24,11 +24,15 @@
 
 mod clock;
 mod codec;
+mod peer;
 mod random;
 mod seal;
 mod secret;
+mod session;
 pub mod store;
 
 pub use clock::{Clock, SystemClock};
+pub use peer::{Origin, Peer};
 pub use seal::{Authority, Kek, OpenError};
 pub use secret::{Secret, SecretError, SecretSources};
+pub use session::Rate;

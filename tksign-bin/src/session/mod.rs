@@ -1,0 +1,13 @@
+//! Noise sessions: who speaks, and that nothing recorded can be said twice (PR-50 to PR-66).
+
+mod noise;
+mod rate;
+mod table;
+#[cfg(test)]
+mod tests;
+mod window;
+
+pub(crate) use noise::ServerKey;
+pub(crate) use rate::Bucket;
+pub use rate::Rate;
+pub(crate) use table::{Opened, Sessions, refuse};
