@@ -83,6 +83,15 @@ id! {
     FeedId, 16
 }
 
+id! {
+    /// SHA-256 of something in the feed, each kind under a tag of its own (RV-10).
+    FeedDigest, 32
+}
+id! {
+    /// Names one Ed25519 key of the feed: the first 8 bytes of a tagged hash of it (RV-11).
+    FeedKeyId, 8
+}
+
 impl AuthorityId {
     /// The authority that a ticket names: bytes 2 to 17 of a version 1 ticket. `None` for any
     /// other bytes, such as the caveat id of another maker's macaroon.

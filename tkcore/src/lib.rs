@@ -52,7 +52,7 @@ pub use error::{Bug, Error, Malformed, NotAuthentic, NotKnowable, Owner};
 pub use facts::{KeyClass, LineageFacts};
 pub use fault::{DischargeFault, Party};
 pub use identifier::{Identifier, ServiceToken};
-pub use ids::{AuthorityId, BranchId, FeedId, KeyId, LineageId, Row};
+pub use ids::{AuthorityId, BranchId, FeedDigest, FeedId, FeedKeyId, KeyId, LineageId, Row};
 pub use key::{RootKey, Tail};
 pub use name::{Audience, Name, NameError, Subject, Tenant};
 pub use text::{TextKind, TokenText};

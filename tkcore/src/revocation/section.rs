@@ -1,0 +1,226 @@
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::ids::FeedDigest;
+use crate::revocation::digest::{self, digest};
+use crate::revocation::expiry::ExpiryDay;
+use crate::revocation::kind::{Item, Kind};
+use crate::revocation::shard::Geometry;
+
+/// All rows of one kind that expire on one day, in shards. Immutable: adding rows makes
+/// another one that shares the untouched shards.
+#[derive(Debug)]
+pub(crate) struct Section {
+    pub(crate) kind: Kind,
+    pub(crate) day: ExpiryDay,
+    pub(crate) rows: u32,
+    pub(crate) digest: FeedDigest,
+    geometry: Geometry,
+    shards: Vec<Shard>,
+}
+
+/// A shard's bytes, a part of a snapshot or written anew by a step.
+#[derive(Debug, Clone)]
+struct Shard {
+    rows: u32,
+    digest: FeedDigest,
+    store: Arc<Vec<u8>>,
+    at: usize,
+    len: usize,
+}
+
+impl Shard {
+    fn new(store: &Arc<Vec<u8>>, at: usize, len: usize, rows: u32) -> Option<Self> {
+        let bytes = store.get(at..at.checked_add(len)?)?;
+        Some(Self { rows, digest: digest(digest::SHARD, &[bytes]), store: Arc::clone(store), at, len })
+    }
+
+    fn written(geometry: &Geometry, items: &[Item]) -> Option<Self> {
+        let store = Arc::new(geometry.encode(items));
+        Self::new(&store, 0, store.len(), u32::try_from(items.len()).ok()?)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.store.get(self.at..self.at.saturating_add(self.len)).unwrap_or(&[])
+    }
+}
+
+/// More rows than a section can count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooMany;
+
+impl Section {
+    /// From rows in strictly ascending order.
+    pub(crate) fn build(kind: Kind, day: ExpiryDay, items: &[Item]) -> Result<Self, TooMany> {
+        let rows = u32::try_from(items.len()).map_err(|_| TooMany)?;
+        let geometry = Geometry::of(kind, rows);
+        let mut rest = items;
+        let mut shards = Vec::with_capacity(geometry.shards());
+        for shard in 0..geometry.shards() {
+            let own = rest.partition_point(|item| geometry.shard_of(item.id) <= shard);
+            let (own, later) = rest.split_at_checked(own).ok_or(TooMany)?;
+            shards.push(Shard::written(&geometry, own).ok_or(TooMany)?);
+            rest = later;
+        }
+        Ok(Self::of(kind, day, rows, geometry, shards))
+    }
+
+    /// From a snapshot's bytes, starting at `at`; `counts` gives the rows of each shard. Every
+    /// row goes through `each`. The section and where the next one starts; `None` when the
+    /// bytes are not the one form of such a section.
+    pub(crate) fn read(
+        kind: Kind,
+        day: ExpiryDay,
+        counts: &[u32],
+        store: &Arc<Vec<u8>>,
+        mut at: usize,
+        mut each: impl FnMut(Item),
+    ) -> Option<(Self, usize)> {
+        let rows = counts.iter().try_fold(0u32, |sum, count| sum.checked_add(*count))?;
+        let geometry = Geometry::of(kind, rows);
+        if rows == 0 || counts.len() != geometry.shards() {
+            return None;
+        }
+        let mut shards = Vec::with_capacity(counts.len());
+        for (index, count) in counts.iter().enumerate() {
+            let shard = Shard::new(store, at, geometry.len(*count)?, *count)?;
+            let good = geometry.walk(index, *count, shard.bytes(), |item| {
+                each(item);
+                true
+            });
+            if !good {
+                return None;
+            }
+            at = at.checked_add(shard.len)?;
+            shards.push(shard);
+        }
+        Some((Self::of(kind, day, rows, geometry, shards), at))
+    }
+
+    fn of(kind: Kind, day: ExpiryDay, rows: u32, geometry: Geometry, shards: Vec<Shard>) -> Self {
+        let mut table = Vec::with_capacity(shards.len().saturating_mul(36));
+        for shard in &shards {
+            table.extend_from_slice(&shard.rows.to_be_bytes());
+            table.extend_from_slice(shard.digest.as_bytes());
+        }
+        let head = [kind.number()];
+        let parts: [&[u8]; 4] = [&head, &day.number().to_be_bytes(), &rows.to_be_bytes(), &table];
+        Self { kind, day, rows, digest: digest(digest::SECTION, &parts), geometry, shards }
+    }
+
+    /// This section and `items` (strictly ascending). Where an id is in both, the larger value
+    /// stays. Only the shards that change are written and hashed, unless the row count passes
+    /// a threshold of the layout.
+    pub(crate) fn with(&self, items: &[Item]) -> Result<Self, TooMany> {
+        let mut rest = items;
+        let mut changed: Vec<(usize, Vec<Item>)> = Vec::new();
+        let mut rows = self.rows;
+        while let Some(first) = rest.first() {
+            let shard = self.geometry.shard_of(first.id);
+            let own = rest.partition_point(|item| self.geometry.shard_of(item.id) <= shard);
+            let (own, later) = rest.split_at_checked(own).ok_or(TooMany)?;
+            let merged = merge(&self.items_of(shard), own);
+            let before = self.shards.get(shard).map_or(0, |shard| shard.rows);
+            let after = u32::try_from(merged.len()).map_err(|_| TooMany)?;
+            rows = rows.checked_add(after.saturating_sub(before)).ok_or(TooMany)?;
+            changed.push((shard, merged));
+            rest = later;
+        }
+        if Geometry::of(self.kind, rows) != self.geometry {
+            let mut all = Vec::with_capacity(usize::try_from(rows).map_err(|_| TooMany)?);
+            let mut changed = changed.into_iter().peekable();
+            for shard in 0..self.shards.len() {
+                match changed.next_if(|(at, _)| *at == shard) {
+                    Some((_, items)) => all.extend(items),
+                    None => all.extend(self.items_of(shard)),
+                }
+            }
+            return Self::build(self.kind, self.day, &all);
+        }
+        let mut shards = self.shards.clone();
+        for (shard, items) in changed {
+            let to = shards.get_mut(shard).ok_or(TooMany)?;
+            *to = Shard::written(&self.geometry, &items).ok_or(TooMany)?;
+        }
+        Ok(Self::of(self.kind, self.day, rows, self.geometry, shards))
+    }
+
+    /// The value of `id`'s row.
+    pub(crate) fn find(&self, id: u128) -> Option<u64> {
+        let shard = self.shards.get(self.geometry.shard_of(id))?;
+        self.geometry.find(shard.rows, shard.bytes(), id)
+    }
+
+    /// Every row, in order.
+    pub(crate) fn for_each(&self, mut each: impl FnMut(Item)) {
+        for (index, shard) in self.shards.iter().enumerate() {
+            self.geometry.walk(index, shard.rows, shard.bytes(), |item| {
+                each(item);
+                true
+            });
+        }
+    }
+
+    /// The rows of every shard that is not, byte for byte, a shard of `other`.
+    pub(crate) fn for_each_unlike(&self, other: Option<&Self>, mut each: impl FnMut(Item) -> bool) -> bool {
+        let other = other.filter(|other| other.geometry == self.geometry);
+        self.shards.iter().enumerate().all(|(index, shard)| {
+            let same = other.and_then(|other| other.shards.get(index));
+            same.is_some_and(|same| same.digest == shard.digest && same.rows == shard.rows)
+                || self.geometry.walk(index, shard.rows, shard.bytes(), &mut each)
+        })
+    }
+
+    /// Rows of each shard and its bytes, as a snapshot has them.
+    pub(crate) fn shards(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        self.shards.iter().map(|shard| (shard.rows, shard.bytes()))
+    }
+
+    /// Bytes that the shards hold, without what is shared with other sets.
+    pub(crate) fn bytes(&self) -> usize {
+        self.shards.iter().fold(0, |sum, shard| sum.saturating_add(shard.len))
+    }
+
+    fn items_of(&self, index: usize) -> Vec<Item> {
+        let mut items = Vec::new();
+        if let Some(shard) = self.shards.get(index) {
+            items.reserve(usize::try_from(shard.rows).unwrap_or(0));
+            self.geometry.walk(index, shard.rows, shard.bytes(), |item| {
+                items.push(item);
+                true
+            });
+        }
+        items
+    }
+}
+
+/// Two ascending lists as one; of equal ids the larger value stays.
+fn merge(left: &[Item], right: &[Item]) -> Vec<Item> {
+    let mut all = Vec::with_capacity(left.len().saturating_add(right.len()));
+    let (mut left, mut right) = (left.iter().copied().peekable(), right.iter().copied().peekable());
+    loop {
+        let next = match (left.peek(), right.peek()) {
+            (Some(a), Some(b)) if a.id == b.id => {
+                let value = a.value.max(b.value);
+                let item = Item { id: a.id, value };
+                left.next();
+                right.next();
+                Some(item)
+            }
+            (Some(a), Some(b)) if a.id < b.id => left.next(),
+            (Some(_), None) => left.next(),
+            (_, Some(_)) => right.next(),
+            (None, None) => None,
+        };
+        match next {
+            Some(item) => all.push(item),
+            None => return all,
+        }
+    }
+}
+
+/// Sorts rows and joins equal ids under the larger value.
+pub(crate) fn order(items: &mut Vec<Item>) {
+    items.sort_unstable_by(|a, b| a.id.cmp(&b.id).then(b.value.cmp(&a.value)));
+    items.dedup_by_key(|item| item.id);
+}
