@@ -36,6 +36,7 @@ mod ids;
 mod key;
 pub mod limits;
 mod name;
+pub mod plain;
 #[cfg(feature = "protocol")]
 pub mod protocol;
 pub mod revocation;

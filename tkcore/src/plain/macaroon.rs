@@ -1,0 +1,314 @@
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use zeroize::Zeroizing;
+
+use crate::chain;
+use crate::error::{Bug, Error, Malformed};
+use crate::fault::Party;
+use crate::ids::LineageId;
+use crate::key::{RootKey, Tail};
+use crate::revocation::foreign_lineage;
+#[cfg(feature = "third-party")]
+use crate::third_party::vid::{self, CaveatKey};
+use crate::wire::canonical::{Assembler, Caps, Parts, Reading, VID_BYTES};
+use crate::wire::{base64, v1};
+
+/// A macaroon of any maker, well-formed and not yet verified. A bearer secret: wiped on drop, not
+/// `Clone`, and `Debug` shows nothing of it.
+///
+/// Our own signer's tokens are [`crate::Token`]s, which know their tenant, their expiry and how
+/// they are revoked. This type is for everything else.
+pub struct Macaroon {
+    /// Canonical V2 bytes, parsed once by whoever made this value.
+    v2: Zeroizing<Vec<u8>>,
+}
+
+const GONE: Bug = Bug("the bytes of a macaroon no longer parse");
+
+impl Macaroon {
+    /// Makes a macaroon. The identifier must let the verifier find the key again and say whom the
+    /// macaroon is for; it is what a revocation names, so give each macaroon one of its own.
+    ///
+    /// # Errors
+    /// [`Malformed::Shape`] for an empty identifier, [`Malformed::TooLarge`] past
+    /// [`crate::limits::FOREIGN_TOKEN_BYTES`].
+    pub fn create(key: &RootKey, identifier: &[u8], location: Option<&str>) -> Result<Self, Malformed> {
+        let caps = Caps { reading: Reading::Strict, ..Caps::FOREIGN };
+        let out = Assembler::start(&caps, location.map(str::as_bytes), identifier)?;
+        let tail = chain::start(key, identifier);
+        Ok(Self { v2: out.finish(tail.expose())?.into() })
+    }
+
+    /// Reads what other macaroon libraries write: V1 or V2 bytes, or (with the feature `json`)
+    /// V2 JSON text.
+    ///
+    /// Lenient where the peers agree: see docs/spec/third-party.md, TP-50 and following. Use it
+    /// for other makers' macaroons only; our signer's tokens have one spelling.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn from_bytes_lenient(bytes: &[u8]) -> Result<Self, Malformed> {
+        match bytes {
+            [] => Err(Malformed::Missing),
+            [2, ..] => Self::canonical(Parts::parse(bytes)?.assemble(&Caps::FOREIGN)?),
+            [b'0'..=b'9' | b'a'..=b'f', ..] => Self::canonical(v1::read(bytes, &Caps::FOREIGN)?),
+            [b'{' | b' ' | b'\t' | b'\r' | b'\n', ..] => Self::from_json(bytes),
+            [_, ..] => Err(Malformed::Shape("no known macaroon format")),
+        }
+    }
+
+    /// Reads the text form: base64 (either alphabet, padded or not) of V1 or V2, or V2 JSON.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn from_text_lenient(text: &str) -> Result<Self, Malformed> {
+        let text = text.trim_ascii();
+        match text.as_bytes() {
+            [] => Err(Malformed::Missing),
+            json @ [b'{', ..] => Self::from_json(json),
+            text => {
+                // Four characters hold three bytes, and V1 is at most four times V2.
+                if text.len() > Caps::FOREIGN.token.saturating_mul(6) {
+                    return Err(Malformed::TooLarge("the token"));
+                }
+                let mut bytes = Zeroizing::new(Vec::new());
+                base64::decode(text, Reading::Lenient, &mut bytes)?;
+                Self::from_bytes_lenient(&bytes)
+            }
+        }
+    }
+
+    #[cfg(feature = "json")]
+    fn from_json(text: &[u8]) -> Result<Self, Malformed> {
+        Self::canonical(crate::wire::json::read(text, &Caps::FOREIGN)?)
+    }
+
+    #[cfg(not(feature = "json"))]
+    fn from_json(_: &[u8]) -> Result<Self, Malformed> {
+        Err(Malformed::Shape("V2 JSON, which this program was built without"))
+    }
+
+    fn canonical(v2: Vec<u8>) -> Result<Self, Malformed> {
+        let v2 = Zeroizing::new(v2);
+        Parts::parse(&v2)?;
+        Ok(Self { v2 })
+    }
+
+    /// The identifier's bytes: not proven before [`Macaroon::verify`]; for finding the key.
+    #[must_use]
+    pub fn identifier(&self) -> &[u8] {
+        self.parts().map_or(&[], |parts| parts.identifier)
+    }
+
+    /// The location: signed by nothing, decides nothing.
+    #[must_use]
+    pub fn location(&self) -> Option<&[u8]> {
+        self.parts().ok()?.location
+    }
+
+    /// Under what it is revoked: the first 16 bytes of
+    /// `SHA-256("tk-foreign-v1" ‖ identifier)`. Safe to log.
+    #[must_use]
+    pub fn revocation_id(&self) -> LineageId {
+        foreign_lineage(self.identifier())
+    }
+
+    /// The third parties whose discharges it needs, with each caveat's id, in order: for a client
+    /// that has to fetch them. Not proven.
+    pub fn third_parties(&self) -> impl Iterator<Item = (Party, &[u8])> {
+        self.parts()
+            .into_iter()
+            .flat_map(|parts| parts.caveats())
+            .filter(|caveat| caveat.vid.is_some())
+            .map(|caveat| (Party::of(caveat.cid, caveat.location), caveat.cid))
+    }
+
+    /// Appends a first-party caveat; anybody who holds the macaroon can.
+    ///
+    /// # Errors
+    /// [`Malformed::TooLarge`] past a limit; the macaroon is then unchanged.
+    pub fn attenuate(&mut self, predicate: &[u8]) -> Result<(), Error> {
+        let tail = chain::first_party(&self.tail()?, predicate);
+        self.append(predicate, None, None, &tail)
+    }
+
+    /// Appends a caveat that only a third party can discharge: whoever knows `key` and what `id`
+    /// means. `nonce` must be fresh random bytes.
+    ///
+    /// # Errors
+    /// As [`Macaroon::attenuate`].
+    #[cfg(feature = "third-party")]
+    pub fn attenuate_third_party(
+        &mut self,
+        location: Option<&str>,
+        id: &[u8],
+        key: &CaveatKey,
+        nonce: &[u8; 24],
+    ) -> Result<(), Error> {
+        let before = self.tail()?;
+        let sealed = vid::seal(&before, nonce, key).ok_or(Bug("the cipher refused 32 bytes"))?;
+        let tail = chain::third_party(&before, &sealed, id);
+        self.append(id, Some(&sealed), location.map(str::as_bytes), &tail)
+    }
+
+    /// Binds a discharge to this macaroon, the one it will be sent with. Nested discharges are
+    /// bound to the root as well. Binding twice spoils it.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] only.
+    pub fn bind(&self, discharge: &Self) -> Result<Self, Error> {
+        let bound = chain::bind(&self.tail()?, &discharge.tail()?);
+        let mut v2 = Zeroizing::new(discharge.v2.to_vec());
+        *v2.last_chunk_mut::<32>().ok_or(GONE)? = *bound.expose();
+        Ok(Self { v2 })
+    }
+
+    fn append(
+        &mut self,
+        cid: &[u8],
+        vid: Option<&[u8; VID_BYTES]>,
+        location: Option<&[u8]>,
+        tail: &Tail,
+    ) -> Result<(), Error> {
+        let parts = self.parts()?;
+        let mut out = Assembler::start(&Caps::FOREIGN, parts.location, parts.identifier)?;
+        for caveat in parts.caveats() {
+            out.caveat(caveat.cid, caveat.vid.map(<[u8; VID_BYTES]>::as_slice), caveat.location)?;
+        }
+        out.caveat(cid, vid.map(<[u8; VID_BYTES]>::as_slice), location)?;
+        self.v2 = out.finish(tail.expose())?.into();
+        Ok(())
+    }
+
+    /// The V2 bytes. A bearer secret.
+    #[must_use]
+    pub fn to_v2(&self) -> &[u8] {
+        &self.v2
+    }
+
+    /// The V1 bytes. A bearer secret. A location packet is always there, since one peer cannot
+    /// read without it.
+    ///
+    /// # Errors
+    /// [`Malformed::TooLarge`] when a field does not fit a V1 packet of 65,535 bytes.
+    pub fn to_v1(&self) -> Result<Vec<u8>, Error> {
+        Ok(v1::write(&self.parts()?)?)
+    }
+
+    /// The V1 bytes in URL-safe base64: what older services and clients pass around.
+    ///
+    /// # Errors
+    /// As [`Macaroon::to_v1`].
+    pub fn to_v1_text(&self) -> Result<String, Error> {
+        Self::text(&Zeroizing::new(self.to_v1()?))
+    }
+
+    /// The V2 bytes in URL-safe base64.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] only.
+    pub fn to_v2_text(&self) -> Result<String, Error> {
+        Self::text(self.to_v2())
+    }
+
+    /// V2 JSON text. A bearer secret.
+    ///
+    /// # Errors
+    /// [`Malformed::Shape`] for a location that is not UTF-8: JSON has no form for it.
+    #[cfg(feature = "json")]
+    pub fn to_json(&self) -> Result<String, Error> {
+        let text = crate::wire::json::write(&self.parts()?)?;
+        Ok(String::from_utf8(text).map_err(|_| Bug("JSON that is not UTF-8 was written"))?)
+    }
+
+    fn text(bytes: &[u8]) -> Result<String, Error> {
+        let mut text = Vec::new();
+        base64::encode(bytes, &mut text);
+        Ok(String::from_utf8(text).map_err(|_| Bug("base64 that is not ASCII was written"))?)
+    }
+
+    pub(crate) fn parts(&self) -> Result<Parts<'_>, Bug> {
+        Parts::parse(&self.v2).map_err(|_| GONE)
+    }
+
+    pub(crate) fn tail(&self) -> Result<Tail, Bug> {
+        Ok(Tail::from_bytes(*self.parts()?.signature))
+    }
+}
+
+impl fmt::Debug for Macaroon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Macaroon({}, unverified)", self.revocation_id())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+
+    use super::*;
+
+    fn example() -> Macaroon {
+        let mut macaroon = Macaroon::create(&RootKey::derive(b"key"), b"id", Some("here")).unwrap();
+        macaroon.attenuate(b"a = 1").unwrap();
+        macaroon
+    }
+
+    /// The signature was computed with pymacaroons 0.13 (`Macaroon(location="here",
+    /// identifier="id", key="key")`, one first-party caveat).
+    #[test]
+    fn the_chain_is_the_peers() {
+        let text: std::string::String =
+            example().tail().unwrap().expose().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(text, "0deb1aab1f698e7ce476fee1390418183e3f09dbf8325205e63d4757fad2e992");
+    }
+
+    #[test]
+    fn every_format_reads_back() {
+        let macaroon = example();
+        for read in [
+            Macaroon::from_bytes_lenient(macaroon.to_v2()).unwrap(),
+            Macaroon::from_bytes_lenient(&macaroon.to_v1().unwrap()).unwrap(),
+            Macaroon::from_text_lenient(&macaroon.to_v1_text().unwrap()).unwrap(),
+            Macaroon::from_text_lenient(&format!(" {}==\n", macaroon.to_v2_text().unwrap()))
+                .or_else(|_| Macaroon::from_text_lenient(&macaroon.to_v2_text().unwrap()))
+                .unwrap(),
+        ] {
+            assert_eq!(read.to_v2(), macaroon.to_v2());
+        }
+        #[cfg(feature = "json")]
+        assert_eq!(
+            Macaroon::from_text_lenient(&macaroon.to_json().unwrap()).unwrap().to_v2(),
+            macaroon.to_v2()
+        );
+    }
+
+    #[test]
+    fn nothing_else_is_a_format() {
+        assert_eq!(Macaroon::from_bytes_lenient(b"").unwrap_err(), Malformed::Missing);
+        assert_eq!(Macaroon::from_text_lenient(" ").unwrap_err(), Malformed::Missing);
+        for bytes in [&[0xff; 65_536][..], b"\x01", b"\x03", b"Axyz", b"\0"] {
+            assert_eq!(
+                Macaroon::from_bytes_lenient(bytes).unwrap_err(),
+                Malformed::Shape("no known macaroon format")
+            );
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let shown = format!("{:?}", example());
+        assert_eq!(shown, format!("Macaroon({}, unverified)", example().revocation_id()));
+    }
+
+    #[test]
+    fn a_caveat_past_the_limit_changes_nothing() {
+        let mut macaroon = example();
+        let before = macaroon.to_v2().to_vec();
+        let big = std::vec![b'x'; crate::limits::FOREIGN_TOKEN_BYTES];
+        assert_eq!(macaroon.attenuate(&big), Err(Malformed::TooLarge("the token").into()));
+        assert_eq!(macaroon.to_v2(), before);
+    }
+}
