@@ -50,4 +50,17 @@ pub(super) fn token(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Z
     Ok(Zeroizing::new(text.to_owned()))
 }
 
+/// The value of an `Authorization` header: what people paste often lacks the scheme.
+pub(super) fn header_value(text: &str) -> Zeroizing<String> {
+    let first = text.split(' ').next().unwrap_or_default();
+    if first.eq_ignore_ascii_case("bearer") || first.eq_ignore_ascii_case("macaroon") {
+        return Zeroizing::new(text.to_owned());
+    }
+    let mut value = Zeroizing::new(String::with_capacity(text.len().saturating_add(SCHEME.len())));
+    value.push_str(SCHEME);
+    value.push_str(text);
+    value
+}
+
+const SCHEME: &str = "Bearer ";
 const MOST: usize = limits::HEADER_BYTES + 64;

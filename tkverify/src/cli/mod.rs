@@ -8,6 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 mod exit;
 mod input;
+mod inspect;
 mod keygen;
 
 pub use exit::Exit;
@@ -46,7 +47,10 @@ struct Entry {
     run: fn(&ArgMatches, &mut Streams<'_>) -> Result<Exit, Failure>,
 }
 
-const COMMANDS: &[Entry] = &[Entry { name: "keygen", describe: keygen::describe, run: keygen::run }];
+const COMMANDS: &[Entry] = &[
+    Entry { name: "inspect", describe: inspect::describe, run: inspect::run },
+    Entry { name: "keygen", describe: keygen::describe, run: keygen::run },
+];
 
 /// Why a command failed, for a person: what, and what to do next.
 #[derive(Debug)]
