@@ -25,6 +25,7 @@ extern crate std;
 mod base64;
 mod budget;
 mod bundle;
+mod caveat;
 mod chain;
 mod codec;
 pub mod danger;
@@ -39,6 +40,7 @@ mod name;
 pub mod plain;
 #[cfg(feature = "protocol")]
 pub mod protocol;
+mod request;
 pub mod revocation;
 mod text;
 #[cfg(feature = "third-party")]
@@ -49,6 +51,7 @@ mod wire;
 
 pub use budget::{Budget, BudgetSpent};
 pub use bundle::{Authorization, HeaderBuf, Presented, TextForms};
+pub use caveat::{About, Caveat, Operator, ParseError, ParseFault, PathFault};
 pub use error::{Bug, Error, Malformed, NotAuthentic, NotKnowable, Owner};
 pub use facts::{KeyClass, LineageFacts};
 pub use fault::{DischargeFault, Party};
@@ -56,6 +59,7 @@ pub use identifier::{Identifier, ServiceToken};
 pub use ids::{AuthorityId, BranchId, FeedDigest, FeedId, FeedKeyId, KeyId, LineageId, Row};
 pub use key::{RootKey, Tail};
 pub use name::{Audience, Name, NameError, Subject, Tenant};
+pub use request::{Access, Fact, PathFact, Request, RequestBuilder, RequestError};
 pub use text::{TextKind, TokenText};
 #[cfg(feature = "third-party")]
 pub use third_party::vid::CaveatKey;

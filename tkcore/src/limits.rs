@@ -64,3 +64,16 @@ pub const FOREIGN_DISCHARGES: usize = 256;
 /// Deepest chain of discharges of other makers. Peers recurse here and abort at some depth;
 /// ours walks a list, and this bounds only what a forger may ask for.
 pub const FOREIGN_DEPTH: usize = 64;
+/// Most actions in one access of a request. The service writes these; the bound keeps its own
+/// mistakes from multiplying the work a token can ask for.
+pub const ACTIONS: usize = 64;
+
+/// Most facts stated about one access, and as many about all of them.
+pub const FACTS: usize = 64;
+
+/// Most elements of a set that a request states: each is compared with a caveat's whole list,
+/// and 256 × 4 KiB are 16,384 blocks, a quarter of [`VERIFY_BUDGET`].
+pub const SET_ELEMENTS: usize = 256;
+
+/// Most accesses in one request: a batch call that names a hundred objects fits.
+pub const ACCESSES: usize = 128;

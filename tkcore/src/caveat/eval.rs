@@ -1,0 +1,211 @@
+//! What a caveat says to one access (truth tables CV-40 to CV-69).
+
+use super::word::{self, Kinds, Resources, Value, Words};
+use super::{About, Caveat, Operand, Operator, Presence, path};
+use crate::budget::{Budget, BudgetSpent};
+use crate::request::{Access, Fact, Request};
+
+/// One access of a request beside what the verified token itself says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'r> {
+    pub(crate) request: &'r Request<'r>,
+    pub(crate) access: &'r Access<'r>,
+    pub(crate) subject: Option<&'r str>,
+    pub(crate) audience: Option<&'r str>,
+}
+
+/// What one caveat says to one access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Admits,
+    /// The fact is absent and the caveat says `?`.
+    NotApplicable,
+    Refuses(Reason),
+}
+
+/// Why a caveat refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub(crate) enum Reason {
+    /// The request has no such fact, or an empty set.
+    Absent,
+    /// The fact is of a type that this operator or value is not for.
+    WrongType,
+    /// The fact is not among what is admitted.
+    NotAdmitted,
+    /// The fact is absent and the actions are not those after `else`.
+    Otherwise,
+}
+
+impl<'r> Asked<'r> {
+    /// What a name stands for in this access. An empty set is an absent fact.
+    #[inline]
+    pub(crate) fn fact(&self, about: About, name: &str) -> Option<Fact<'r>> {
+        match about {
+            About::Time => Some(Fact::Time(self.request.now())),
+            About::Action => Some(Fact::Set(self.access.actions())),
+            About::Tenant => Some(Fact::Text(self.request.tenant())),
+            About::Subject => self.subject.map(Fact::Text),
+            About::Audience => self.audience.map(Fact::Text),
+            About::Fact => self.access.find(name).or_else(|| self.request.find(name)),
+        }
+        .filter(|fact| !matches!(fact, Fact::Set([])))
+    }
+}
+
+impl Caveat<'_> {
+    /// Judges one access. The work is charged before it is done.
+    #[inline]
+    pub(crate) fn judge(&self, asked: &Asked<'_>, budget: &mut Budget) -> Result<Verdict, BudgetSpent> {
+        let Some(fact) = asked.fact(self.about, self.name) else {
+            return Ok(match self.presence {
+                Presence::Required => Verdict::Refuses(Reason::Absent),
+                Presence::Optional => Verdict::NotApplicable,
+                Presence::Otherwise(list) => {
+                    charge(budget, list, asked.access.actions().len())?;
+                    if asked.access.actions().iter().all(|action| lists(list, action)) {
+                        Verdict::Admits
+                    } else {
+                        Verdict::Refuses(Reason::Otherwise)
+                    }
+                }
+            });
+        };
+        let satisfied = match self.operand {
+            Operand::One(raw, value) => {
+                if let Fact::Set(elements) = fact {
+                    charge(budget, raw, elements.len())?;
+                }
+                one(self.operator, raw, value, fact)
+            }
+            Operand::List(raw, kinds) => {
+                charge(budget, raw, fact.elements())?;
+                list(raw, kinds, fact, self.operator == Operator::NotIn)
+            }
+            Operand::Resources(raw, kinds) => {
+                charge(budget, raw, fact.elements().saturating_mul(asked.access.actions().len()))?;
+                allows(raw, kinds, fact, asked.access.actions())
+            }
+        };
+        Ok(match satisfied {
+            Some(true) => Verdict::Admits,
+            Some(false) => Verdict::Refuses(Reason::NotAdmitted),
+            None => Verdict::Refuses(Reason::WrongType),
+        })
+    }
+}
+
+/// A value is compared with each element of a set.
+fn charge(budget: &mut Budget, value: &str, times: usize) -> Result<(), BudgetSpent> {
+    budget.spend_bytes(value.len().saturating_mul(times))
+}
+
+/// `None`: the fact is not of the type.
+#[inline]
+fn one(operator: Operator, raw: &str, value: Value, fact: Fact<'_>) -> Option<bool> {
+    match operator {
+        Operator::Equal => equal(raw, value, fact, true),
+        Operator::NotEqual => equal(raw, value, fact, false),
+        Operator::Less => order(value, fact).map(core::cmp::Ordering::is_lt),
+        Operator::AtMost => order(value, fact).map(core::cmp::Ordering::is_le),
+        Operator::More => order(value, fact).map(core::cmp::Ordering::is_gt),
+        Operator::AtLeast => order(value, fact).map(core::cmp::Ordering::is_ge),
+        Operator::Under => match fact {
+            Fact::Path(fact) => Some(path::is_under(fact.as_str(), unquoted(raw))),
+            Fact::Text(_) | Fact::Int(_) | Fact::Time(_) | Fact::Ip(_) | Fact::Set(_) => None,
+        },
+        // These never come with one word.
+        Operator::In | Operator::NotIn | Operator::Allows => None,
+    }
+}
+
+/// Whether the fact, or each element of a set, equals the value; or each does not.
+#[inline]
+fn equal(raw: &str, value: Value, fact: Fact<'_>, wanted: bool) -> Option<bool> {
+    let is_text = value.kinds().holds(Kinds::TEXT);
+    match (fact, value) {
+        (Fact::Text(fact), _) if is_text => Some(word::spells(raw, fact) == wanted),
+        (Fact::Set(elements), _) if is_text => {
+            Some(elements.iter().all(|element| word::spells(raw, element) == wanted))
+        }
+        (Fact::Int(fact), Value::Int(value)) => Some((fact == value) == wanted),
+        (Fact::Time(fact), Value::Time(value)) => Some((fact == value) == wanted),
+        (Fact::Ip(fact), Value::Ip(value)) => Some((fact == value) == wanted),
+        (Fact::Path(fact), Value::Path | Value::QuotedPath) => {
+            Some((fact.as_str() == unquoted(raw)) == wanted)
+        }
+        (Fact::Text(_) | Fact::Int(_) | Fact::Time(_) | Fact::Ip(_) | Fact::Path(_) | Fact::Set(_), _) => {
+            None
+        }
+    }
+}
+
+#[inline]
+fn order(value: Value, fact: Fact<'_>) -> Option<core::cmp::Ordering> {
+    match (fact, value) {
+        (Fact::Int(fact), Value::Int(value)) => Some(fact.cmp(&value)),
+        (Fact::Time(fact), Value::Time(value)) => Some(fact.cmp(&value)),
+        (Fact::Text(_) | Fact::Int(_) | Fact::Time(_) | Fact::Ip(_) | Fact::Path(_) | Fact::Set(_), _) => {
+            None
+        }
+    }
+}
+
+/// A path word holds no escapes.
+fn unquoted(raw: &str) -> &str {
+    raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).unwrap_or(raw)
+}
+
+/// Whether a list of words holds this text.
+#[inline]
+fn lists(list: &str, text: &str) -> bool {
+    Words::new(list).any(|word| word::spells(word, text))
+}
+
+#[inline]
+fn list(raw: &str, kinds: Kinds, fact: Fact<'_>, negated: bool) -> Option<bool> {
+    if !kinds.holds(fact.kind()) {
+        return None;
+    }
+    Some(match fact {
+        Fact::Text(fact) => lists(raw, fact) != negated,
+        Fact::Set(elements) => elements.iter().all(|element| lists(raw, element) != negated),
+        Fact::Int(fact) => Words::new(raw).any(|word| word::integer(word) == Some(fact)) != negated,
+        Fact::Time(_) | Fact::Ip(_) => Words::new(raw).any(|word| matches_value(word, fact)) != negated,
+        Fact::Path(fact) => Words::new(raw).any(|word| unquoted(word) == fact.as_str()) != negated,
+    })
+}
+
+fn matches_value(raw: &str, fact: Fact<'_>) -> bool {
+    match (word::read(raw, word::Stop::Value), fact) {
+        (Ok((Value::Net(net, len), _)), Fact::Ip(ip)) => word::contains(net, len, ip),
+        (Ok((value, _)), fact) => equal(raw, value, fact, true) == Some(true),
+        (Err(_), _) => false,
+    }
+}
+
+fn allows(raw: &str, kinds: Kinds, fact: Fact<'_>, actions: &[&str]) -> Option<bool> {
+    if !kinds.holds(fact.kind()) {
+        return None;
+    }
+    let allowed = |is: &dyn Fn(&str) -> bool| {
+        Resources::new(raw)
+            .find(|(resource, _)| is(resource))
+            .is_some_and(|(_, list)| actions.iter().all(|action| lists(list, action)))
+    };
+    match fact {
+        Fact::Text(fact) => Some(allowed(&|resource| word::spells(resource, fact))),
+        Fact::Set(elements) => {
+            Some(elements.iter().all(|element| allowed(&|resource| word::spells(resource, element))))
+        }
+        Fact::Int(fact) => Some(allowed(&|resource| word::integer(resource) == Some(fact))),
+        Fact::Path(fact) => Some(allowed(&|resource| unquoted(resource) == fact.as_str())),
+        Fact::Time(_) | Fact::Ip(_) => None,
+    }
+}
+
+impl From<Reason> for Verdict {
+    fn from(reason: Reason) -> Self {
+        Self::Refuses(reason)
+    }
+}

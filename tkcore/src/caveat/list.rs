@@ -1,0 +1,115 @@
+//! Repetitions in lists, without allocation and without quadratic work.
+
+use super::word::{Resources, Words};
+use crate::limits;
+
+/// Elements compared one with another while a list is read; longer lists are sorted afterwards.
+const FEW: usize = 8;
+
+/// Most elements that fit one caveat: a byte and a separator each.
+const MOST: usize = limits::CAVEAT_BYTES / 2;
+
+/// Watches the elements of one list for a repetition.
+pub(super) struct Distinct<'a> {
+    few: [&'a str; FEW],
+    count: usize,
+}
+
+impl<'a> Distinct<'a> {
+    pub(super) const fn new() -> Self {
+        Self { few: [""; FEW], count: 0 }
+    }
+
+    /// Takes note of an element; `false` when it is one of the first [`FEW`] again.
+    #[inline]
+    pub(super) fn add(&mut self, element: &'a str) -> bool {
+        if self.few.iter().take(self.count).any(|earlier| *earlier == element) {
+            return false;
+        }
+        if let Some(slot) = self.few.get_mut(self.count) {
+            *slot = element;
+        }
+        self.count = self.count.saturating_add(1);
+        true
+    }
+
+    /// Whether no word of the whole list stands in it twice.
+    #[inline]
+    pub(super) fn all_words(&self, list: &str) -> bool {
+        self.count <= FEW || sorted_distinct(list, Words::new(list))
+    }
+
+    /// Whether no resource of the whole list stands in it twice.
+    #[inline]
+    pub(super) fn all_resources(&self, list: &str) -> bool {
+        self.count <= FEW || sorted_distinct(list, Resources::new(list).map(|(resource, _)| resource))
+    }
+}
+
+#[inline(never)]
+fn sorted_distinct<'a>(list: &'a str, elements: impl Iterator<Item = &'a str>) -> bool {
+    let mut spans = [(0u16, 0u16); MOST];
+    let mut count = 0usize;
+    let start = list.as_ptr().addr();
+    for (slot, element) in spans.iter_mut().zip(elements) {
+        let from = element.as_ptr().addr().saturating_sub(start);
+        let (Ok(from), Ok(to)) = (u16::try_from(from), u16::try_from(from.saturating_add(element.len())))
+        else {
+            return false;
+        };
+        *slot = (from, to);
+        count = count.saturating_add(1);
+    }
+    let element = |span: &(u16, u16)| list.get(usize::from(span.0)..usize::from(span.1));
+    let Some(spans) = spans.get_mut(..count) else { return false };
+    spans.sort_unstable_by(|a, b| element(a).cmp(&element(b)));
+    spans.windows(2).all(|pair| match pair {
+        [a, b] => element(a) != element(b),
+        _ => true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::String;
+    use std::vec::Vec;
+
+    use super::super::{Caveat, ParseFault};
+    use super::*;
+
+    fn list(elements: &[String]) -> String {
+        std::format!("x in {}", elements.join(","))
+    }
+
+    #[test]
+    fn a_repetition_is_found_wherever_it_stands() {
+        for count in [2, FEW, FEW + 1, FEW + 2, 300] {
+            let elements: Vec<String> = (0..count).map(|n| std::format!("{}", n * 7 % 1009)).collect();
+            assert!(Caveat::parse(&list(&elements)).is_ok(), "{count}");
+            for (from, to) in [(0, count - 1), (count - 1, 0), (count / 2, 0)] {
+                let mut elements = elements.clone();
+                elements[to] = elements[from].clone();
+                let repeated = from != to;
+                assert_eq!(Caveat::parse(&list(&elements)).is_err(), repeated, "{count}: {from} to {to}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_list_that_fits_a_caveat() {
+        // Single characters beyond ASCII take two bytes and a comma each.
+        let mut text = String::from("x in a");
+        let mut letter = 0xa1u32;
+        while text.len() + 3 <= limits::CAVEAT_BYTES {
+            let c = char::from_u32(letter).unwrap();
+            letter += 1;
+            if c.len_utf8() == 2 && !super::super::word::is_hidden(c) {
+                text.push(',');
+                text.push(c);
+            }
+        }
+        assert!(Caveat::parse(&text).is_ok());
+        text.push_str(",a");
+        assert_eq!(Caveat::parse(&text).unwrap_err().fault(), ParseFault::TooLong);
+    }
+}

@@ -1,0 +1,256 @@
+//! `name` `?`-or-nothing, one space, operator, one space, value, and `else` with a list after an
+//! optional name (CV-10 to CV-19).
+
+use super::error::{ParseError, ParseFault};
+use super::list::Distinct;
+use super::word::{self, Kinds, Stop, Value};
+use super::{About, Caveat, Operand, Operator, Presence, name_len};
+use crate::limits;
+
+/// What stands before the list of the `else` part.
+const ELSE: &str = " else ";
+
+pub(super) fn caveat(text: &str) -> Result<Caveat<'_>, ParseError> {
+    if text.len() > limits::CAVEAT_BYTES {
+        return Err(ParseError::new(ParseFault::TooLong, limits::CAVEAT_BYTES));
+    }
+    let len = name_len(text.as_bytes());
+    if len == 0 || len > limits::NAME_BYTES {
+        return Err(ParseError::new(ParseFault::Name, len.min(limits::NAME_BYTES)));
+    }
+    let Some((name, rest)) = text.split_at_checked(len) else {
+        return Err(ParseError::new(ParseFault::Name, 0));
+    };
+    let mut scan = Scan { text, rest };
+    let about = About::of(name);
+    let optional = rest.as_bytes().first() == Some(&b'?');
+    if optional {
+        match about {
+            About::Time | About::Action | About::Tenant => return scan.fail(ParseFault::NeverAbsent),
+            About::Subject | About::Audience | About::Fact => scan.advance(1),
+        }
+    }
+    if scan.rest.as_bytes().first().is_some_and(|byte| *byte != b' ') {
+        return scan.fail(ParseFault::Name);
+    }
+    scan.space()?;
+    let operator = scan.operator()?;
+    fits_name(about, operator).map_err(|fault| ParseError::new(fault, scan.at().saturating_sub(1)))?;
+    scan.space()?;
+    let operand = scan.operand(about, operator)?;
+    let presence = if scan.rest.is_empty() {
+        if optional { Presence::Optional } else { Presence::Required }
+    } else if scan.rest.starts_with(ELSE) {
+        if !optional {
+            return scan.fail(ParseFault::ElseWithoutOptional);
+        }
+        scan.advance(ELSE.len());
+        let (list, _) = scan.list(Kinds::TEXT, b',')?;
+        if !scan.rest.is_empty() {
+            return scan.fail(ParseFault::Surplus);
+        }
+        Presence::Otherwise(list)
+    } else {
+        return scan.fail(ParseFault::Surplus);
+    };
+    Ok(Caveat { text, name, about, presence, operator, operand })
+}
+
+/// Whether the operator has a meaning for what the name stands for.
+const fn fits_name(about: About, operator: Operator) -> Result<(), ParseFault> {
+    let fits = match about {
+        About::Fact => true,
+        About::Time => !matches!(operator, Operator::Under | Operator::Allows),
+        About::Action => {
+            matches!(operator, Operator::Equal | Operator::NotEqual | Operator::In | Operator::NotIn)
+        }
+        About::Tenant | About::Subject | About::Audience => matches!(
+            operator,
+            Operator::Equal | Operator::NotEqual | Operator::In | Operator::NotIn | Operator::Allows
+        ),
+    };
+    if fits { Ok(()) } else { Err(ParseFault::OperatorForName) }
+}
+
+/// The types a value may have behind this operator, whatever the name.
+const fn kinds_of(operator: Operator) -> Kinds {
+    match operator {
+        Operator::Equal | Operator::NotEqual | Operator::In | Operator::NotIn => Kinds::ALL,
+        Operator::Less | Operator::AtMost | Operator::More | Operator::AtLeast => Kinds::INT.or(Kinds::TIME),
+        Operator::Under => Kinds::PATH,
+        Operator::Allows => Kinds::TEXT.or(Kinds::INT).or(Kinds::PATH),
+    }
+}
+
+/// The types that the name can have.
+const fn kinds_for(about: About) -> Kinds {
+    match about {
+        About::Time => Kinds::TIME,
+        About::Action | About::Tenant | About::Subject | About::Audience => Kinds::TEXT,
+        About::Fact => Kinds::ALL,
+    }
+}
+
+struct Scan<'a> {
+    text: &'a str,
+    rest: &'a str,
+}
+
+impl<'a> Scan<'a> {
+    const fn at(&self) -> usize {
+        self.text.len().saturating_sub(self.rest.len())
+    }
+
+    const fn error(&self, fault: ParseFault) -> ParseError {
+        ParseError::new(fault, self.at())
+    }
+
+    const fn fail<T>(&self, fault: ParseFault) -> Result<T, ParseError> {
+        Err(self.error(fault))
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.rest = self.rest.get(bytes..).unwrap_or("");
+    }
+
+    #[inline]
+    fn space(&mut self) -> Result<(), ParseError> {
+        match self.rest.as_bytes() {
+            [b' ', next, ..] if *next != b' ' => {
+                self.advance(1);
+                Ok(())
+            }
+            [b' ', _, ..] => Err(ParseError::new(ParseFault::Space, self.at().saturating_add(1))),
+            [b' '] => Err(ParseError::new(ParseFault::ValueMissing, self.text.len())),
+            [] => self.fail(ParseFault::ValueMissing),
+            [..] => self.fail(ParseFault::Space),
+        }
+    }
+
+    #[inline]
+    fn operator(&mut self) -> Result<Operator, ParseError> {
+        let bytes = self.rest.as_bytes();
+        // The longest operator has six bytes; looking further would be in vain.
+        let len = bytes.iter().take(7).position(|byte| *byte == b' ').unwrap_or(bytes.len());
+        let Some((word, rest)) = self.rest.split_at_checked(len) else {
+            return self.fail(ParseFault::Operator);
+        };
+        let operator = Operator::read(word).ok_or(self.error(ParseFault::Operator))?;
+        self.rest = rest;
+        Ok(operator)
+    }
+
+    fn operand(&mut self, about: About, operator: Operator) -> Result<Operand<'a>, ParseError> {
+        match operator {
+            Operator::In | Operator::NotIn => {
+                let (raw, kinds) = self.list(kinds_for(about), b',')?;
+                Ok(Operand::List(raw, kinds))
+            }
+            Operator::Allows => self.resources(about),
+            Operator::Equal
+            | Operator::NotEqual
+            | Operator::Less
+            | Operator::AtMost
+            | Operator::More
+            | Operator::AtLeast
+            | Operator::Under => {
+                let before = self.rest;
+                let at = self.at();
+                let value = self.word(Stop::Value)?;
+                let kinds = value.kinds();
+                let net = matches!(value, Value::Net(..));
+                if net || kinds.and(kinds_of(operator)).is_empty() {
+                    return Err(ParseError::new(ParseFault::ValueForOperator, at));
+                }
+                if kinds.and(kinds_for(about)).is_empty() {
+                    return Err(ParseError::new(ParseFault::ValueForName, at));
+                }
+                Ok(Operand::One(self.since(before), value))
+            }
+        }
+    }
+
+    /// What was read since `before`.
+    fn since(&self, before: &'a str) -> &'a str {
+        before.get(..before.len().saturating_sub(self.rest.len())).unwrap_or("")
+    }
+
+    #[inline]
+    fn word(&mut self, stop: Stop) -> Result<Value, ParseError> {
+        match word::read(self.rest, stop) {
+            Ok((value, len)) => {
+                self.advance(len);
+                Ok(value)
+            }
+            Err((fault, at)) => Err(ParseError::new(fault, self.at().saturating_add(at))),
+        }
+    }
+
+    /// Words between separators, at least one, none twice.
+    fn list(&mut self, allowed: Kinds, separator: u8) -> Result<(&'a str, Kinds), ParseError> {
+        let before = self.rest;
+        let mut kinds = Kinds::ALL;
+        let mut distinct = Distinct::new();
+        loop {
+            let at = self.at();
+            let element = self.rest;
+            let value = self.word(Stop::Value)?;
+            if value.kinds().and(allowed).is_empty() {
+                return Err(ParseError::new(ParseFault::ValueForName, at));
+            }
+            kinds = kinds.and(value.kinds());
+            if kinds.is_empty() {
+                return Err(ParseError::new(ParseFault::MixedTypes, at));
+            }
+            if !distinct.add(self.since(element)) {
+                return Err(ParseError::new(ParseFault::Repeated, at));
+            }
+            if self.rest.as_bytes().first() != Some(&separator) {
+                break;
+            }
+            self.advance(1);
+        }
+        let raw = self.since(before);
+        if !distinct.all_words(raw) {
+            return Err(ParseError::new(ParseFault::Repeated, self.at().saturating_sub(raw.len())));
+        }
+        Ok((raw, kinds))
+    }
+
+    /// `resource:action|action`, between commas, no resource twice.
+    fn resources(&mut self, about: About) -> Result<Operand<'a>, ParseError> {
+        let before = self.rest;
+        let allowed = kinds_of(Operator::Allows).and(kinds_for(about));
+        let mut kinds = Kinds::ALL;
+        let mut distinct = Distinct::new();
+        loop {
+            let at = self.at();
+            let element = self.rest;
+            let value = self.word(Stop::Colon)?;
+            if value.kinds().and(allowed).is_empty() {
+                return Err(ParseError::new(ParseFault::ValueForOperator, at));
+            }
+            kinds = kinds.and(value.kinds());
+            if kinds.is_empty() {
+                return Err(ParseError::new(ParseFault::MixedTypes, at));
+            }
+            if !distinct.add(self.since(element)) {
+                return Err(ParseError::new(ParseFault::Repeated, at));
+            }
+            if self.rest.as_bytes().first() != Some(&b':') {
+                return self.fail(ParseFault::ActionsMissing);
+            }
+            self.advance(1);
+            self.list(Kinds::TEXT, b'|')?;
+            if self.rest.as_bytes().first() != Some(&b',') {
+                break;
+            }
+            self.advance(1);
+        }
+        let raw = self.since(before);
+        if !distinct.all_resources(raw) {
+            return Err(ParseError::new(ParseFault::Repeated, self.at().saturating_sub(raw.len())));
+        }
+        Ok(Operand::Resources(raw, kinds))
+    }
+}

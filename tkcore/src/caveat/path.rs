@@ -1,0 +1,131 @@
+//! Absolute paths of whole segments (CV-34).
+
+use core::fmt;
+
+/// Why a text is no path of the one accepted form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PathFault {
+    /// It does not begin with `/`.
+    Relative,
+    /// Two slashes in a row: an empty segment.
+    EmptySegment,
+    /// A slash at the end, except the root itself.
+    TrailingSlash,
+    /// A segment `.` or `..`: what it means depends on who resolves it.
+    DotSegment,
+    /// A percent sign: decoded once more behind the check, it could be any of the above.
+    Percent,
+    /// A backslash, which some systems take for a slash.
+    Backslash,
+    /// A control character.
+    Control,
+}
+
+impl fmt::Display for PathFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Relative => "a path begins with `/`",
+            Self::EmptySegment => "a path has no two slashes in a row",
+            Self::TrailingSlash => "a path has no slash at its end",
+            Self::DotSegment => "a path has no segment `.` or `..`",
+            Self::Percent => "a path has no percent sign; decode it first",
+            Self::Backslash => "a path has no backslash",
+            Self::Control => "a path has no control character",
+        })
+    }
+}
+
+/// Checks the one accepted form.
+pub(crate) fn check(path: &str) -> Result<(), PathFault> {
+    let rest = path.strip_prefix('/').ok_or(PathFault::Relative)?;
+    if rest.is_empty() {
+        return Ok(());
+    }
+    let mut segment = 0usize;
+    let mut dots = 0usize;
+    let mut before_slash = false;
+    for byte in rest.bytes() {
+        before_slash = false;
+        match byte {
+            b'/' => {
+                end_of_segment(segment, dots)?;
+                (segment, dots, before_slash) = (0, 0, true);
+                continue;
+            }
+            b'%' => return Err(PathFault::Percent),
+            b'\\' => return Err(PathFault::Backslash),
+            0..=0x1f | 0x7f => return Err(PathFault::Control),
+            b'.' => dots = dots.saturating_add(1),
+            _ => {}
+        }
+        segment = segment.saturating_add(1);
+    }
+    if before_slash {
+        return Err(PathFault::TrailingSlash);
+    }
+    end_of_segment(segment, dots)?;
+    if path.is_ascii() || !path.chars().any(char::is_control) { Ok(()) } else { Err(PathFault::Control) }
+}
+
+const fn end_of_segment(len: usize, dots: usize) -> Result<(), PathFault> {
+    match (len, dots) {
+        (0, _) => Err(PathFault::EmptySegment),
+        (1, 1) | (2, 2) => Err(PathFault::DotSegment),
+        _ => Ok(()),
+    }
+}
+
+/// Whether `path` is `base` or lies below it, by whole segments. Both are checked before.
+pub(crate) fn is_under(path: &str, base: &str) -> bool {
+    if base == "/" {
+        return true;
+    }
+    path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_one_form() {
+        use PathFault::{Backslash, Control, DotSegment, EmptySegment, Percent, Relative, TrailingSlash};
+        for (path, expected) in [
+            ("/", Ok(())),
+            ("/a", Ok(())),
+            ("/a/b.c/..d/...", Ok(())),
+            ("/ä/b c", Ok(())),
+            ("", Err(Relative)),
+            ("a", Err(Relative)),
+            ("//", Err(EmptySegment)),
+            ("//a", Err(EmptySegment)),
+            ("/a//b", Err(EmptySegment)),
+            ("/a/", Err(TrailingSlash)),
+            ("/.", Err(DotSegment)),
+            ("/..", Err(DotSegment)),
+            ("/a/../b", Err(DotSegment)),
+            ("/a/./b", Err(DotSegment)),
+            ("/a/%2e%2e/b", Err(Percent)),
+            ("/a\\..\\b", Err(Backslash)),
+            ("/a\0", Err(Control)),
+            ("/a\u{85}", Err(Control)),
+        ] {
+            assert_eq!(check(path), expected, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn below_is_by_whole_segments() {
+        for (path, base, expected) in [
+            ("/projects/7", "/projects/7", true),
+            ("/projects/7/a", "/projects/7", true),
+            ("/projects/77", "/projects/7", false),
+            ("/projects", "/projects/7", false),
+            ("/", "/", true),
+            ("/x", "/", true),
+        ] {
+            assert_eq!(is_under(path, base), expected, "{path} under {base}");
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! Words: what stands for one value. A word is bare, or in double quotes where a bare word will
+//! not do, so that each value has one spelling (docs/spec/caveats.md, CV-20 to CV-39).
+
+use core::fmt::{self, Write as _};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::error::ParseFault;
+use super::path;
+use crate::time::Timestamp;
+
+/// The fact types that a word can be compared with, as a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kinds(u8);
+
+impl Kinds {
+    pub(crate) const TEXT: Self = Self(1);
+    pub(crate) const INT: Self = Self(2);
+    pub(crate) const TIME: Self = Self(4);
+    pub(crate) const IP: Self = Self(8);
+    pub(crate) const PATH: Self = Self(16);
+    pub(crate) const ALL: Self = Self(31);
+
+    pub(crate) const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    pub(crate) const fn holds(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    pub(crate) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// What a word stands for, read once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Value {
+    /// A text and nothing else.
+    Text,
+    /// Canonical decimal digits: an integer, or the text of those digits, as the fact is.
+    Int(i64),
+    /// A time.
+    Time(Timestamp),
+    /// An address.
+    Ip(IpAddr),
+    /// A network; only lists of `in` and `not-in` hold one.
+    Net(IpAddr, u8),
+    /// An absolute path.
+    Path,
+    /// In quotes, beginning with `/`, and a well-formed path that no bare word can spell: a
+    /// path, or a text, as the fact is.
+    QuotedPath,
+}
+
+impl Value {
+    pub(crate) const fn kinds(self) -> Kinds {
+        match self {
+            Self::Text => Kinds::TEXT,
+            Self::Int(_) => Kinds::INT.or(Kinds::TEXT),
+            Self::Time(_) => Kinds::TIME,
+            Self::Ip(_) | Self::Net(..) => Kinds::IP,
+            Self::Path => Kinds::PATH,
+            Self::QuotedPath => Kinds::PATH.or(Kinds::TEXT),
+        }
+    }
+}
+
+/// Where a bare word ends, beside the space and the comma.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// A value: colons belong to it.
+    Value,
+    /// A resource before its actions: it ends at the first colon.
+    Colon,
+}
+
+const DIGIT: u8 = 1;
+const HEX: u8 = 2;
+const PLAIN: u8 = 4;
+const COLON: u8 = 8;
+const DOT: u8 = 16;
+const SLASH: u8 = 32;
+const WIDE: u8 = 64;
+const END: u8 = 128;
+
+/// What each byte may do in a bare word. Everything that ends one or needs quotes is `END`.
+const CLASS: [u8; 256] = classes();
+
+const fn classes() -> [u8; 256] {
+    let mut table = [END; 256];
+    let mut rest: &mut [u8] = &mut table;
+    let mut byte = 0u8;
+    while let Some((slot, tail)) = rest.split_first_mut() {
+        *slot = match byte {
+            b'0'..=b'9' => DIGIT,
+            b'a'..=b'f' | b'A'..=b'F' => HEX,
+            b':' => COLON,
+            b'.' => DOT,
+            b'/' => SLASH,
+            b'"' | b',' | b'|' | b'\\' | 0..=b' ' | 0x7f => END,
+            0x80..=0xff => WIDE,
+            _ => PLAIN,
+        };
+        rest = tail;
+        byte = byte.wrapping_add(1);
+    }
+    table
+}
+
+/// Reads one word at the start of `text`: what it stands for and its length in bytes.
+///
+/// On an error, the fault and how many bytes into `text` it lies.
+#[inline]
+pub(crate) fn read(text: &str, stop: Stop) -> Result<(Value, usize), (ParseFault, usize)> {
+    let bytes = text.as_bytes();
+    if bytes.first() == Some(&b'"') {
+        return quoted(text, stop);
+    }
+    let mut seen = 0u8;
+    let end = if stop == Stop::Colon { END | COLON } else { END };
+    let len = bytes
+        .iter()
+        .position(|byte| {
+            let class = CLASS.get(usize::from(*byte)).copied().unwrap_or(END);
+            if class & end != 0 {
+                return true;
+            }
+            seen |= class;
+            false
+        })
+        .unwrap_or(bytes.len());
+    if len == 0 {
+        return Err((unexpected(bytes.first()), 0));
+    }
+    let Some(word) = text.get(..len) else { return Err((ParseFault::Character, 0)) };
+    if seen & WIDE != 0 {
+        if let Some((at, _)) = word.char_indices().find(|(_, c)| is_hidden(*c)) {
+            return Err((ParseFault::HiddenCharacter, at));
+        }
+    }
+    match bare(word, seen) {
+        Ok(value) => Ok((value, len)),
+        Err(fault) => Err((fault, 0)),
+    }
+}
+
+const fn unexpected(byte: Option<&u8>) -> ParseFault {
+    match byte {
+        None => ParseFault::ValueMissing,
+        Some(b' ') => ParseFault::Space,
+        Some(b',' | b'|' | b':') => ParseFault::ElementMissing,
+        Some(_) => ParseFault::Character,
+    }
+}
+
+/// What a bare word stands for. A word that only looks like a value, spelled in a way that is
+/// not the one accepted, is refused: as a text it needs quotes.
+#[inline]
+fn bare(word: &str, seen: u8) -> Result<Value, ParseFault> {
+    let bytes = word.as_bytes();
+    let Some(first) = bytes.first() else { return Err(ParseFault::ValueMissing) };
+    if seen == DIGIT {
+        return integer(word).map(Value::Int).ok_or(ParseFault::Integer);
+    }
+    match first {
+        b'/' => return path::check(word).map(|()| Value::Path).map_err(ParseFault::Path),
+        b'0'..=b'9' if looks_like_time(bytes) => {
+            return Timestamp::from_rfc3339(word).map(Value::Time).map_err(ParseFault::Time);
+        }
+        b'0'..=b'9' if seen & !(DIGIT | DOT | SLASH) == 0 && looks_like_v4(bytes) => {
+            return v4(word).ok_or(ParseFault::Address);
+        }
+        b'-' | b'+' if bytes.len() > 1 && bytes.iter().skip(1).all(u8::is_ascii_digit) => {
+            return integer(word).map(Value::Int).ok_or(ParseFault::Integer);
+        }
+        _ => {}
+    }
+    if seen & COLON != 0 && seen & WIDE == 0 { v6(word) } else { Ok(Value::Text) }
+}
+
+/// Canonical decimal: no plus, no leading zero, no minus zero, within `i64`.
+pub(crate) fn integer(word: &str) -> Option<i64> {
+    let digits = word.strip_prefix('-').unwrap_or(word);
+    match digits.as_bytes() {
+        [b'0'] if digits.len() == word.len() => Some(0),
+        [b'1'..=b'9', ..] => word.parse().ok(),
+        _ => None,
+    }
+}
+
+fn looks_like_time(bytes: &[u8]) -> bool {
+    let Some(&[y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T' | b't']) = bytes.first_chunk::<11>() else {
+        return false;
+    };
+    [y0, y1, y2, y3, m0, m1, d0, d1].iter().all(u8::is_ascii_digit)
+}
+
+fn looks_like_v4(bytes: &[u8]) -> bool {
+    let host = bytes.split(|byte| *byte == b'/').next().unwrap_or(bytes);
+    let mut groups = 0usize;
+    for group in host.split(|byte| *byte == b'.') {
+        if group.is_empty() {
+            return false;
+        }
+        groups = groups.saturating_add(1);
+    }
+    groups == 4
+}
+
+fn v4(word: &str) -> Option<Value> {
+    let Some((host, len)) = word.split_once('/') else {
+        return word.parse().ok().map(|ip: Ipv4Addr| Value::Ip(IpAddr::V4(ip)));
+    };
+    let host: Ipv4Addr = host.parse().ok()?;
+    let len = prefix_len(len, 32)?;
+    let host_bits = u32::MAX.checked_shr(len.into()).unwrap_or(0);
+    (host.to_bits() & host_bits == 0).then_some(Value::Net(IpAddr::V4(host), len))
+}
+
+/// An IPv6 address or network in the form of RFC 5952. What no IPv6 reader accepts is a text.
+fn v6(word: &str) -> Result<Value, ParseFault> {
+    let (host, len) = match word.split_once('/') {
+        Some((host, len)) => (host, Some(len)),
+        None => (word, None),
+    };
+    let (address, zone) = match host.split_once('%') {
+        Some((address, _)) => (address, true),
+        None => (host, false),
+    };
+    let Ok(ip) = address.parse::<Ipv6Addr>() else { return Ok(Value::Text) };
+    if zone || ip.to_ipv4_mapped().is_some() || !displays_as(&ip, address) {
+        return Err(ParseFault::Address);
+    }
+    let Some(len) = len else { return Ok(Value::Ip(IpAddr::V6(ip))) };
+    let len = prefix_len(len, 128).ok_or(ParseFault::Address)?;
+    let host_bits = u128::MAX.checked_shr(len.into()).unwrap_or(0);
+    if ip.to_bits() & host_bits == 0 { Ok(Value::Net(IpAddr::V6(ip), len)) } else { Err(ParseFault::Address) }
+}
+
+fn prefix_len(text: &str, most: u8) -> Option<u8> {
+    u8::try_from(integer(text)?).ok().filter(|len| *len <= most)
+}
+
+/// Whether `ip` is inside the network `net/len`.
+pub(crate) fn contains(net: IpAddr, len: u8, ip: IpAddr) -> bool {
+    match (net, ip) {
+        (IpAddr::V4(net), IpAddr::V4(ip)) => {
+            let host_bits = u32::MAX.checked_shr(len.into()).unwrap_or(0);
+            (net.to_bits() ^ ip.to_bits()) & !host_bits == 0
+        }
+        (IpAddr::V6(net), IpAddr::V6(ip)) => {
+            let host_bits = u128::MAX.checked_shr(len.into()).unwrap_or(0);
+            (net.to_bits() ^ ip.to_bits()) & !host_bits == 0
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+    }
+}
+
+/// Whether a value prints as exactly this text; nothing is allocated.
+fn displays_as(value: &impl fmt::Display, text: &str) -> bool {
+    struct Rest<'a>(&'a str);
+    impl fmt::Write for Rest<'_> {
+        fn write_str(&mut self, part: &str) -> fmt::Result {
+            self.0 = self.0.strip_prefix(part).ok_or(fmt::Error)?;
+            Ok(())
+        }
+    }
+    let mut rest = Rest(text);
+    write!(rest, "{value}").is_ok() && rest.0.is_empty()
+}
+
+/// Reads a quoted word: `\"` and `\\` are the only escapes.
+#[inline(never)]
+fn quoted(text: &str, stop: Stop) -> Result<(Value, usize), (ParseFault, usize)> {
+    let mut escaped = false;
+    let mut needed = false;
+    let mut end = None;
+    for (at, c) in text.char_indices().skip(1) {
+        match (escaped, c) {
+            (true, '"' | '\\') => escaped = false,
+            (true, _) => return Err((ParseFault::Escape, at)),
+            (false, '\\') => {
+                escaped = true;
+                needed = true;
+            }
+            (false, '"') => {
+                end = Some(at);
+                break;
+            }
+            (false, c) if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => {
+                return Err((ParseFault::Control, at));
+            }
+            (false, c) => needed |= !may_be_bare(c, stop),
+        }
+    }
+    let Some(end) = end else { return Err((ParseFault::QuoteOpen, text.len())) };
+    let content = text.get(1..end).unwrap_or("");
+    let len = end.saturating_add(1);
+    if content.is_empty() {
+        return Ok((Value::Text, len));
+    }
+    if needed {
+        // Only a path that is the same with and without its quotes is one: a backslash is
+        // refused in paths, so an escaped one never is.
+        let path = content.starts_with('/') && path::check(content).is_ok();
+        return Ok((if path { Value::QuotedPath } else { Value::Text }, len));
+    }
+    let seen =
+        content.bytes().fold(0, |seen, byte| seen | CLASS.get(usize::from(byte)).copied().unwrap_or(END));
+    match bare(content, seen) {
+        Ok(Value::Text | Value::Int(_)) => Err((ParseFault::NeedlessQuotes, 0)),
+        Ok(Value::Time(_) | Value::Ip(_) | Value::Net(..) | Value::Path | Value::QuotedPath) | Err(_) => {
+            Ok((Value::Text, len))
+        }
+    }
+}
+
+fn may_be_bare(c: char, stop: Stop) -> bool {
+    match u8::try_from(c) {
+        Ok(byte) if byte < 0x80 => {
+            let end = if stop == Stop::Colon { END | COLON } else { END };
+            CLASS.get(usize::from(byte)).is_some_and(|class| class & end == 0)
+        }
+        _ => !is_hidden(c),
+    }
+}
+
+/// Whether the word, as it stands in a caveat, spells exactly `text`.
+#[inline]
+pub(crate) fn spells(word: &str, text: &str) -> bool {
+    let Some(inner) = word.strip_prefix('"') else { return word == text };
+    let Some(inner) = inner.strip_suffix('"') else { return false };
+    if !inner.contains('\\') {
+        return inner == text;
+    }
+    unescaped(inner).eq(text.chars())
+}
+
+/// The text that a word spells, char by char.
+pub(crate) fn text_of(word: &str) -> impl Iterator<Item = char> + Clone + '_ {
+    let inner = word.strip_prefix('"').and_then(|inner| inner.strip_suffix('"'));
+    unescaped(inner.unwrap_or(word))
+}
+
+fn unescaped(inner: &str) -> impl Iterator<Item = char> + Clone + '_ {
+    let mut escaped = false;
+    inner.chars().filter(move |c| {
+        let keep = *c != '\\' || escaped;
+        escaped = *c == '\\' && !escaped;
+        keep
+    })
+}
+
+/// Length in bytes of the validated word at the start of `text`.
+#[inline]
+fn len_of(text: &str, stop: Stop) -> usize {
+    let bytes = text.as_bytes();
+    if bytes.first() == Some(&b'"') {
+        let mut escaped = false;
+        let close = bytes.iter().skip(1).position(|byte| {
+            let close = *byte == b'"' && !escaped;
+            escaped = *byte == b'\\' && !escaped;
+            close
+        });
+        return close.map_or(bytes.len(), |at| at.saturating_add(2));
+    }
+    let ends = |byte: &u8| matches!(byte, b',' | b'|' | b' ') || (stop == Stop::Colon && *byte == b':');
+    bytes.iter().position(ends).unwrap_or(bytes.len())
+}
+
+/// Walks words that have been read before, up to the end of the text.
+#[derive(Debug, Clone)]
+pub(crate) struct Words<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Words<'a> {
+    /// Words separated by one byte each: a comma, or a bar between actions.
+    pub(crate) const fn new(validated: &'a str) -> Self {
+        Self { rest: validated }
+    }
+}
+
+impl<'a> Iterator for Words<'a> {
+    type Item = &'a str;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a str> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let (word, rest) = self.rest.split_at_checked(len_of(self.rest, Stop::Value))?;
+        self.rest = rest.get(1..).unwrap_or("");
+        Some(word)
+    }
+}
+
+/// Walks `resource:action|action,…` that has been read before.
+#[derive(Debug, Clone)]
+pub(crate) struct Resources<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Resources<'a> {
+    pub(crate) const fn new(validated: &'a str) -> Self {
+        Self { rest: validated }
+    }
+}
+
+impl<'a> Iterator for Resources<'a> {
+    /// The resource, and its actions separated by bars.
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<(&'a str, &'a str)> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let (resource, rest) = self.rest.split_at_checked(len_of(self.rest, Stop::Colon))?;
+        let rest = rest.get(1..)?;
+        let mut len = 0usize;
+        loop {
+            len = len.saturating_add(len_of(rest.get(len..)?, Stop::Value));
+            if rest.as_bytes().get(len) != Some(&b'|') {
+                break;
+            }
+            len = len.saturating_add(1);
+        }
+        let (actions, rest) = rest.split_at_checked(len)?;
+        self.rest = rest.get(1..).unwrap_or("");
+        Some((resource, actions))
+    }
+}
+
+/// Characters beyond ASCII that a reader cannot see, that reorder what is seen, or that have no
+/// fixed look: refused in bare words (CV-24). A fixed table and no Unicode property, so that no
+/// verdict changes with a Unicode version.
+pub(crate) const fn is_hidden(c: char) -> bool {
+    matches!(c,
+        '\u{80}'..='\u{a0}' | '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{1680}'
+        | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{2000}'..='\u{200f}'
+        | '\u{2028}'..='\u{202f}' | '\u{205f}'..='\u{206f}' | '\u{2800}' | '\u{3000}' | '\u{3164}'
+        | '\u{e000}'..='\u{f8ff}' | '\u{fdd0}'..='\u{fdef}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+        | '\u{ffa0}' | '\u{fff0}'..='\u{ffff}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{10ffff}')
+}
