@@ -51,7 +51,10 @@ mod wire;
 
 pub use budget::{Budget, BudgetSpent};
 pub use bundle::{Authorization, HeaderBuf, Presented, TextForms};
-pub use caveat::{About, Caveat, Operator, ParseError, ParseFault, PathFault};
+pub use caveat::{
+    About, Asked, Caveat, CustomCaveat, CustomVerdict, Operator, ParseError, ParseFault, PathFault,
+    Vocabulary, VocabularyBuilder, VocabularyError,
+};
 pub use error::{Bug, Error, Malformed, NotAuthentic, NotKnowable, Owner};
 pub use facts::{KeyClass, LineageFacts};
 pub use fault::{DischargeFault, Party};

@@ -4,10 +4,12 @@ use super::word::{self, Kinds, Resources, Value, Words};
 use super::{About, Caveat, Operand, Operator, Presence, path};
 use crate::budget::{Budget, BudgetSpent};
 use crate::request::{Access, Fact, Request};
+use crate::time::Timestamp;
 
-/// One access of a request beside what the verified token itself says.
+/// One access of a request, beside what the verified token itself says: what a caveat is judged
+/// against.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked<'r> {
+pub struct Asked<'r> {
     pub(crate) request: &'r Request<'r>,
     pub(crate) access: &'r Access<'r>,
     pub(crate) subject: Option<&'r str>,
@@ -38,6 +40,43 @@ pub(crate) enum Reason {
 }
 
 impl<'r> Asked<'r> {
+    /// The moment of the request.
+    #[must_use]
+    pub const fn now(&self) -> Timestamp {
+        self.request.now()
+    }
+
+    /// The tenant of the request, which is the token's.
+    #[must_use]
+    pub const fn tenant(&self) -> &'r str {
+        self.request.tenant()
+    }
+
+    /// The actions of this access, at least one.
+    #[must_use]
+    pub fn actions(&self) -> &'r [&'r str] {
+        self.access.actions()
+    }
+
+    /// On whose behalf the token was minted.
+    #[must_use]
+    pub const fn subject(&self) -> Option<&'r str> {
+        self.subject
+    }
+
+    /// The audience that the token's key is for.
+    #[must_use]
+    pub const fn audience(&self) -> Option<&'r str> {
+        self.audience
+    }
+
+    /// A fact that the service states about this access, or about all of them. `None` when
+    /// there is none, and for an empty set.
+    #[must_use]
+    pub fn stated(&self, name: &str) -> Option<Fact<'r>> {
+        self.fact(About::Fact, name)
+    }
+
     /// What a name stands for in this access. An empty set is an absent fact.
     #[inline]
     pub(crate) fn fact(&self, about: About, name: &str) -> Option<Fact<'r>> {

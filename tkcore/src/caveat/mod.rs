@@ -6,11 +6,15 @@ mod eval;
 mod list;
 mod parse;
 pub(crate) mod path;
+mod vocabulary;
 pub(crate) mod word;
 
 pub use error::{ParseError, ParseFault};
-pub(crate) use eval::{Asked, Reason, Verdict};
+pub use eval::Asked;
+pub(crate) use eval::{Reason, Verdict};
 pub use path::PathFault;
+pub(crate) use vocabulary::{Custom, TenantWide};
+pub use vocabulary::{CustomCaveat, CustomVerdict, Vocabulary, VocabularyBuilder, VocabularyError};
 
 use core::fmt;
 
@@ -161,6 +165,10 @@ impl<'a> Caveat<'a> {
             Presence::Otherwise(list) => Some(list),
             Presence::Required | Presence::Optional => None,
         }
+    }
+
+    pub(crate) const fn presence(&self) -> Presence<'a> {
+        self.presence
     }
 
     pub(crate) const fn operand(&self) -> Operand<'a> {
