@@ -7,6 +7,7 @@
 
 use sha2::compress256;
 use sha2::digest::generic_array::GenericArray;
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroize as _;
 
 use crate::ids::BranchId;
@@ -76,30 +77,104 @@ pub(crate) fn derive(key: &[u8]) -> [u8; 32] {
     hmac(&generator, key)
 }
 
+/// A chain on its way from one tag to the next. Wiped once, on drop, and not at every link.
+pub(crate) struct Roll {
+    tag: [u8; 32],
+}
+
+impl Drop for Roll {
+    fn drop(&mut self) {
+        self.tag.zeroize();
+    }
+}
+
+impl Roll {
+    /// At the chain's first tag.
+    pub(crate) fn start(key: &RootKey, identifier: &[u8]) -> Self {
+        Self { tag: key.0.tag(identifier) }
+    }
+
+    /// At a tag that is known already.
+    pub(crate) const fn resume(tail: &Tail) -> Self {
+        Self { tag: *tail.expose() }
+    }
+
+    /// At the signature of a token, to go on from there.
+    pub(crate) const fn resume_signature(signature: &[u8; 32]) -> Self {
+        Self { tag: *signature }
+    }
+
+    /// Goes over a first-party caveat.
+    #[inline]
+    pub(crate) fn first_party(&mut self, cid: &[u8]) {
+        self.tag = hmac(&self.tag, cid);
+    }
+
+    /// Goes over a third-party caveat.
+    pub(crate) fn third_party(&mut self, vid: &[u8; 72], cid: &[u8]) {
+        self.tag = pair(&HmacKey::new(&self.tag), vid, cid);
+    }
+
+    /// The public name of this point.
+    pub(crate) fn branch(&self) -> BranchId {
+        branch_of(&self.tag)
+    }
+
+    /// The tag here, as a secret of its own.
+    pub(crate) const fn tail(&self) -> Tail {
+        Tail::from_bytes(self.tag)
+    }
+
+    /// Whether `signature` is this tag; takes the same time whatever differs.
+    pub(crate) fn signs(&self, signature: &[u8; 32]) -> bool {
+        self.tag.ct_eq(signature).into()
+    }
+
+    /// Whether `signature` is this tag, of a discharge, bound to `root`; in the same way.
+    pub(crate) fn signs_bound(&self, root: &Self, signature: &[u8; 32]) -> bool {
+        let mut bound = bind_tags(&root.tag, &self.tag);
+        let same = bound.ct_eq(signature).into();
+        bound.zeroize();
+        same
+    }
+}
+
 /// The chain's first tag.
 pub(crate) fn start(key: &RootKey, identifier: &[u8]) -> Tail {
-    Tail::from_bytes(key.0.tag(identifier))
+    Roll::start(key, identifier).tail()
 }
 
 /// The tag after a first-party caveat.
 pub(crate) fn first_party(tail: &Tail, cid: &[u8]) -> Tail {
-    Tail::from_bytes(hmac(tail.expose(), cid))
+    let mut roll = Roll::resume(tail);
+    roll.first_party(cid);
+    roll.tail()
 }
 
 /// The tag after a third-party caveat.
-pub(crate) fn third_party(tail: &Tail, vid: &[u8], cid: &[u8]) -> Tail {
-    Tail::from_bytes(pair(&HmacKey::new(tail.expose()), vid, cid))
+pub(crate) fn third_party(tail: &Tail, vid: &[u8; 72], cid: &[u8]) -> Tail {
+    let mut roll = Roll::resume(tail);
+    roll.third_party(vid, cid);
+    roll.tail()
+}
+
+/// The public name of a point of the chain.
+pub(crate) fn branch(tail: &Tail) -> BranchId {
+    branch_of(tail.expose())
 }
 
 /// The tag that a discharge must carry when it is presented beside this root.
 pub(crate) fn bind(root: &Tail, discharge: &Tail) -> Tail {
-    Tail::from_bytes(pair(&HmacKey::new(&[0; 32]), root.expose(), discharge.expose()))
+    Tail::from_bytes(bind_tags(root.expose(), discharge.expose()))
 }
 
-/// The public name of this point of the chain.
-pub(crate) fn branch(tail: &Tail) -> BranchId {
+fn bind_tags(root: &[u8; 32], discharge: &[u8; 32]) -> [u8; 32] {
+    pair(&HmacKey::new(&[0; 32]), root, discharge)
+}
+
+fn branch_of(tag: &[u8; 32]) -> BranchId {
     let mut message = [0u8; 44];
-    for (to, from) in message.iter_mut().zip(b"tk-branch-v1".iter().chain(tail.expose())) {
+    for (to, from) in message.iter_mut().zip(b"tk-branch-v1".iter().chain(tag)) {
         *to = *from;
     }
     let mut state = START;
@@ -187,22 +262,28 @@ mod tests {
     #[test]
     fn a_branch_id_is_the_cut_hash_of_tag_and_tail() {
         let tail = Tail::from_bytes([9; 32]);
+        let roll = Roll::resume(&tail);
         let mut hash = Sha256::new();
         hash.update(b"tk-branch-v1");
         hash.update(tail.expose());
-        assert_eq!(branch(&tail).as_bytes()[..], hash.finalize()[..16]);
+        assert_eq!(roll.branch().as_bytes()[..], hash.finalize()[..16]);
     }
 
     #[test]
     fn third_party_and_binding_are_the_libraries_own() {
-        let tail = Tail::from_bytes([3; 32]);
-        let mut message = reference(&[3; 32], b"vid").to_vec();
+        let root = Roll::resume(&Tail::from_bytes([3; 32]));
+        let mut roll = Roll::resume(&Tail::from_bytes([3; 32]));
+        let mut message = reference(&[3; 32], &[8; 72]).to_vec();
         message.extend(reference(&[3; 32], b"cid"));
-        assert_eq!(third_party(&tail, b"vid", b"cid").expose(), &reference(&[3; 32], &message));
+        roll.third_party(&[8; 72], b"cid");
+        assert!(roll.signs(&reference(&[3; 32], &message)));
 
-        let other = Tail::from_bytes([4; 32]);
+        let discharge = Roll::resume(&Tail::from_bytes([4; 32]));
         let mut message = reference(&[0; 32], &[3; 32]).to_vec();
         message.extend(reference(&[0; 32], &[4; 32]));
-        assert_eq!(bind(&tail, &other).expose(), &reference(&[0; 32], &message));
+        let bound = reference(&[0; 32], &message);
+        assert!(discharge.signs_bound(&root, &bound));
+        assert!(!discharge.signs_bound(&roll, &bound));
+        assert_eq!(bind(&root.tail(), &discharge.tail()).expose(), &bound);
     }
 }

@@ -43,6 +43,9 @@ pub struct ServiceToken {
 const EXPIRY_BYTES: usize = 5;
 
 impl<'a> Identifier<'a> {
+    /// Length of the longest identifier: 32 bytes of fixed fields, a parent, a subject.
+    pub const MAX_BYTES: usize = 32 + LineageId::LEN + crate::limits::NAME_BYTES;
+
     /// Reads an identifier and consumes every byte.
     ///
     /// # Errors

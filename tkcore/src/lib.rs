@@ -22,6 +22,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod attenuate;
 mod base64;
 mod budget;
 mod bundle;
@@ -30,14 +31,18 @@ mod chain;
 mod codec;
 pub mod danger;
 mod error;
+mod extend;
 mod facts;
 mod fault;
 mod identifier;
 mod ids;
 mod key;
 pub mod limits;
+#[cfg(feature = "mint")]
+mod mint;
 mod name;
 pub mod plain;
+mod prefix;
 #[cfg(feature = "protocol")]
 pub mod protocol;
 mod request;
@@ -47,8 +52,10 @@ mod text;
 mod third_party;
 mod time;
 mod token;
+mod verify;
 mod wire;
 
+pub use attenuate::attenuate;
 pub use budget::{Budget, BudgetSpent};
 pub use bundle::{Authorization, HeaderBuf, Presented, TextForms};
 pub use caveat::{
@@ -61,10 +68,14 @@ pub use fault::{DischargeFault, Party};
 pub use identifier::{Identifier, ServiceToken};
 pub use ids::{AuthorityId, BranchId, FeedDigest, FeedId, FeedKeyId, KeyId, LineageId, Row};
 pub use key::{RootKey, Tail};
+#[cfg(feature = "mint")]
+pub use mint::mint;
 pub use name::{Audience, Name, NameError, Subject, Tenant};
+pub use prefix::Prefix;
 pub use request::{Access, Fact, PathFact, Request, RequestBuilder, RequestError};
 pub use text::{TextKind, TokenText};
 #[cfg(feature = "third-party")]
 pub use third_party::vid::CaveatKey;
 pub use time::{TimeError, Timestamp};
 pub use token::{Token, TokenBuf, Untrusted, UntrustedCaveat};
+pub use verify::{Basis, BranchIds, Place, Scratch, Verified, verify};

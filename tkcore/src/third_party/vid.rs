@@ -99,8 +99,8 @@ mod tests {
         let hex: std::string::String = vid.iter().map(|byte| std::format!("{byte:02x}")).collect();
         assert_eq!(hex, LIBSODIUM);
         let opened = open(&tail(), &vid).unwrap();
-        let (ours, theirs) = (chain::start(&opened, b"id"), chain::start(&key.discharge_key(), b"id"));
-        assert!(ours.ct_eq(&theirs));
+        let theirs = chain::Roll::start(&key.discharge_key(), b"id").tail();
+        assert!(chain::Roll::start(&opened, b"id").signs(theirs.expose()));
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //! 06 20 signature`, each field a type, a length and its bytes, lengths as LEB128 varints
 //! (docs/spec/token.md, TK-20 to TK-29).
 
+use alloc::vec::Vec;
+
 use super::canonical::{
-    Caps, END, IDENTIFIER, LOCATION, Reading, SIGNATURE, SIGNATURE_BYTES, VERSION, VID, VID_BYTES,
+    self, Caps, END, IDENTIFIER, LOCATION, Reading, SIGNATURE, SIGNATURE_BYTES, VERSION, VID, VID_BYTES,
     is_printable,
 };
 use crate::error::Malformed;
@@ -17,6 +19,22 @@ pub(crate) struct RawCaveat<'a> {
     pub(crate) vid: Option<&'a [u8; VID_BYTES]>,
     /// Where the third party is said to be; signed by nothing.
     pub(crate) location: Option<&'a [u8]>,
+}
+
+impl RawCaveat<'_> {
+    /// Appends the section without its location: what the chain authenticates.
+    pub(crate) fn write_content(&self, to: &mut Vec<u8>) {
+        canonical::field(to, IDENTIFIER, self.cid);
+        if let Some(vid) = self.vid {
+            canonical::field(to, VID, vid);
+        }
+        to.push(END);
+    }
+
+    /// Whether the chain would not tell them apart.
+    pub(crate) fn same_content(&self, other: &Self) -> bool {
+        self.cid == other.cid && self.vid == other.vid
+    }
 }
 
 /// Where the parts of a well-formed V2 token lie in its bytes. Made by [`read`] alone, so the

@@ -1,0 +1,209 @@
+//! Discharge sets. First the shape, from identifiers alone: which discharge answers which
+//! caveat, each exactly once. Then the tags, in the same order. Both are loops over a list that
+//! grows to at most the number of discharges; nothing recurses.
+
+use alloc::vec::Vec;
+
+use super::{BranchIds, Scratch, finish};
+use crate::budget::Budget;
+use crate::bundle::Presented;
+use crate::chain::Roll;
+use crate::error::{Bug, Error};
+use crate::fault::{DischargeFault, Party};
+use crate::ids::BranchId;
+use crate::key::RootKey;
+use crate::limits;
+use crate::token::Token;
+use crate::wire::v2::{Caveats, RawCaveat};
+
+/// Which discharge answers which caveat, in the order in which a walk over the token and then
+/// over each discharge so found meets the caveats.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// One entry for each third-party caveat met.
+    answers: Vec<Answer>,
+    /// Whether the discharge at this index has been claimed.
+    claimed: Vec<bool>,
+    /// The caveat keys, parallel to `answers` as far as the walk has come. Emptied, and so
+    /// wiped, before a verification ends.
+    keys: Vec<Option<RootKey>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    discharge: usize,
+    /// Index in `answers` of the discharge that asked; `None`: the token itself.
+    asker: Option<usize>,
+    depth: usize,
+}
+
+impl Plan {
+    /// Refuses every set in which some caveat is not answered by a discharge of its own, or
+    /// some discharge answers none.
+    fn build(&mut self, presented: &Presented<'_>, budget: &mut Budget) -> Result<(), Error> {
+        self.answers.clear();
+        self.claimed.clear();
+        self.claimed.resize(presented.discharge_count(), false);
+        self.claim(presented, presented.root(), None, budget)?;
+        let mut next = 0;
+        while let Some(answer) = self.answers.get(next).copied() {
+            let token = discharge(presented, answer.discharge)?;
+            self.claim(presented, token, Some(next), budget)?;
+            next = next.saturating_add(1);
+        }
+        if self.claimed.contains(&false) { Err(DischargeFault::Unused.into()) } else { Ok(()) }
+    }
+
+    /// Finds a discharge for each third-party caveat of one token.
+    fn claim(
+        &mut self,
+        presented: &Presented<'_>,
+        token: Token<'_>,
+        asker: Option<usize>,
+        budget: &mut Budget,
+    ) -> Result<(), Error> {
+        if token.third_party_count() == 0 {
+            return Ok(());
+        }
+        let parent = asker.and_then(|index| self.answers.get(index));
+        let depth = parent.map_or(1, |parent| parent.depth.saturating_add(1));
+        for RawCaveat { cid, vid, location } in token.caveats() {
+            if vid.is_none() {
+                continue;
+            }
+            budget.spend_bytes(cid.len().saturating_mul(presented.discharge_count()))?;
+            let mut found = presented
+                .discharges()
+                .enumerate()
+                .filter(|(_, discharge)| discharge.identifier_bytes() == cid)
+                .map(|(index, _)| index);
+            let Some(index) = found.next() else {
+                return Err(DischargeFault::Missing(Party::of(cid, location)).into());
+            };
+            if found.next().is_some() {
+                return Err(DischargeFault::Duplicate.into());
+            }
+            match self.claimed.get_mut(index).map(|claimed| core::mem::replace(claimed, true)) {
+                Some(false) => {}
+                _ if self.needs(asker, index) => return Err(DischargeFault::Cyclic.into()),
+                _ => return Err(DischargeFault::Reused.into()),
+            }
+            if depth > limits::DISCHARGE_DEPTH {
+                return Err(DischargeFault::TooDeep.into());
+            }
+            self.answers.push(Answer { discharge: index, asker, depth });
+        }
+        Ok(())
+    }
+
+    /// Whether `asker` is this discharge or was asked for, over any number of steps, by it. The
+    /// way up is at most as long as the nesting limit.
+    fn needs(&self, mut asker: Option<usize>, discharge: usize) -> bool {
+        while let Some(answer) = asker.and_then(|index| self.answers.get(index)) {
+            if answer.discharge == discharge {
+                return true;
+            }
+            asker = answer.asker;
+        }
+        false
+    }
+}
+
+/// Verifies a token that has third-party caveats, discharges, or one without the other. `added`
+/// are the caveats from `start` on; what was before holds no third-party caveat.
+pub(super) fn authenticate(
+    presented: &Presented<'_>,
+    start: Roll,
+    added: Caveats<'_>,
+    branches: BranchIds,
+    scratch: &mut Scratch,
+    budget: &mut Budget,
+) -> Result<(), Error> {
+    if cfg!(not(feature = "third-party")) && presented.root().third_party_count() != 0 {
+        return Err(DischargeFault::NotBuilt.into());
+    }
+    let Scratch { branches: ids, plan } = scratch;
+    plan.keys.clear();
+    // Room for all of them at once: a list that grew would leave unwiped copies behind.
+    plan.keys.reserve_exact(presented.discharge_count());
+    let verdict = walk(presented, start, added, branches, ids, plan, budget);
+    plan.keys.clear();
+    verdict
+}
+
+fn walk(
+    presented: &Presented<'_>,
+    start: Roll,
+    added: Caveats<'_>,
+    branches: BranchIds,
+    ids: &mut Vec<BranchId>,
+    plan: &mut Plan,
+    budget: &mut Budget,
+) -> Result<(), Error> {
+    let root = presented.root();
+    let most = presented.discharge_count();
+    // The token's own tag first: of a forged one nothing else is worth saying.
+    let end = roll(start, added, branches, ids, &mut plan.keys, most)?;
+    finish(&root, &end, branches, ids)?;
+    plan.build(presented, budget)?;
+    let mut none = Vec::new();
+    let mut next = 0;
+    while let Some(answer) = plan.answers.get(next).copied() {
+        let key = plan.keys.get_mut(next).ok_or(Bug("a caveat key is missing"))?.take();
+        let key = key.ok_or(DischargeFault::SealedKey)?;
+        let token = discharge(presented, answer.discharge)?;
+        let start = Roll::start(&key, token.identifier_bytes());
+        let tail = roll(start, token.caveats(), BranchIds::Skip, &mut none, &mut plan.keys, most)?;
+        if !tail.signs_bound(&end, token.signature()) {
+            return Err(if tail.signs(token.signature()) {
+                DischargeFault::Unbound.into()
+            } else {
+                DischargeFault::WronglyBound.into()
+            });
+        }
+        next = next.saturating_add(1);
+    }
+    Ok(())
+}
+
+/// Rolls over caveats of both kinds and opens the caveat keys on the way, in the plan's order,
+/// `most` of them: with more third-party caveats than discharges the plan will not come about.
+fn roll(
+    mut roll: Roll,
+    caveats: Caveats<'_>,
+    branches: BranchIds,
+    ids: &mut Vec<BranchId>,
+    keys: &mut Vec<Option<RootKey>>,
+    most: usize,
+) -> Result<Roll, Error> {
+    for caveat in caveats {
+        if branches == BranchIds::Collect {
+            ids.push(roll.branch());
+        }
+        match caveat.vid {
+            None => roll.first_party(caveat.cid),
+            Some(vid) => {
+                if keys.len() < most {
+                    keys.push(open(&roll, vid)?);
+                }
+                roll.third_party(vid, caveat.cid);
+            }
+        }
+    }
+    Ok(roll)
+}
+
+/// `Ok(None)`: it was not sealed under this point of the chain.
+#[cfg(feature = "third-party")]
+fn open(at: &Roll, vid: &[u8; 72]) -> Result<Option<RootKey>, Error> {
+    Ok(crate::third_party::vid::open(&at.tail(), vid))
+}
+
+#[cfg(not(feature = "third-party"))]
+fn open(_: &Roll, _: &[u8; 72]) -> Result<Option<RootKey>, Error> {
+    Err(DischargeFault::NotBuilt.into())
+}
+
+fn discharge<'a>(presented: &Presented<'a>, index: usize) -> Result<Token<'a>, Bug> {
+    presented.discharge(index).ok_or(Bug("a discharge is missing"))
+}
