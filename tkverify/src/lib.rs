@@ -8,6 +8,7 @@ mod feed;
 mod memory;
 mod metrics;
 mod policy;
+pub mod remote;
 mod trust;
 
 pub use client_key::{ClientKey, ClientKeyError};
@@ -15,4 +16,5 @@ pub use clock::{Clock, Reading, SystemClock};
 pub use feed::FetchError;
 pub use metrics::Metrics;
 pub use policy::WhenStale;
+pub use remote::{Remote, RemoteError};
 pub use trust::{SignerAddress, TRUST_BYTES, Trust, TrustError};

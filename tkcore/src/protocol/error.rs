@@ -1,6 +1,7 @@
 use core::fmt;
 
 use super::field::{BadMessage, Field, Fields, Text, Writer, message};
+use crate::revocation::Rule;
 
 /// Whose fault a refusal of the signer is, from the client's point of view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,7 +65,7 @@ codes! {
     WrongAudience = 0x0104, "the token is for another audience";
     /// Past its expiry.
     Expired = 0x0105, "the token has expired";
-    /// Revoked; the detail names the rule.
+    /// Revoked; the detail is the rule's word ([`RpcError::rule`]).
     Revoked = 0x0106, "the token is revoked";
     /// Minted further ahead of the signer's clock than the allowed skew.
     IssuedAhead = 0x0107, "the token was issued in the future";
@@ -139,6 +140,12 @@ impl Code {
         RpcError { code: self, detail: Text::default(), retry_after: None }
     }
 
+    /// The refusal of a token that `rule` kills.
+    #[must_use]
+    pub fn revoked(rule: Rule) -> RpcError {
+        Self::Revoked.detail(rule.as_str())
+    }
+
     /// An error of this code and a detail that is safe to show the client. Control characters
     /// are dropped, and what is past [`Text::MAX`].
     #[must_use]
@@ -182,7 +189,20 @@ impl RpcError {
     pub const fn fault(&self) -> Fault {
         self.code.fault()
     }
+
+    /// The rule that killed the token, when the code is [`Code::Revoked`] and the detail is the
+    /// word of a rule this version knows.
+    #[must_use]
+    pub fn rule(&self) -> Option<Rule> {
+        if self.code != Code::Revoked {
+            return None;
+        }
+        RULES.into_iter().find(|rule| rule.as_str() == self.detail.as_str())
+    }
 }
+
+const RULES: [Rule; 7] =
+    [Rule::Token, Rule::Branch, Rule::Key, Rule::Subject, Rule::Tenant, Rule::Global, Rule::Parent];
 
 impl fmt::Display for RpcError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -219,6 +239,16 @@ mod tests {
         assert_eq!(Code::from_code(0x01ff), Code::Other(0x01ff));
         assert_eq!(Code::from_code(0x01ff).fault(), Fault::Token);
         assert_eq!(Code::from_code(0x7fff).fault(), Fault::Signer);
+    }
+
+    /// PR-42.
+    #[test]
+    fn a_revoked_token_is_told_by_which_rule() {
+        for rule in RULES {
+            assert_eq!(Code::revoked(rule).rule(), Some(rule));
+        }
+        assert_eq!(Code::Revoked.error().rule(), None);
+        assert_eq!(Code::Expired.detail("token").rule(), None);
     }
 
     #[test]
