@@ -75,6 +75,11 @@ pub use prefix::Prefix;
 pub use request::{Access, Fact, PathFact, Request, RequestBuilder, RequestError};
 pub use text::{TextKind, TokenText};
 #[cfg(feature = "third-party")]
+pub use third_party::ticket::{
+    AuthorityKeys, AuthorityPublic, AuthoritySecret, OpenTicket, SealTo, SharedKey, Ticket, TicketError,
+    seal_ticket,
+};
+#[cfg(feature = "third-party")]
 pub use third_party::vid::CaveatKey;
 pub use time::{TimeError, Timestamp};
 pub use token::{Token, TokenBuf, Untrusted, UntrustedCaveat};

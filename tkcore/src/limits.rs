@@ -77,3 +77,14 @@ pub const SET_ELEMENTS: usize = 256;
 
 /// Most accesses in one request: a batch call that names a hundred objects fits.
 pub const ACCESSES: usize = 128;
+
+/// Most caveats in one ticket: what an authority must clear before it discharges.
+pub const TICKET_CAVEATS: usize = 32;
+
+/// Most shared keys that one authority tries on a ticket: the current one, the one before it,
+/// and a few partners'.
+pub const AUTHORITY_SHARED_KEYS: usize = 8;
+
+/// How long a native discharge may live, in seconds, unless the authority says otherwise: long
+/// enough for a job to start, short enough that logging out means something.
+pub const DISCHARGE_SECONDS: u64 = 600;
