@@ -5,6 +5,8 @@ use core::fmt;
 use crate::budget::BudgetSpent;
 use crate::codec::Truncated;
 use crate::fault::DischargeFault;
+use crate::refusal::Refusal;
+use crate::revocation::Rule;
 
 /// Whose fault an outcome is, and so who must act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,6 +84,10 @@ pub enum Error {
     NotAuthentic(NotAuthentic),
     /// The token's own chain holds; its discharges are not as they must be.
     Discharge(DischargeFault),
+    /// Authentic and live, and does not admit this request.
+    Refused(Refusal),
+    /// A rule of the revocation state names it.
+    Revoked(Rule),
     /// The verdict cannot be given now.
     NotKnowable(NotKnowable),
     /// More work than one verification may do.
@@ -98,6 +104,8 @@ impl Error {
             Self::Malformed(_) | Self::NotAuthentic(_) | Self::Discharge(_) | Self::TooMuchWork => {
                 Owner::Holder
             }
+            Self::Revoked(_) => Owner::Holder,
+            Self::Refused(refusal) => refusal.owner(),
             Self::NotKnowable(_) => Owner::Moment,
             Self::Bug(_) => Owner::Program,
         }
@@ -152,6 +160,8 @@ impl fmt::Display for Error {
             Self::Malformed(what) => what.fmt(f),
             Self::NotAuthentic(what) => what.fmt(f),
             Self::Discharge(what) => what.fmt(f),
+            Self::Refused(what) => what.fmt(f),
+            Self::Revoked(rule) => write!(f, "the token is revoked, by the rule `{rule}`"),
             Self::NotKnowable(what) => what.fmt(f),
             Self::TooMuchWork => f.write_str("the token asks for more work than one verification may do"),
             Self::Bug(what) => what.fmt(f),

@@ -28,12 +28,14 @@ mod budget;
 mod bundle;
 mod caveat;
 mod chain;
+mod clear;
 mod codec;
 pub mod danger;
 mod error;
 mod extend;
 mod facts;
 mod fault;
+mod grant;
 mod identifier;
 mod ids;
 mod key;
@@ -45,6 +47,7 @@ pub mod plain;
 mod prefix;
 #[cfg(feature = "protocol")]
 pub mod protocol;
+mod refusal;
 mod request;
 pub mod revocation;
 mod text;
@@ -65,6 +68,7 @@ pub use caveat::{
 pub use error::{Bug, Error, Malformed, NotAuthentic, NotKnowable, Owner};
 pub use facts::{KeyClass, LineageFacts};
 pub use fault::{DischargeFault, Party};
+pub use grant::Grant;
 pub use identifier::{Identifier, ServiceToken};
 pub use ids::{AuthorityId, BranchId, FeedDigest, FeedId, FeedKeyId, KeyId, LineageId, Row};
 pub use key::{RootKey, Tail};
@@ -72,6 +76,7 @@ pub use key::{RootKey, Tail};
 pub use mint::mint;
 pub use name::{Audience, Name, NameError, Subject, Tenant};
 pub use prefix::Prefix;
+pub use refusal::{CaveatRefusal, Refusal, RefusalCause, Why};
 pub use request::{Access, Fact, PathFact, Request, RequestBuilder, RequestError};
 pub use text::{TextKind, TokenText};
 #[cfg(feature = "third-party")]

@@ -1,0 +1,349 @@
+//! Clearing: every caveat against one request. `clear` and `explain` walk the same steps, so a
+//! dry run cannot differ from production.
+
+use alloc::boxed::Box;
+use alloc::string::{String, ToString as _};
+use core::fmt::Write as _;
+
+use crate::budget::{Budget, BudgetSpent};
+use crate::caveat::{
+    About, Asked, Caveat, CustomVerdict, Operand, ParseError, ParseFault, Presence, Reason, TenantWide,
+    Verdict, Vocabulary,
+};
+use crate::error::{Error, NotKnowable};
+use crate::grant::Grant;
+use crate::identifier::Identifier;
+use crate::limits;
+use crate::refusal::{CaveatRefusal, Refusal, RefusalCause, Why, printable};
+use crate::request::{Fact, Request};
+use crate::revocation::{Gap, Query, Revocations, Status};
+use crate::verify::{Place, Verified};
+
+/// What one step of clearing was about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step<'c> {
+    /// The token's own expiry.
+    Expiry(Option<crate::time::Timestamp>),
+    /// Its mint time against the clock.
+    Issued,
+    /// The revocation state.
+    Revocation,
+    /// Whether it is power over the whole tenant.
+    TenantWide,
+    /// Its tenant against the request's.
+    Tenant,
+    /// Its audience against the service's.
+    Audience,
+    /// One caveat.
+    Caveat(Place, &'c [u8]),
+}
+
+/// A step that did not refuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Passed {
+    Admits,
+    NotApplicable,
+}
+
+/// Sees every step in order; an error ends the walk.
+pub(crate) trait Sink<'c> {
+    fn step(&mut self, step: Step<'c>, result: Result<Passed, Error>) -> Result<(), Error>;
+}
+
+/// Stops at the first refusal.
+struct First;
+
+impl<'c> Sink<'c> for First {
+    #[inline]
+    fn step(&mut self, _: Step<'c>, result: Result<Passed, Error>) -> Result<(), Error> {
+        result.map(|_| ())
+    }
+}
+
+impl Verified<'_> {
+    /// Clears the token for one request: expiry, mint time, revocation, the tenant-wide rule,
+    /// tenant and audience, then every caveat of the token and of its discharges. All must admit
+    /// every access of the request.
+    ///
+    /// # Errors
+    /// The first refusal: [`Error::Refused`], [`Error::Revoked`], [`Error::NotKnowable`] when
+    /// `revocations` cannot tell, [`Error::TooMuchWork`] when the budget runs out.
+    pub fn clear(
+        &self,
+        request: &Request<'_>,
+        vocabulary: &Vocabulary,
+        revocations: &impl Revocations,
+        budget: &mut Budget,
+    ) -> Result<Grant, Error> {
+        self.walk(request, vocabulary, revocations, budget, &mut First)?;
+        Ok(Grant::new(self.identifier(), self.facts(), self.caveat_count()))
+    }
+
+    pub(crate) fn walk<'c>(
+        &'c self,
+        request: &Request<'_>,
+        vocabulary: &Vocabulary,
+        revocations: &impl Revocations,
+        budget: &mut Budget,
+        sink: &mut impl Sink<'c>,
+    ) -> Result<(), Error> {
+        let identifier = self.identifier();
+        let facts = self.facts();
+        sink.step(Step::Expiry(identifier.expiry), not_expired(identifier, request))?;
+        sink.step(Step::Issued, not_ahead(identifier, request))?;
+        sink.step(Step::Revocation, self.not_revoked(revocations))?;
+        let wide = match vocabulary.tenant_wide() {
+            TenantWide::Admit => Ok(Passed::NotApplicable),
+            TenantWide::Refuse if self.is_tenant_wide() => Err(refused(RefusalCause::TenantWide)),
+            TenantWide::Refuse => Ok(Passed::Admits),
+        };
+        sink.step(Step::TenantWide, wide)?;
+        let tenant = facts.tenant.as_str();
+        let same = if tenant == request.tenant() {
+            Ok(Passed::Admits)
+        } else {
+            let got = printable(request.tenant().as_bytes());
+            Err(refused(RefusalCause::Tenant { wanted: tenant.into(), got }))
+        };
+        sink.step(Step::Tenant, same)?;
+        let audience = facts.audience.as_ref().map(|audience| audience.as_str());
+        let meant = match audience {
+            None => Ok(Passed::NotApplicable),
+            Some(audience) if Some(audience) == request.audience() => Ok(Passed::Admits),
+            Some(audience) => Err(refused(RefusalCause::Audience {
+                wanted: audience.into(),
+                got: request.audience().map(Box::from),
+            })),
+        };
+        sink.step(Step::Audience, meant)?;
+        let who = Who { subject: identifier.subject, audience };
+        for caveat in self.first_party() {
+            let result = caveat_verdict(caveat.place, caveat.text, request, &who, vocabulary, budget);
+            sink.step(Step::Caveat(caveat.place, caveat.text), result)?;
+        }
+        Ok(())
+    }
+
+    fn not_revoked(&self, revocations: &impl Revocations) -> Result<Passed, Error> {
+        if self.branch_ids().is_none() && revocations.has_branches() {
+            return Err(NotKnowable::BranchesNotCollected.into());
+        }
+        let facts = self.facts();
+        let query = Query::new(
+            self.identifier(),
+            Some(facts.tenant_row),
+            facts.subject_row,
+            self.branch_ids().unwrap_or(&[]),
+        );
+        match revocations.status(&query) {
+            Status::Live => Ok(Passed::Admits),
+            Status::Revoked(rule) => Err(Error::Revoked(rule)),
+            Status::Unknown(Gap::Stale | Gap::NoIssueTime) => Err(NotKnowable::Stale.into()),
+            Status::Unknown(Gap::BranchesNotCollected) => Err(NotKnowable::BranchesNotCollected.into()),
+        }
+    }
+
+    /// Whether its caveats at mint are only about `time`: power over the whole tenant. Appended
+    /// caveats do not change this.
+    #[must_use]
+    pub fn is_tenant_wide(&self) -> bool {
+        let at_mint = usize::from(self.identifier().caveats_at_mint);
+        let mut about_time = 0usize;
+        for caveat in self.first_party().take_while(|caveat| caveat.at_mint) {
+            if !Caveat::from_bytes(caveat.text).is_ok_and(|caveat| caveat.about() == About::Time) {
+                return false;
+            }
+            about_time = about_time.saturating_add(1);
+        }
+        // A third-party caveat at mint is a restriction; only first-party ones were counted.
+        about_time == at_mint
+    }
+}
+
+fn refused(cause: RefusalCause) -> Error {
+    Error::Refused(Refusal::new(cause))
+}
+
+fn not_expired(identifier: &Identifier<'_>, request: &Request<'_>) -> Result<Passed, Error> {
+    match identifier.expiry {
+        None => Ok(Passed::NotApplicable),
+        Some(at) if request.now() < at => Ok(Passed::Admits),
+        Some(at) => Err(refused(RefusalCause::Expired { at })),
+    }
+}
+
+fn not_ahead(identifier: &Identifier<'_>, request: &Request<'_>) -> Result<Passed, Error> {
+    let skew = core::time::Duration::from_secs(limits::CLOCK_SKEW_SECONDS);
+    match identifier.lineage.minted() {
+        Some(minted) if minted <= request.now().saturating_add(skew) => Ok(Passed::Admits),
+        Some(minted) => Err(refused(RefusalCause::IssuedAhead { minted })),
+        None => Err(crate::error::Malformed::Identifier("mint time past the year 9999").into()),
+    }
+}
+
+/// What the verified token says of its holder.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Who<'v> {
+    pub(crate) subject: Option<&'v str>,
+    pub(crate) audience: Option<&'v str>,
+}
+
+/// One caveat against every access.
+#[inline]
+pub(crate) fn caveat_verdict(
+    place: Place,
+    text: &[u8],
+    request: &Request<'_>,
+    who: &Who<'_>,
+    vocabulary: &Vocabulary,
+    budget: &mut Budget,
+) -> Result<Passed, Error> {
+    budget.spend_bytes(text.len())?;
+    if let Some(custom) = vocabulary.custom(text) {
+        return custom_verdict(place, text, &custom, request, who, budget);
+    }
+    let caveat = match Caveat::from_bytes(text) {
+        Ok(caveat) => caveat,
+        Err(error) => {
+            return Err(caveat_refused(place, text, Why::Unknown(error), 0, String::new(), String::new()));
+        }
+    };
+    let mut passed = Passed::NotApplicable;
+    for (index, access) in request.accesses().iter().enumerate() {
+        let asked = Asked { request, access, subject: who.subject, audience: who.audience };
+        match caveat.judge(&asked, budget)? {
+            Verdict::Admits => passed = Passed::Admits,
+            Verdict::NotApplicable => {}
+            Verdict::Refuses(reason) => {
+                let why = match reason {
+                    Reason::Absent => Why::Absent,
+                    Reason::WrongType => Why::WrongType,
+                    Reason::NotAdmitted => Why::NotAdmitted,
+                    Reason::Otherwise => Why::Otherwise,
+                };
+                return Err(caveat_refused(
+                    place,
+                    text,
+                    why,
+                    index,
+                    wanted(&caveat, why),
+                    got(&caveat, &asked, why),
+                ));
+            }
+        }
+    }
+    Ok(passed)
+}
+
+#[inline(never)]
+fn custom_verdict(
+    place: Place,
+    line: &[u8],
+    custom: &crate::caveat::Custom<'_, '_>,
+    request: &Request<'_>,
+    who: &Who<'_>,
+    budget: &mut Budget,
+) -> Result<Passed, Error> {
+    let Some(text) = custom.text else {
+        let why = Why::Unknown(ParseError::new(ParseFault::Control, 0));
+        return Err(caveat_refused(place, line, why, 0, String::new(), String::new()));
+    };
+    let mut passed = Passed::NotApplicable;
+    for (index, access) in request.accesses().iter().enumerate() {
+        let asked = Asked { request, access, subject: who.subject, audience: who.audience };
+        budget.spend_bytes(text.len())?;
+        match custom.kind.judge(text, &asked, budget) {
+            CustomVerdict::Admits => passed = Passed::Admits,
+            CustomVerdict::NotApplicable => {}
+            CustomVerdict::Refuses { wanted, got } => {
+                return Err(caveat_refused(place, line, Why::Custom, index, wanted, got));
+            }
+            CustomVerdict::BudgetSpent => {
+                budget.spend(u32::MAX).or(Err(BudgetSpent))?;
+                return Err(Error::TooMuchWork);
+            }
+        }
+    }
+    Ok(passed)
+}
+
+#[inline(never)]
+pub(crate) fn caveat_refused(
+    place: Place,
+    text: &[u8],
+    why: Why,
+    access: usize,
+    wanted: String,
+    got: String,
+) -> Error {
+    refused(RefusalCause::Caveat(CaveatRefusal {
+        place,
+        caveat: printable(text),
+        why,
+        access,
+        wanted: wanted.into(),
+        got: got.into(),
+    }))
+}
+
+/// What a caveat asks for, as short as it can be said.
+pub(crate) fn wanted(caveat: &Caveat<'_>, why: Why) -> String {
+    let mut text = String::new();
+    if why == Why::Otherwise {
+        if let Some(list) = caveat.otherwise() {
+            text.push_str("action in ");
+            text.push_str(list);
+        }
+        return text;
+    }
+    for part in [caveat.name(), " ", caveat.operator().as_str(), " ", caveat.value()] {
+        text.push_str(part);
+    }
+    printable(text.as_bytes()).into()
+}
+
+/// What the request has where the caveat looks.
+pub(crate) fn got(caveat: &Caveat<'_>, asked: &Asked<'_>, why: Why) -> String {
+    if why == Why::Otherwise {
+        return render(Fact::Set(asked.access.actions()));
+    }
+    let Some(fact) = asked.fact(caveat.about(), caveat.name()) else { return String::new() };
+    let mut text = render(fact);
+    if let Operand::Resources(..) = caveat.operand() {
+        text.push_str(" with action ");
+        text.push_str(&render(Fact::Set(asked.access.actions())));
+    }
+    text
+}
+
+/// A fact for people: at most a line, nothing invisible.
+pub(crate) fn render(fact: Fact<'_>) -> String {
+    /// Characters shown of one fact.
+    const SHOWN: usize = 256;
+    let mut text = String::new();
+    // Writing to a String does not fail.
+    let _ = match fact {
+        Fact::Text(fact) => write!(text, "{fact:?}"),
+        Fact::Int(fact) => write!(text, "{fact}"),
+        Fact::Time(fact) => write!(text, "{fact}"),
+        Fact::Ip(fact) => write!(text, "{fact}"),
+        Fact::Path(fact) => write!(text, "{:?}", fact.as_str()),
+        Fact::Set(elements) => elements
+            .iter()
+            .enumerate()
+            .take(SHOWN)
+            .try_for_each(|(at, element)| write!(text, "{}{element:?}", if at > 0 { "," } else { "" })),
+    };
+    if text.chars().count() > SHOWN {
+        text = text.chars().take(SHOWN).collect();
+        text.push('…');
+    }
+    text
+}
+
+impl Caveat<'_> {
+    /// Whether `else` decides when the fact is absent.
+    pub(crate) const fn has_otherwise(&self) -> bool {
+        matches!(self.presence(), Presence::Otherwise(_))
+    }
+}
