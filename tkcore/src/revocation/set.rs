@@ -188,6 +188,13 @@ impl RevocationSet {
             .any(|section| section.find(item.id).is_some_and(|value| value >= item.value))
     }
 
+    /// Whether this very row, or a higher floor in its place, is there.
+    #[cfg(feature = "publish")]
+    pub(crate) fn has_row(&self, kind: Kind, day: ExpiryDay, item: Item) -> bool {
+        let section = self.list(kind).iter().find(|section| section.day == day);
+        section.and_then(|section| section.find(item.id)).is_some_and(|value| value >= item.value)
+    }
+
     pub(crate) fn all(&self) -> impl Iterator<Item = &Section> {
         self.sections.iter().flatten().map(Arc::as_ref)
     }

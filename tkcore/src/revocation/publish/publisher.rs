@@ -1,0 +1,357 @@
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use crate::ids::{FeedDigest, FeedId};
+use crate::revocation::changes::Changes;
+use crate::revocation::delta::{self, Delta, Span};
+use crate::revocation::expiry::ExpiryDay;
+use crate::revocation::head::{Audit, Base, Head};
+use crate::revocation::kind::Place;
+use crate::revocation::object::ObjectError;
+use crate::revocation::path::FeedPath;
+use crate::revocation::position::Position;
+use crate::revocation::rule::Revocation;
+use crate::revocation::set::{RevocationSet, SetFull};
+use crate::revocation::snapshot::Snapshot;
+use crate::time::Timestamp;
+
+/// Days of expiry that share a section. A row may stay up to a week longer than it must; in
+/// return a delta over 90 days of expiries has 12 groups and not 90, and the sections of a
+/// million rows are large enough to take 14.3 bytes a row (docs/decisions/0040).
+pub const DAY_GRAIN: u32 = 8;
+
+/// How long after the end of its day a section is dropped. Clients refuse a drop that comes
+/// before the day's end plus their own skew, which a service may have set above the default
+/// minute.
+pub const DROP_MARGIN: Duration = Duration::from_secs(3600);
+
+/// A base older than this is replaced, so that a new client never fetches more than a day of
+/// deltas.
+pub const REBASE_AGE: Duration = Duration::from_secs(86_400);
+
+/// A base is replaced when the deltas since are more than one part in this many of it.
+const REBASE_PART: u64 = 10;
+
+/// The least that deltas must be before their size alone asks for a new base.
+const REBASE_BYTES: u64 = 16 * 1024;
+
+/// The day to keep a row for, from the latest expiry of anything it can name. The signer
+/// stores the result with the row: it is part of the state.
+#[must_use]
+pub fn kept_day(expiry: Option<Timestamp>) -> ExpiryDay {
+    ExpiryDay::of(expiry).rounded_up(DAY_GRAIN)
+}
+
+/// The state of a feed at its latest step, and what a step does to it.
+///
+/// Cheap to clone. A step is first prepared, then stored by the caller, then taken over with
+/// [`Publisher::advance`], so that nothing is published which was not stored.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    feed: FeedId,
+    position: Position,
+    chain: FeedDigest,
+    delta_bytes: u64,
+    set: RevocationSet,
+    base: Base,
+    oldest_delta: u64,
+}
+
+/// One step, not yet taken.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Its place.
+    pub position: Position,
+    /// The exact bytes to store and to serve under [`Step::path`].
+    pub delta: Vec<u8>,
+    /// `h` after it.
+    pub chain: FeedDigest,
+    set: RevocationSet,
+    delta_bytes: u64,
+}
+
+impl Step {
+    /// Where the delta is served.
+    #[must_use]
+    pub const fn path(&self) -> FeedPath {
+        FeedPath::Delta { epoch: self.position.epoch, span: Span::One, number: self.position.sequence }
+    }
+
+    /// The state's digest after it.
+    #[must_use]
+    pub const fn state(&self) -> FeedDigest {
+        self.set.digest()
+    }
+}
+
+/// What a head says beyond the state.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamp {
+    /// Version of the newest key list.
+    pub key_list: u64,
+    /// When it is signed; never before the last one of this epoch.
+    pub issued_at: Timestamp,
+    /// How long it may be decided by.
+    pub validity: Duration,
+    /// When readers without a long poll ask again.
+    pub poll_after: Duration,
+    /// The audit chains.
+    pub audit: Audit,
+}
+
+/// The stored rows do not give the state that the last head was signed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ResumeError {
+    /// The digest differs: rows were lost, added or changed since, or the store is older.
+    State {
+        /// In the last signed head.
+        signed: FeedDigest,
+        /// Of the rows.
+        stored: FeedDigest,
+    },
+    /// A stored delta is not the one that follows.
+    Delta(ObjectError),
+    /// A row more than the set can hold.
+    Full,
+}
+
+impl fmt::Display for ResumeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::State { signed, stored } => {
+                write!(f, "the last head was signed for state {signed}, the stored rows give {stored}")
+            }
+            Self::Delta(what) => write!(f, "stored delta: {what}"),
+            Self::Full => SetFull.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for ResumeError {}
+
+impl Publisher {
+    /// Begins an epoch with `set`: empty for a new feed, everything known after a restore.
+    /// Sequences count from zero again and the base is the set itself; publish
+    /// [`Publisher::snapshot`] before the first head.
+    #[must_use]
+    pub fn begin(feed: FeedId, epoch: u64, set: RevocationSet) -> Self {
+        let position = Position { epoch, sequence: 0 };
+        let chain = delta::chain_start(feed, epoch, set.digest());
+        let base = base(&Snapshot::new(feed, position, chain, set.clone()), 0);
+        Self { feed, position, chain, delta_bytes: 0, set, base, oldest_delta: 1 }
+    }
+
+    /// Goes on from the last head that was signed, with the stored rows up to its sequence.
+    ///
+    /// # Errors
+    /// [`ResumeError::State`] when the rows are not those the head was signed for.
+    pub fn resume(head: &Head, set: RevocationSet) -> Result<Self, ResumeError> {
+        if set.digest() != head.state {
+            return Err(ResumeError::State { signed: head.state, stored: set.digest() });
+        }
+        Ok(Self {
+            feed: head.feed,
+            position: head.position,
+            chain: head.chain,
+            delta_bytes: head.delta_bytes,
+            set,
+            base: head.base,
+            oldest_delta: head.oldest_delta,
+        })
+    }
+
+    /// Takes a delta that was stored but perhaps never announced.
+    ///
+    /// # Errors
+    /// [`ResumeError::Delta`] when it is not the next step of this state.
+    pub fn replay(&mut self, delta: &[u8]) -> Result<(), ResumeError> {
+        let position = self.next().ok_or(ResumeError::Full)?;
+        let mut changes = Changes::default();
+        Delta::parse(delta, self.feed, position)
+            .and_then(|delta| delta.add_to(&mut changes))
+            .map_err(ResumeError::Delta)?;
+        let set = self.set.with(&mut changes).map_err(|_| ResumeError::Full)?;
+        let step = self.step(position, delta.to_vec(), set).ok_or(ResumeError::Full)?;
+        self.advance(step);
+        Ok(())
+    }
+
+    /// The step that adds `revocations`, each with the day it is kept for ([`kept_day`]), and
+    /// first drops all days up to `drop` ([`Publisher::due_drop`]). `None` when it would change
+    /// nothing. Work and memory follow the rows that change, not the rows there are.
+    ///
+    /// # Errors
+    /// [`SetFull`].
+    pub fn prepare(
+        &self,
+        revocations: &[(Revocation, ExpiryDay)],
+        drop: Option<ExpiryDay>,
+    ) -> Result<Option<Step>, SetFull> {
+        let mut changes = Changes::default();
+        if let Some(day) = drop.filter(|day| *day != ExpiryDay::UNKNOWN) {
+            changes.drop_through(day);
+        }
+        for (revocation, day) in revocations {
+            let is_dropped = drop.is_some_and(|drop| *day <= drop);
+            let is_there = match Place::of(revocation) {
+                Place::Floor(floor) => floor <= self.set.floor(),
+                Place::Row(kind, item) => !is_dropped && self.set.has_row(kind, *day, item),
+            };
+            if !is_there {
+                changes.add(revocation, *day);
+            }
+        }
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        let position = self.next().ok_or(SetFull)?;
+        let delta = delta::write(self.feed, position, &mut changes).ok_or(SetFull)?;
+        let set = self.set.with(&mut changes)?;
+        self.step(position, delta, set).ok_or(SetFull).map(Some)
+    }
+
+    fn next(&self) -> Option<Position> {
+        let sequence = self.position.sequence.checked_add(1)?;
+        Some(Position { sequence, ..self.position })
+    }
+
+    fn step(&self, position: Position, delta: Vec<u8>, set: RevocationSet) -> Option<Step> {
+        let delta_bytes = self.delta_bytes.checked_add(u64::try_from(delta.len()).ok()?)?;
+        let chain = delta::chain_next(self.chain, &delta);
+        Some(Step { position, delta, chain, set, delta_bytes })
+    }
+
+    /// Takes a prepared step over, once it is stored. A step that was prepared from another
+    /// state than this one is ignored, and `false` says so.
+    pub fn advance(&mut self, step: Step) -> bool {
+        if self.next() != Some(step.position) || step.chain != delta::chain_next(self.chain, &step.delta) {
+            return false;
+        }
+        self.position = step.position;
+        self.chain = step.chain;
+        self.set = step.set;
+        self.delta_bytes = step.delta_bytes;
+        true
+    }
+
+    /// The latest day that a step may drop at `now`, if a section of it or before is there.
+    #[must_use]
+    pub fn due_drop(&self, now: Timestamp) -> Option<ExpiryDay> {
+        self.set.all().map(|section| section.day).filter(|day| day.is_over(now, DROP_MARGIN)).max()
+    }
+
+    /// The merged delta of this number, from its steps' exact bytes, first to last; `None`
+    /// when it is not complete.
+    #[must_use]
+    pub fn merged<'a>(
+        &self,
+        span: Span,
+        number: u64,
+        steps: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Option<Vec<u8>> {
+        let first = Position { sequence: span.first(number)?, ..self.position };
+        delta::merge(span, self.feed, first, steps)
+    }
+
+    /// The merged deltas that the latest step completed, narrow first: what to write next.
+    pub fn completed(&self) -> impl Iterator<Item = (Span, u64)> {
+        let sequence = self.position.sequence;
+        [Span::Sixteen, Span::TwoHundredFiftySix].into_iter().filter_map(move |span| {
+            let before = sequence.checked_sub(span.steps())?;
+            Some((span, span.number(before.checked_add(1)?)?))
+        })
+    }
+
+    /// The snapshot of the latest state. Serve it, then call [`Publisher::rebase`].
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.feed, self.position, self.chain, self.set.clone())
+    }
+
+    /// Whether it is time for a new base: the deltas since are more than a tenth of it, or it
+    /// is a day old, and there is something new in it.
+    #[must_use]
+    pub fn needs_rebase(&self, base_age: Duration) -> bool {
+        let since = self.delta_bytes.saturating_sub(self.base.delta_bytes);
+        let is_large = since > (self.base.length / REBASE_PART).max(REBASE_BYTES);
+        since > 0 && (is_large || base_age >= REBASE_AGE)
+    }
+
+    /// Makes the snapshot of the latest state the base that heads name. One of an earlier
+    /// state is ignored, and `false` says so.
+    pub fn rebase(&mut self, snapshot: &Snapshot) -> bool {
+        if snapshot.position != self.position || snapshot.chain != self.chain || snapshot.feed != self.feed {
+            return false;
+        }
+        self.base = base(snapshot, self.delta_bytes);
+        true
+    }
+
+    /// Says that single steps before `oldest` are served no more. Never goes back, and never
+    /// past the step after the base, which a new client needs.
+    pub fn retire_deltas_before(&mut self, oldest: u64) {
+        self.oldest_delta = oldest.min(self.base.sequence.saturating_add(1)).max(self.oldest_delta);
+    }
+
+    /// The head of the latest state, to be signed with [`Head::sign`].
+    #[must_use]
+    pub fn head(&self, stamp: &Stamp) -> Head {
+        Head {
+            feed: self.feed,
+            key_list: stamp.key_list,
+            position: self.position,
+            base: self.base,
+            oldest_delta: self.oldest_delta,
+            issued_at: stamp.issued_at,
+            valid_until: stamp.issued_at.saturating_add(stamp.validity),
+            poll_after: stamp.poll_after,
+            floor: self.set.floor(),
+            state: self.set.digest(),
+            chain: self.chain,
+            delta_bytes: self.delta_bytes,
+            audit: stamp.audit,
+        }
+    }
+
+    /// The latest step.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Everything revoked at the latest step.
+    #[must_use]
+    pub const fn set(&self) -> &RevocationSet {
+        &self.set
+    }
+
+    /// The base that heads name.
+    #[must_use]
+    pub const fn base(&self) -> &Base {
+        &self.base
+    }
+
+    /// Where the base is served.
+    #[must_use]
+    pub const fn base_path(&self) -> FeedPath {
+        let position = Position { epoch: self.position.epoch, sequence: self.base.sequence };
+        FeedPath::Snapshot { position, digest: self.base.digest }
+    }
+
+    /// The oldest single step that heads promise.
+    #[must_use]
+    pub const fn oldest_delta(&self) -> u64 {
+        self.oldest_delta
+    }
+}
+
+fn base(snapshot: &Snapshot, delta_bytes: u64) -> Base {
+    Base {
+        sequence: snapshot.position.sequence,
+        length: snapshot.length(),
+        digest: snapshot.digest,
+        delta_bytes,
+    }
+}
