@@ -8,24 +8,34 @@ mod bare;
 
 extern crate alloc;
 
-use alloc::vec::Vec;
-use tkcore::{Identifier, KeyId, LineageId, Timestamp};
+use tkcore::{
+    Basis, BranchIds, Budget, Error, KeyClass, LineageFacts, NotAuthentic, Presented, RootKey, Row, Scratch,
+    Tenant, Token, attenuate, limits, verify,
+};
+
+/// A token that a program of a few lines of Python made: five caveats under the key `kkk…`.
+const TOKEN: &[u8] = include_bytes!("../../fuzz/seeds/token_binary/five");
 
 /// The steps; the first that does not hold is named.
 fn steps() -> Result<(), &'static str> {
-    let minted = Timestamp::from_seconds(1_790_000_000).ok_or("a time")?;
-    let identifier = Identifier {
-        caveats_at_mint: 0,
-        key: KeyId::from_bytes([1; 8]),
-        lineage: LineageId::new([2; 10], minted),
-        expiry: None,
-        service: None,
-        subject: Some("probe"),
-    };
-    let mut bytes = Vec::new();
-    identifier.write(&mut bytes).map_err(|_| "an identifier is written")?;
-    if Identifier::parse(&bytes) != Ok(identifier) {
-        return Err("an identifier reads back");
+    let token = Token::parse(TOKEN).map_err(|_| "a token parses")?;
+    holds(token, &RootKey::derive(&[b'k'; 32])).map_err(|_| "a token verifies")?;
+    if holds(token, &RootKey::derive(&[b'j'; 32])) != Err(Error::NotAuthentic(NotAuthentic::Signature)) {
+        return Err("another key is refused");
     }
-    Ok(())
+    let longer = attenuate(&token, &["action = read"]).map_err(|_| "a token is attenuated")?;
+    holds(longer.as_token(), &RootKey::derive(&[b'k'; 32])).map_err(|_| "and verifies again")
+}
+
+fn holds(token: Token<'_>, key: &RootKey) -> Result<(), Error> {
+    let facts = LineageFacts {
+        tenant: Tenant::new("acme").map_err(|_| tkcore::Bug("a tenant's name"))?,
+        audience: None,
+        class: KeyClass::Ordinary,
+        tenant_row: Row::from_bytes([1; 16]),
+        subject_row: Some(Row::from_bytes([2; 16])),
+    };
+    let (mut scratch, mut budget) = (Scratch::new(), Budget::new(limits::VERIFY_BUDGET));
+    let presented = Presented::new(token, &[])?;
+    verify(presented, Basis::Root(key), &facts, BranchIds::Collect, &mut scratch, &mut budget).map(|_| ())
 }
