@@ -24,6 +24,7 @@
 
 mod clock;
 mod codec;
+mod http;
 mod peer;
 mod random;
 mod seal;

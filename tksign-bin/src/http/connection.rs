@@ -1,0 +1,273 @@
+//! One connection, from the accepted socket to its end.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Sleep, sleep};
+
+use super::gate::Gate;
+use super::listen::Listener;
+use super::metrics::Metrics;
+use super::reply::Reply;
+use crate::peer::Peer;
+
+/// How long a client may take for a request's header, and how long it may keep a connection
+/// without one.
+const HEADER: Duration = Duration::from_secs(30);
+/// How long a client may take no byte of an answer.
+const STALLED: Duration = Duration::from_secs(30);
+/// How long a connection lives at most: long enough to read the largest snapshot slowly, short
+/// enough that nobody who reads a byte a while keeps a place for ever.
+const CONNECTION: Duration = Duration::from_secs(3600);
+/// Room for a request's header; also what hyper keeps for each connection at least.
+const HEADER_BYTES: usize = 8192;
+/// Most header lines.
+const HEADER_LINES: usize = 64;
+/// Pause after the system would not accept (out of descriptors), so that the thread does not
+/// spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What stands behind a listener.
+pub(crate) trait Handler: Send + Sync + 'static {
+    /// Answers one request. The future is dropped when the client goes away.
+    fn handle(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Reply> + Send;
+}
+
+/// All listeners of one server and their connections.
+pub(crate) struct Doors {
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Doors {
+    pub(crate) fn new() -> Self {
+        Self { stop: watch::Sender::new(false), tasks: JoinSet::new() }
+    }
+
+    /// Told `true` when the server stops: what waits should answer now.
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
+    }
+
+    /// Serves `handler` behind `listener`, in the background.
+    pub(crate) fn open<H: Handler>(
+        &mut self,
+        listener: Listener,
+        gate: Arc<Gate>,
+        handler: Arc<H>,
+        metrics: Arc<Metrics>,
+    ) {
+        let stop = self.stop.subscribe();
+        self.tasks.spawn(accept(listener, gate, handler, metrics, stop));
+    }
+
+    /// Takes no new connection, lets every request under way end, closes the rest. At most
+    /// `patience`; what is not done then is cut.
+    pub(crate) async fn close(mut self, patience: Duration) {
+        let _ = self.stop.send(true);
+        let tasks = &mut self.tasks;
+        let _ =
+            tokio::time::timeout(patience, async move { while tasks.join_next().await.is_some() {} }).await;
+    }
+}
+
+async fn accept<H: Handler>(
+    listener: Listener,
+    gate: Arc<Gate>,
+    handler: Arc<H>,
+    metrics: Arc<Metrics>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut connections = JoinSet::new();
+    let on_stop = stop.clone();
+    loop {
+        let accepted = {
+            let stopped = pin!(stop.wait_for(|stop| *stop));
+            let accepted = pin!(listener.accept());
+            match first(accepted, stopped).await {
+                First::One(accepted) => accepted,
+                First::Other(_) => break,
+            }
+        };
+        match accepted {
+            Ok((stream, peer)) => match gate.enter(peer.origin()) {
+                Some(place) => {
+                    let (handler, stop) = (Arc::clone(&handler), on_stop.clone());
+                    connections.spawn(async move {
+                        connection(stream, peer, handler, stop).await;
+                        drop(place);
+                    });
+                }
+                None => {
+                    metrics.turned_away();
+                    stream.turn_away();
+                }
+            },
+            Err(_) => sleep(ACCEPT_PAUSE).await,
+        }
+        while connections.try_join_next().is_some() {}
+    }
+    // The socket is closed before the wait, so that nobody new comes.
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn connection<H: Handler>(
+    stream: Stream,
+    peer: Peer,
+    handler: Arc<H>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let service = service_fn(move |request| {
+        let handler = Arc::clone(&handler);
+        async move { Ok::<_, Infallible>(handler.handle(request, peer).await.into_response()) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER)
+        .max_buf_size(HEADER_BYTES)
+        .max_headers(HEADER_LINES)
+        .serve_connection(TokioIo::new(Paced::new(stream)), service);
+    let mut connection = pin!(connection);
+    {
+        let stopped = pin!(async {
+            let stopped = pin!(stop.wait_for(|stop| *stop));
+            let _ = first(stopped, pin!(sleep(CONNECTION))).await;
+        });
+        if let First::One(_) = first(connection.as_mut(), stopped).await {
+            return;
+        }
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
+}
+
+/// Which of two futures was ready first.
+pub(super) enum First<A, B> {
+    One(A),
+    Other(B),
+}
+
+/// Waits for either; the first has precedence.
+pub(super) async fn first<A: Future, B: Future>(
+    mut one: Pin<&mut A>,
+    mut other: Pin<&mut B>,
+) -> First<A::Output, B::Output> {
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = one.as_mut().poll(cx) {
+            return Poll::Ready(First::One(output));
+        }
+        other.as_mut().poll(cx).map(First::Other)
+    })
+    .await
+}
+
+/// An accepted socket.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Says once, if the socket takes it, that there is no room.
+    fn turn_away(&self) {
+        const FULL: &[u8] =
+            b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        let _ = match self {
+            Self::Tcp(stream) => stream.try_write(FULL),
+            Self::Unix(stream) => stream.try_write(FULL),
+        };
+    }
+}
+
+/// A socket that gives up on a client which takes no byte for [`STALLED`].
+struct Paced {
+    stream: Stream,
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl Paced {
+    const fn new(stream: Stream) -> Self {
+        Self { stream, stalled: None }
+    }
+
+    fn pace<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if poll.is_ready() {
+            self.stalled = None;
+            return poll;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALLED)));
+        stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Paced {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        to: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, to),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, to),
+        }
+    }
+}
+
+impl AsyncWrite for Paced {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        let poll = match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, from),
+            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, from),
+        };
+        self.pace(cx, poll)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        from: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let poll = match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, from),
+            Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, from),
+        };
+        self.pace(cx, poll)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.is_write_vectored(),
+            Stream::Unix(stream) => stream.is_write_vectored(),
+        }
+    }
+}

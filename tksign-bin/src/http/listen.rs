@@ -1,0 +1,163 @@
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use tokio::net::{TcpListener, UnixListener};
+
+use super::connection::Stream;
+use crate::peer::Peer;
+
+/// Where to listen: `HOST:PORT` with a numeric host, or `unix:PATH`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl FromStr for Address {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err("unix: needs a path"),
+            Some(path) => Ok(Self::Unix(path.into())),
+            None => text.parse().map(Self::Tcp).map_err(|_| "must be ADDRESS:PORT or unix:PATH"),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Why a listener could not be had, with what to do about it.
+#[derive(Debug)]
+pub(crate) struct BindError {
+    address: String,
+    error: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot listen on {}: {}", self.address, self.error)?;
+        f.write_str(match self.error.kind() {
+            io::ErrorKind::AddrInUse => {
+                "; another program has it: stop that one, or choose another address (port 0 takes a free one)"
+            }
+            io::ErrorKind::PermissionDenied => {
+                "; choose a port above 1023, or a folder that this user can write"
+            }
+            io::ErrorKind::AddrNotAvailable => "; no interface of this machine has that address",
+            _ => "",
+        })
+    }
+}
+
+impl std::error::Error for BindError {}
+
+/// An open listener. A Unix socket's file is removed when it is dropped.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix { listener: UnixListener, path: PathBuf, peer: Peer },
+}
+
+/// Who may connect to a Unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Owner,
+    Group,
+}
+
+impl Listener {
+    /// Listens for services.
+    pub(crate) async fn bind(address: &Address) -> Result<Self, BindError> {
+        let wrap = |error| BindError { address: address.to_string(), error };
+        match address {
+            Address::Tcp(at) => TcpListener::bind(at).await.map(Self::Tcp).map_err(wrap),
+            Address::Unix(path) => unix(path, Peer::Unix, Who::Group).map_err(wrap),
+        }
+    }
+
+    /// Listens for the operator's commands.
+    pub(crate) fn control(path: &Path) -> Result<Self, BindError> {
+        let wrap = |error| BindError { address: format!("unix:{}", path.display()), error };
+        unix(path, Peer::Control, Who::Owner).map_err(wrap)
+    }
+
+    /// Where it listens in fact: port 0 has become a number.
+    pub(crate) fn address(&self) -> Option<Address> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok().map(Address::Tcp),
+            Self::Unix { path, .. } => Some(Address::Unix(path.clone())),
+        }
+    }
+
+    /// The next connection.
+    pub(super) async fn accept(&self) -> io::Result<(Stream, Peer)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                // Answers are one write each; waiting to fill a packet only delays them.
+                stream.set_nodelay(true)?;
+                Ok((Stream::Tcp(stream), Peer::Tcp(address)))
+            }
+            Self::Unix { listener, peer, .. } => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Stream::Unix(stream), *peer))
+            }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Self::Unix { path, .. } = self {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// A socket left by a process that was killed is replaced; one that answers, and any other
+/// file, is not.
+fn unix(path: &Path, peer: Peer, who: Who) -> io::Result<Listener> {
+    if let Ok(found) = std::fs::symlink_metadata(path) {
+        if !found.file_type().is_socket() {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file of that name is no socket"));
+        }
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    let mode = match who {
+        Who::Owner => 0o600,
+        Who::Group => 0o660,
+    };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    Ok(Listener::Unix { listener, path: path.to_owned(), peer })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_read_back() {
+        for text in ["127.0.0.1:7300", "[::1]:0", "unix:/run/tksign/rpc.sock"] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+        for wrong in ["", "unix:", "localhost", "127.0.0.1", "localhost:1", ":1"] {
+            assert!(wrong.parse::<Address>().is_err(), "{wrong}");
+        }
+    }
+}

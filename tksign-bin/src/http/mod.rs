@@ -1,0 +1,19 @@
+//! The signer's doors: who may connect and how often, one connection, and what stands at each
+//! path. Nothing in here knows a token or a role.
+
+mod connection;
+mod gate;
+mod listen;
+mod metrics;
+mod public;
+mod range;
+mod reply;
+mod rpc;
+
+pub(crate) use connection::{Doors, Handler};
+pub(crate) use gate::{Gate, HandshakeGate};
+pub(crate) use listen::{Address, BindError, Listener};
+pub(crate) use metrics::{Metrics, MetricsPage};
+pub(crate) use public::{Feed, Public};
+pub(crate) use reply::Reply;
+pub(crate) use rpc::{Authority, Rpc};

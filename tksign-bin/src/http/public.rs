@@ -1,0 +1,174 @@
+//! The public listener: the feed, health and readiness, and nothing else.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{HeaderMap, HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE};
+use hyper::{Method, Request, StatusCode};
+use tkcore::protocol::FeedPosition;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::connection::{First, Handler, first};
+use super::metrics::Metrics;
+use super::range::{Part, names, part};
+use super::reply::Reply;
+use crate::peer::Peer;
+
+/// Longest a `wait` is kept: below the minute after which common proxies give up.
+const WAIT: Duration = Duration::from_secs(55);
+/// Longest request target: the longest path of the tree is 130 bytes.
+const TARGET_BYTES: usize = 256;
+const OCTETS: &str = "application/octet-stream";
+/// Immutable objects have their epoch in the path, so what is cached is never wrong.
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+/// A head may be a second old anywhere; its own signed times bound what that can do.
+const SHORT: &str = "public, max-age=1";
+
+/// An object of the tree.
+pub(crate) struct Object {
+    pub(crate) bytes: Bytes,
+    /// A strong entity tag with its quotes.
+    pub(crate) etag: String,
+    /// Whether it never changes under its path.
+    pub(crate) immutable: bool,
+}
+
+/// What is published.
+pub(crate) trait Feed: Send + Sync + 'static {
+    /// Its id in hexadecimal, as it stands in paths.
+    fn id(&self) -> String;
+    /// The object at a path below the feed's folder.
+    fn get(&self, path: &str) -> Option<Object>;
+    /// The position of the head, changed at each new head (heartbeats as well).
+    fn head(&self) -> watch::Receiver<FeedPosition>;
+    /// Why the signer is not ready to serve; `None`: it is.
+    fn not_ready(&self) -> Option<&'static str>;
+}
+
+/// The tree over HTTP.
+pub(crate) struct Public<F> {
+    feed: Arc<F>,
+    prefix: String,
+    stop: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+}
+
+impl<F: Feed> Public<F> {
+    pub(crate) fn new(feed: Arc<F>, stop: watch::Receiver<bool>, metrics: Arc<Metrics>) -> Self {
+        let prefix = format!("/v1/feed/{}/", feed.id());
+        Self { feed, prefix, stop, metrics }
+    }
+
+    fn ready(&self) -> Reply {
+        match self.feed.not_ready() {
+            None => Reply::text(StatusCode::OK, "ready\n"),
+            Some(why) => Reply::text(StatusCode::SERVICE_UNAVAILABLE, why).retry_after("1"),
+        }
+    }
+
+    /// Answers at once when the head is not at `after`, else with the next head.
+    async fn wait(&self, query: Option<&str>) -> Reply {
+        let after = query.and_then(|query| query.strip_prefix("after=")).and_then(position);
+        let Some(after) = after else {
+            return Reply::text(StatusCode::BAD_REQUEST, "wait needs ?after=EPOCH.SEQUENCE\n");
+        };
+        let mut head = self.feed.head();
+        let (mut stop, _waiting) = (self.stop.clone(), self.metrics.wait());
+        if *head.borrow_and_update() == after {
+            let ended = pin!(async {
+                let stopped = pin!(stop.wait_for(|stop| *stop));
+                let _ = first(stopped, pin!(sleep(WAIT))).await;
+            });
+            if let First::Other(()) = first(pin!(head.changed()), ended).await {
+                // Nothing new: not an error, and nothing that proves anything.
+                return Reply::empty(StatusCode::NO_CONTENT).cache("no-store");
+            }
+        }
+        match self.feed.get("head") {
+            Some(head) => Reply::new(StatusCode::OK, OCTETS, head.bytes).cache("no-store").etag(&head.etag),
+            None => Reply::not_found(),
+        }
+    }
+
+    fn object(&self, path: &str, headers: &HeaderMap) -> Reply {
+        // `not_found` is `no-store`: a key list or a delta that is not there yet will be.
+        let Some(object) = self.feed.get(path) else { return Reply::not_found() };
+        let cache = if object.immutable { IMMUTABLE } else { SHORT };
+        if header(headers, IF_NONE_MATCH).is_some_and(|value| names(value, &object.etag)) {
+            return Reply::empty(StatusCode::NOT_MODIFIED).cache(cache).etag(&object.etag);
+        }
+        let len = object.bytes.len();
+        let same = header(headers, IF_RANGE).is_none_or(|tag| tag.trim() == object.etag);
+        let asked = header(headers, RANGE).filter(|_| same).map_or(Part::Whole, |value| part(value, len));
+        let reply = match asked {
+            Part::Whole => Reply::new(StatusCode::OK, OCTETS, object.bytes),
+            Part::Some(range) => {
+                let label = format!("bytes {}-{}/{len}", range.start, range.end.saturating_sub(1));
+                Reply::new(StatusCode::PARTIAL_CONTENT, OCTETS, object.bytes.slice(range))
+                    .content_range(&label)
+            }
+            Part::None => {
+                let label = format!("bytes */{len}");
+                return Reply::text(StatusCode::RANGE_NOT_SATISFIABLE, "no such range\n")
+                    .content_range(&label);
+            }
+        };
+        reply.cache(cache).etag(&object.etag).accepts_ranges()
+    }
+
+    async fn answer(&self, request: &Request<Incoming>) -> Reply {
+        let uri = request.uri();
+        if uri.path_and_query().is_none_or(|target| target.as_str().len() > TARGET_BYTES) {
+            return Reply::not_found();
+        }
+        match uri.path() {
+            // The event loop answers: that is all that liveness means.
+            "/healthz" => Reply::text(StatusCode::OK, "ok\n"),
+            "/readyz" => self.ready(),
+            path => match path.strip_prefix(&self.prefix) {
+                Some("wait") => self.wait(uri.query()).await,
+                Some(path) => self.object(path, request.headers()),
+                None => Reply::not_found(),
+            },
+        }
+    }
+}
+
+impl<F: Feed> Handler for Public<F> {
+    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Reply {
+        // hyper leaves the body out of the answer to HEAD.
+        let reply = match *request.method() {
+            Method::GET | Method::HEAD => self.answer(&request).await,
+            _ => Reply::wrong_method("GET, HEAD"),
+        };
+        self.metrics.public(reply.status().as_u16());
+        reply
+    }
+}
+
+fn header(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// `EPOCH.SEQUENCE`: plain decimals.
+fn position(text: &str) -> Option<FeedPosition> {
+    let (epoch, sequence) = text.split_once('.')?;
+    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+    Some(FeedPosition { epoch: number(epoch)?, sequence: number(sequence)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions() {
+        assert_eq!(position("1.20"), Some(FeedPosition { epoch: 1, sequence: 20 }));
+        for wrong in ["", "1", "1.", ".1", "+1.2", "1.-2", "1.2.3", "1.99999999999999999999"] {
+            assert_eq!(position(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The two endpoints of the protocol (PR-1, PR-5, PR-50 to PR-66).
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, StatusCode};
+use tkcore::protocol::{
+    ClientKey, Code, Frame, RPC_BODY_BYTES, RPC_PATH, Refused, Response, SESSION_BODY_BYTES, SESSION_PATH,
+};
+use tokio::sync::Semaphore;
+
+use super::connection::Handler;
+use super::gate::HandshakeGate;
+use super::metrics::Metrics;
+use super::reply::{Reply, body};
+use crate::clock::monotonic;
+use crate::peer::Peer;
+use crate::session::{Opened, Sessions, refuse};
+
+/// Longest an operation may take. A change that takes longer goes on and is told by its
+/// request id.
+const OPERATION: Duration = Duration::from_secs(30);
+/// Handshakes that are computed at once, each on a thread beside the one that serves requests.
+const HANDSHAKES: usize = 2;
+const OCTETS: &str = "application/octet-stream";
+
+/// Who decides what a client may do, and does it.
+pub(crate) trait Authority: Send + Sync + 'static {
+    /// Whether a key is a client's at all.
+    fn knows(&self, client: &ClientKey) -> bool;
+    /// Answers a request payload with an answer payload.
+    fn handle(&self, client: ClientKey, peer: Peer, request: &[u8]) -> impl Future<Output = Vec<u8>> + Send;
+}
+
+/// Sessions in front of an authority.
+pub(crate) struct Rpc<A> {
+    sessions: Arc<Sessions>,
+    authority: Arc<A>,
+    handshakes: Arc<HandshakeGate>,
+    pool: Semaphore,
+    metrics: Arc<Metrics>,
+}
+
+impl<A: Authority> Rpc<A> {
+    pub(crate) fn new(sessions: Arc<Sessions>, authority: Arc<A>, metrics: Arc<Metrics>) -> Self {
+        Self { sessions, authority, handshakes: Arc::default(), pool: Semaphore::new(HANDSHAKES), metrics }
+    }
+
+    async fn session(&self, incoming: Incoming, peer: Peer) -> Result<Vec<u8>, Refused> {
+        // A body that is too long or too slow is no handshake either.
+        let body = body(incoming, SESSION_BODY_BYTES).await.map_err(|_| Refused::Body)?;
+        let request = Sessions::read_handshake(&body)?;
+        let now = monotonic();
+        let entered = self.handshakes.enter(peer.origin(), now).ok_or(Refused::Busy)?;
+        let Ok(_turn) = self.pool.acquire().await else { return Err(Refused::Busy) };
+        let (sessions, authority) = (Arc::clone(&self.sessions), Arc::clone(&self.authority));
+        let answer = tokio::task::spawn_blocking(move || {
+            let _entered = entered;
+            sessions.open(&request, now, |client| authority.knows(client))
+        });
+        answer.await.unwrap_or(Err(Refused::Busy)).map(|answer| Frame::Accepted(answer).encode())
+    }
+
+    /// What the message asks, once it is authentic, new, and of somebody who is still a client.
+    fn open(&self, body: &[u8]) -> Result<Opened, Refused> {
+        let opened = self.sessions.request(body, monotonic())?;
+        if self.authority.knows(&opened.client) {
+            return Ok(opened);
+        }
+        self.sessions.forget(&opened.client);
+        Err(Refused::Session)
+    }
+
+    async fn call(&self, opened: Opened, peer: Peer) -> Vec<u8> {
+        let client = opened.client;
+        let asked = operation(&opened.payload);
+        let answer = match self.sessions.allow(&client, monotonic()) {
+            Err(wait) => {
+                let millis = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+                Response::error(&Code::RateLimited.error().retry_after(millis))
+            }
+            Ok(()) => {
+                let handled = self.authority.handle(client, peer, &opened.payload);
+                match tokio::time::timeout(OPERATION, handled).await {
+                    Ok(answer) => answer,
+                    Err(_) => {
+                        Response::error(&Code::Busy.detail("it may still be done; ask with the same id"))
+                    }
+                }
+            }
+        };
+        self.metrics.called(asked, outcome(&answer));
+        opened.answer(&answer)
+    }
+}
+
+impl<A: Authority> Handler for Rpc<A> {
+    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Reply {
+        let (head, incoming) = request.into_parts();
+        match (head.uri.path(), &head.method) {
+            (SESSION_PATH, &Method::POST) => {
+                let result = self.session(incoming, peer).await;
+                self.metrics.handshake(result.as_ref().err().copied());
+                framed(result)
+            }
+            (RPC_PATH, &Method::POST) => {
+                let body = match body(incoming, RPC_BODY_BYTES).await {
+                    Ok(body) => body,
+                    Err(reply) => return reply,
+                };
+                match self.open(&body) {
+                    Ok(opened) => framed(Ok(self.call(opened, peer).await)),
+                    Err(refused) => {
+                        self.metrics.refused_message();
+                        framed(Err(refused))
+                    }
+                }
+            }
+            (SESSION_PATH | RPC_PATH, _) => Reply::wrong_method("POST"),
+            _ => Reply::not_found(),
+        }
+    }
+}
+
+fn framed(result: Result<Vec<u8>, Refused>) -> Reply {
+    match result {
+        Ok(body) => Reply::new(StatusCode::OK, OCTETS, Bytes::from(body)).cache("no-store"),
+        Err(refused) => {
+            let status = StatusCode::from_u16(refused.status()).unwrap_or(StatusCode::BAD_REQUEST);
+            let reply = Reply::new(status, OCTETS, Bytes::from(refuse(refused))).cache("no-store");
+            if refused == Refused::Busy { reply.retry_after("1") } else { reply }
+        }
+    }
+}
+
+/// The operation's code of a request payload, for the metrics.
+fn operation(payload: &[u8]) -> u16 {
+    payload.first_chunk().map_or(0, |code| u16::from_be_bytes(*code))
+}
+
+/// The error code of an answer payload; 0: it succeeded.
+fn outcome(payload: &[u8]) -> u16 {
+    match payload {
+        [1, high, low, ..] => u16::from_be_bytes([*high, *low]),
+        _ => 0,
+    }
+}
