@@ -110,6 +110,25 @@ impl Error {
             Self::Bug(_) => Owner::Program,
         }
     }
+
+    /// Ranks the reasons why several tokens of one header were refused: the one to report is
+    /// the highest. A token that got further says more about what its holder must change; a
+    /// verdict that may be another in a moment goes before all that are final, since a retry
+    /// may succeed, and a bug before everything, since it must be seen.
+    #[must_use]
+    pub const fn usefulness(&self) -> u8 {
+        match self {
+            Self::Malformed(Malformed::Missing | Malformed::UnknownPrefix) => 0,
+            Self::Malformed(_) => 1,
+            Self::NotAuthentic(_) => 2,
+            Self::TooMuchWork => 3,
+            Self::Revoked(_) => 4,
+            Self::Discharge(_) => 5,
+            Self::Refused(_) => 6,
+            Self::NotKnowable(_) => 7,
+            Self::Bug(_) => 8,
+        }
+    }
 }
 
 impl fmt::Display for Malformed {

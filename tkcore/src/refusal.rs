@@ -90,7 +90,9 @@ pub enum Why {
 }
 
 impl Refusal {
-    pub(crate) fn new(cause: RefusalCause) -> Self {
+    /// A refusal for this cause: also for what the signer refused on a verifier's behalf.
+    #[must_use]
+    pub fn new(cause: RefusalCause) -> Self {
         Self(Box::new(cause))
     }
 

@@ -1,20 +1,31 @@
 //! Protect a service with tokens it can verify in process.
 
+mod ask;
 mod asks;
+mod builder;
 pub mod cli;
 mod client_key;
 mod clock;
+pub mod danger;
 mod feed;
+mod health;
+mod keys;
 mod memory;
 mod metrics;
 mod policy;
 pub mod remote;
 mod trust;
+mod verifier;
 
+pub use ask::{AskError, Signer};
+pub use builder::{AGING, ASKS, BuildError, Builder, LOCAL_MAXIMUM, MEMORY_BYTES, PATIENCE, WAITING};
 pub use client_key::{ClientKey, ClientKeyError};
 pub use clock::{Clock, Reading, SystemClock};
-pub use feed::FetchError;
+pub use feed::{Feed, FetchError, Freshness};
+pub use health::Health;
+pub use keys::HeldKey;
 pub use metrics::Metrics;
 pub use policy::WhenStale;
 pub use remote::{Remote, RemoteError};
 pub use trust::{SignerAddress, TRUST_BYTES, Trust, TrustError};
+pub use verifier::{Diligence, Verifier};

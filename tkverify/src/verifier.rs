@@ -16,6 +16,7 @@ use tkcore::{
 
 use crate::ask::{AskError, Signer};
 use crate::asks::{Asks, Presentation, Standing, Turn};
+use crate::builder::Builder;
 use crate::clock::{Clock, Reading};
 use crate::feed::{Ages, Feed, View};
 use crate::health::Health;
@@ -94,6 +95,12 @@ thread_local! {
 const REQUEST_SKEW: Duration = Duration::from_secs(limits::CLOCK_SKEW_SECONDS);
 
 impl Verifier {
+    /// Begins a verifier.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
     /// The time by which requests are judged: the clock, but never before the newest time that
     /// the feed has proven.
     #[must_use]
@@ -302,7 +309,11 @@ impl Inner {
             return Err(Bug("the request was made with another clock than the verifier's").into());
         }
         if diligence == Diligence::AskSigner {
-            return Ok(Plan::Ask);
+            return if self.signer.is_some() {
+                Ok(Plan::Ask)
+            } else {
+                Err(NotKnowable::SignerUnreachable.into())
+            };
         }
         if self.feed.is_none() {
             return Ok(Plan::Local);
@@ -332,7 +343,7 @@ impl Inner {
             Ok(identifier) => identifier,
             Err(malformed) => return Some(Err(malformed.into())),
         };
-        if plan == Plan::Ask && self.signer.is_some() {
+        if plan == Plan::Ask {
             return None;
         }
         if let Some(key) = self.keys.find(identifier.key) {
@@ -437,9 +448,8 @@ impl Inner {
             }
             Turn::Ask { permit, waited } => {
                 if waited && plan == Plan::Local {
-                    let rank = |known: &Remembered| {
-                        known.prefix.covers(presented).then(|| known.prefix.caveats())
-                    };
+                    let rank =
+                        |known: &Remembered| known.prefix.covers(presented).then(|| known.prefix.caveats());
                     if let Some(known) = self.memory.best(lineage, rank) {
                         self.counters.asks_spared.one();
                         permit.answered(Ok(Arc::clone(&known)));
@@ -460,7 +470,7 @@ impl Inner {
             if matches!(e, AskError::Unreachable(_)) {
                 self.counters.asks_failed.one();
             }
-            e.verdict(&identifier)
+            e.verdict(presented)
         })?;
         if answer.key != identifier.key {
             return Err(Bug("the signer answered about another key").into());

@@ -255,9 +255,7 @@ impl<'a> Ticket<'a> {
         let form = reader.u8()?;
         let authority = AuthorityId::from_bytes(reader.array()?);
         let body = match form {
-            SHARED => {
-                Body::Shared { nonce: reader.array()?, tag: reader.array()?, sealed: reader.rest() }
-            }
+            SHARED => Body::Shared { nonce: reader.array()?, tag: reader.array()?, sealed: reader.rest() },
             PUBLIC => {
                 Body::Public { ephemeral: reader.array()?, tag: reader.array()?, sealed: reader.rest() }
             }
@@ -312,9 +310,7 @@ fn decrypt(
     sealed: &[u8],
 ) -> Option<Zeroizing<Vec<u8>>> {
     let mut plain = Zeroizing::new(sealed.to_vec());
-    cipher
-        .decrypt_in_place_detached(Nonce::from_slice(nonce), b"", &mut plain, Tag::from_slice(tag))
-        .ok()?;
+    cipher.decrypt_in_place_detached(Nonce::from_slice(nonce), b"", &mut plain, Tag::from_slice(tag)).ok()?;
     Some(plain)
 }
 
@@ -429,7 +425,10 @@ mod tests {
 
     #[test]
     fn both_forms_open_with_the_authoritys_keys() {
-        for ticket in [shared(&["user = ann", "time < 2027-01-01T00:00:00Z"]), public(&["user = ann", "time < 2027-01-01T00:00:00Z"])] {
+        for ticket in [
+            shared(&["user = ann", "time < 2027-01-01T00:00:00Z"]),
+            public(&["user = ann", "time < 2027-01-01T00:00:00Z"]),
+        ] {
             let parsed = Ticket::parse(&ticket).unwrap();
             assert_eq!(parsed.authority(), id());
             assert_eq!(AuthorityId::of_ticket(&ticket), Some(id()));
@@ -460,7 +459,8 @@ mod tests {
     fn a_ticket_cannot_be_relabelled() {
         let mut ticket = shared(&[]);
         ticket[2..18].copy_from_slice(&[0xb8; 16]);
-        let other = AuthorityKeys::new(AuthorityId::from_bytes([0xb8; 16])).with_shared(SharedKey::from_bytes([2; 32]));
+        let other = AuthorityKeys::new(AuthorityId::from_bytes([0xb8; 16]))
+            .with_shared(SharedKey::from_bytes([2; 32]));
         let parsed = Ticket::parse(&ticket).unwrap();
         assert_eq!(parsed.open(&keys()).unwrap_err(), TicketError::OtherAuthority);
         assert_eq!(parsed.open(&other).unwrap_err(), TicketError::NotAuthentic);
@@ -488,7 +488,10 @@ mod tests {
     #[test]
     fn limits_hold_at_the_edge() {
         let most = ["a = 1"; limits::TICKET_CAVEATS];
-        assert_eq!(Ticket::parse(&shared(&most)).unwrap().open(&keys()).unwrap().describe().count(), most.len());
+        assert_eq!(
+            Ticket::parse(&shared(&most)).unwrap().open(&keys()).unwrap().describe().count(),
+            most.len()
+        );
         let to = SealTo::Shared { key: &SharedKey::from_bytes([2; 32]), nonce: &[4; 24] };
         let key = CaveatKey::from_bytes([5; 32]);
         let more = ["a = 1"; limits::TICKET_CAVEATS + 1];
@@ -503,6 +506,12 @@ mod tests {
     fn debug_shows_no_secret() {
         let open = Ticket::parse(&shared(&["a = 1"])).unwrap().open(&keys()).unwrap();
         let shown = format!("{open:?} {:?} {:?}", keys().shared, keys().secret);
-        assert_eq!(shown, format!("OpenTicket({}, 1 caveats) [SharedKey(..), SharedKey(..)] Some(AuthoritySecret(..))", id()));
+        assert_eq!(
+            shown,
+            format!(
+                "OpenTicket({}, 1 caveats) [SharedKey(..), SharedKey(..)] Some(AuthoritySecret(..))",
+                id()
+            )
+        );
     }
 }

@@ -1,6 +1,70 @@
-//! The revocation feed: fetched, kept in a folder, watched.
+//! The revocation feed: fetched, kept in a folder, watched. What is believed is decided by
+//! `tkcore`'s state machine; here are the sockets, the files and the thread.
 
 mod fetch;
 mod folder;
+mod view;
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use fetch::FetchError;
+pub use view::Freshness;
+pub(crate) use view::{Ages, View};
+
+use view::Slot;
+
+/// The feed that a verifier follows. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Feed {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    slot: Slot,
+    follow: Follow,
+    report: Mutex<Report>,
+}
+
+/// Whether there is a feed at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Follow {
+    Feed,
+    /// By a choice that is named in [`crate::danger`].
+    Nothing,
+}
+
+/// What the follower has to say beside the view.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Report {
+    /// An attack or a serious fault that the feed shows, until it behaves again.
+    pub(crate) alarm: Option<String>,
+    /// What goes wrong now, most serious first.
+    pub(crate) trouble: Vec<String>,
+}
+
+impl Feed {
+    pub(crate) fn new(follow: Follow) -> Self {
+        Self { shared: Arc::new(Shared { slot: Slot::default(), follow, report: Mutex::default() }) }
+    }
+
+    pub(crate) fn is_none(&self) -> bool {
+        self.shared.follow == Follow::Nothing
+    }
+
+    pub(crate) fn view(&self) -> Option<Arc<View>> {
+        self.shared.slot.get()
+    }
+
+    pub(crate) fn swap(&self, view: Arc<View>) {
+        self.shared.slot.set(view);
+    }
+
+    pub(crate) fn report(&self) -> Report {
+        self.shared.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_report(&self, report: Report) {
+        *self.shared.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
+    }
+}

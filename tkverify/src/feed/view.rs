@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tkcore::Timestamp;
+use tkcore::protocol::FeedPosition;
 use tkcore::revocation::RevocationSet;
 
 use crate::clock::Reading;
@@ -33,8 +34,7 @@ pub(crate) struct View {
     pub(crate) accepted: Reading,
     pub(crate) accepted_now: Timestamp,
     /// Where in the feed.
-    pub(crate) epoch: u64,
-    pub(crate) sequence: u64,
+    pub(crate) position: FeedPosition,
 }
 
 /// From which age on the state is aging, and stale even if the signer vouches for longer.
@@ -58,9 +58,14 @@ impl View {
         self.now(reading).saturating_since(self.issued_at)
     }
 
+    /// When the state becomes stale.
+    pub(crate) fn stale_at(&self, ages: &Ages) -> Timestamp {
+        self.valid_until.min(self.issued_at.saturating_add(ages.stale))
+    }
+
     /// For how long the state has been stale; `None` while it is not.
     pub(crate) fn stale_for(&self, reading: &Reading, ages: &Ages) -> Option<Duration> {
-        let end = self.valid_until.min(self.issued_at.saturating_add(ages.stale));
+        let end = self.stale_at(ages);
         let now = self.now(reading);
         (now >= end).then(|| now.saturating_since(end))
     }
@@ -113,8 +118,7 @@ mod tests {
             latest_issued: at(10_000),
             accepted: reading(10_001, 50),
             accepted_now: at(10_001),
-            epoch: 1,
-            sequence: 1,
+            position: FeedPosition { epoch: 1, sequence: 1 },
         }
     }
 

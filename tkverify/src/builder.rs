@@ -1,0 +1,356 @@
+//! Putting a verifier together.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use tkcore::{Audience, KeyId, NameError, TextForms, Vocabulary};
+
+use crate::ask::Signer;
+use crate::asks::{Asks, Bounds};
+use crate::client_key::ClientKey;
+use crate::clock::{Clock, SystemClock};
+use crate::feed::{Ages, Feed, Follow};
+use crate::keys::{HeldKey, KeyRing};
+use crate::memory::Memory;
+use crate::metrics::Counters;
+use crate::policy::{Rule, Staleness, WhenStale};
+use crate::remote::Remote;
+use crate::trust::Trust;
+use crate::verifier::{Inner, Verifier};
+
+/// Collects what makes a [`Verifier`].
+///
+/// Three ways of verifying, which can be combined; a token is verified by the first that knows
+/// it: keys of one's own ([`Builder::own_key`]), keys that the signer delegates to this
+/// service's audience ([`Builder::delegated_keys`]), asking the signer
+/// ([`Builder::client_key`]) and remembering what it vouched for.
+pub struct Builder {
+    trust: Option<Trust>,
+    client_key: Option<ClientKey>,
+    signer: Option<Arc<dyn Signer>>,
+    delegated: Delegated,
+    own: BTreeMap<KeyId, Arc<HeldKey>>,
+    audience: Option<String>,
+    forms: TextForms,
+    vocabulary: Vocabulary,
+    staleness: Staleness,
+    ages: Ages,
+    memory_bytes: usize,
+    asks: Bounds,
+    patience: Duration,
+    pub(crate) folder: Option<PathBuf>,
+    pub(crate) floor: Option<PathBuf>,
+    pub(crate) source: Source,
+    clock: Arc<dyn Clock>,
+}
+
+/// Whether keys are fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Delegated {
+    No,
+    Fetch,
+}
+
+/// Where the revocation state comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The trust file's addresses, through the folder if there is one.
+    Network,
+    /// The folder alone: another process writes it.
+    FolderAlone,
+    /// Nowhere; see [`crate::danger`].
+    Nothing,
+}
+
+/// Why no verifier could be built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// Neither a signer to ask nor a key to verify with.
+    NoWay,
+    /// No trust file, and something that needs one.
+    NoTrust,
+    /// The trust file has no address of this kind.
+    NoAddress(&'static str),
+    /// A folder is needed to take the revocation state from.
+    NoFolder,
+    /// The audience is no name.
+    Audience(NameError),
+    /// A duration or a bound that makes no sense; says which.
+    Bound(&'static str),
+    /// Delegated keys are fetched over a session: that needs a client key.
+    NoClientKey,
+    /// The background thread could not be started.
+    Thread(String),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoWay => f.write_str("nothing to verify with: give a client key or a key of your own"),
+            Self::NoTrust => f.write_str("no trust file was given"),
+            Self::NoAddress(what) => write!(f, "the trust file names no {what}"),
+            Self::NoFolder => f.write_str("no folder was given to take the revocation state from"),
+            Self::Audience(e) => write!(f, "the audience: {e}"),
+            Self::Bound(what) => write!(f, "not a possible value: {what}"),
+            Self::NoClientKey => f.write_str("delegated keys are fetched with a client key; none was given"),
+            Self::Thread(why) => write!(f, "the background thread could not be started: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+/// Bytes of remembered prefixes: some 60,000 lineages of 1 KiB tokens.
+pub const MEMORY_BYTES: usize = 64 * 1024 * 1024;
+
+/// Asks under way at once: at 5 ms an answer, 6,000 new tokens a second.
+pub const ASKS: usize = 32;
+
+/// Callers that wait, each a blocked thread of the service.
+pub const WAITING: usize = 256;
+
+/// How long a caller waits for its turn, or for an identical ask's answer.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// From this age on the state is called aging: four missed heartbeats of 30 s.
+pub const AGING: Duration = Duration::from_secs(120);
+
+/// A state older than this is stale even if its head is valid for longer.
+pub const LOCAL_MAXIMUM: Duration = Duration::from_secs(24 * 3600);
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            trust: None,
+            client_key: None,
+            signer: None,
+            delegated: Delegated::No,
+            own: BTreeMap::new(),
+            audience: None,
+            forms: TextForms::OursOnly,
+            vocabulary: Vocabulary::native(),
+            staleness: Staleness::default(),
+            ages: Ages { aging: AGING, stale: LOCAL_MAXIMUM },
+            memory_bytes: MEMORY_BYTES,
+            asks: Bounds { asking: ASKS, waiting: WAITING },
+            patience: PATIENCE,
+            folder: None,
+            floor: None,
+            source: Source::Network,
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+}
+
+impl Builder {
+    /// Whom to believe and where to ask.
+    #[must_use]
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = Some(trust);
+        self
+    }
+
+    /// Ask the signer about tokens that are not known, as this client.
+    #[must_use]
+    pub fn client_key(mut self, key: ClientKey) -> Self {
+        self.client_key = Some(key);
+        self
+    }
+
+    /// Ask through something else than the client that is built in.
+    #[must_use]
+    pub fn signer(mut self, signer: Arc<dyn Signer>) -> Self {
+        self.signer = Some(signer);
+        self
+    }
+
+    /// Fetch the keys that the signer delegates to this client's audience, and verify with
+    /// them without asking. Needs a client key with the role `keys`.
+    #[must_use]
+    pub const fn delegated_keys(mut self) -> Self {
+        self.delegated = Delegated::Fetch;
+        self
+    }
+
+    /// Verify tokens of this key id with a key of one's own.
+    #[must_use]
+    pub fn own_key(mut self, id: KeyId, key: HeldKey) -> Self {
+        self.own.insert(id, Arc::new(key));
+        self
+    }
+
+    /// The audience that this service is: tokens for another one are refused.
+    #[must_use]
+    pub fn audience(mut self, audience: &str) -> Self {
+        self.audience = Some(audience.to_owned());
+        self
+    }
+
+    /// Also takes our tokens as other macaroon libraries write them after attenuating:
+    /// without prefix, as V1 or V2 JSON.
+    #[must_use]
+    pub const fn accept_reencoded(mut self) -> Self {
+        self.forms = TextForms::Reencoded;
+        self
+    }
+
+    /// Caveat kinds beyond the native language, and the opt-in for tenant-wide tokens
+    /// ([`tkcore::danger::admit_tenant_wide`]).
+    #[must_use]
+    pub fn vocabulary(mut self, vocabulary: Vocabulary) -> Self {
+        self.vocabulary = vocabulary;
+        self
+    }
+
+    /// What happens while the revocation state is stale; refusing is the default.
+    #[must_use]
+    pub const fn when_stale(mut self, when: WhenStale) -> Self {
+        self.staleness.set_otherwise(when);
+        self
+    }
+
+    /// The same for one action. A request with several actions gets the strictest.
+    #[must_use]
+    pub fn when_stale_for(mut self, action: &str, when: WhenStale) -> Self {
+        self.staleness.set(action, when.into());
+        self
+    }
+
+    /// For this one action, go on deciding by a state that has been stale for at most `limit`.
+    /// Within that time a revocation does not reach this service: only for what may rest on
+    /// that.
+    #[must_use]
+    pub fn grace(mut self, action: &str, limit: Duration) -> Self {
+        self.staleness.set(action, Rule::Grace(std::cmp::Reverse(limit)));
+        self
+    }
+
+    /// The state is stale from this age on, even if the signer vouches for it longer (1 hour
+    /// unless configured). At most [`LOCAL_MAXIMUM`].
+    #[must_use]
+    pub const fn stale_after(mut self, age: Duration) -> Self {
+        self.ages.stale = age;
+        self
+    }
+
+    /// The state is called aging from this age on; [`AGING`] unless said.
+    #[must_use]
+    pub const fn aging_after(mut self, age: Duration) -> Self {
+        self.ages.aging = age;
+        self
+    }
+
+    /// Most bytes of remembered prefixes; [`MEMORY_BYTES`] unless said. 0 asks each time.
+    #[must_use]
+    pub const fn memory_bytes(mut self, bytes: usize) -> Self {
+        self.memory_bytes = bytes;
+        self
+    }
+
+    /// Most asks at once, and most callers that wait for one; [`ASKS`] and [`WAITING`] unless
+    /// said. A quarter of both is kept for lineages that the signer has vouched for.
+    #[must_use]
+    pub const fn asks(mut self, asking: usize, waiting: usize) -> Self {
+        self.asks = Bounds { asking, waiting };
+        self
+    }
+
+    /// How long a caller waits in the pool; [`PATIENCE`] unless said.
+    #[must_use]
+    pub const fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Keep the feed in this folder: the next start is then not cold, and other processes of
+    /// this machine can read it. One of them writes.
+    #[must_use]
+    pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// Where the floor is kept that no older state may undercut; inside the folder unless
+    /// said. Elsewhere, it survives a cleaned cache.
+    #[must_use]
+    pub fn floor(mut self, file: impl Into<PathBuf>) -> Self {
+        self.floor = Some(file.into());
+        self
+    }
+
+    /// Take the revocation state from the folder alone: another process, or `tkverify refresh`
+    /// in a timer, brings it. No connection is made for it.
+    #[must_use]
+    pub const fn folder_alone(mut self) -> Self {
+        self.source = Source::FolderAlone;
+        self
+    }
+
+    /// Another clock than the system's, for tests.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Builds the verifier and starts following the feed. Waits for nothing: until the first
+    /// state is loaded, requests are refused as stale.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn build(self) -> Result<Verifier, BuildError> {
+        if let Some(audience) = &self.audience {
+            Audience::new(audience).map_err(BuildError::Audience)?;
+        }
+        if self.ages.stale.is_zero() || self.ages.stale > LOCAL_MAXIMUM {
+            return Err(BuildError::Bound("stale_after: more than zero, at most 24 hours"));
+        }
+        if self.asks.asking == 0 {
+            return Err(BuildError::Bound("asks: at least one at once"));
+        }
+        let signer: Option<Arc<dyn Signer>> = match (self.signer, self.client_key) {
+            (Some(signer), _) => Some(signer),
+            (None, None) => None,
+            (None, Some(key)) => {
+                let trust = self.trust.as_ref().ok_or(BuildError::NoTrust)?;
+                let remote = Remote::new(&trust.signers, key);
+                Some(Arc::new(remote.map_err(|_| BuildError::NoAddress("signer"))?))
+            }
+        };
+        if signer.is_none() && self.own.is_empty() {
+            return Err(match self.delegated {
+                Delegated::Fetch => BuildError::NoClientKey,
+                Delegated::No => BuildError::NoWay,
+            });
+        }
+        let follow = if self.source == Source::Nothing { Follow::Nothing } else { Follow::Feed };
+        let inner = Inner {
+            clock: self.clock,
+            audience: self.audience,
+            forms: self.forms,
+            vocabulary: self.vocabulary,
+            staleness: self.staleness,
+            ages: self.ages,
+            signer,
+            keys: KeyRing::new(self.own),
+            memory: Memory::new(self.memory_bytes),
+            asks: Asks::new(self.asks),
+            patience: self.patience,
+            feed: Feed::new(follow),
+            counters: Counters::default(),
+            turn: AtomicUsize::new(0),
+        };
+        Ok(Verifier { inner: Arc::new(inner) })
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("trust", &self.trust).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,94 @@
+//! How a verifier is, with reasons: made for readiness probes, and for the person who is woken.
+
+use std::fmt;
+use std::time::Duration;
+
+use tkcore::Timestamp;
+
+use crate::feed::Freshness;
+use crate::verifier::Inner;
+
+/// How a verifier is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Health {
+    /// Whether requests are decided by the local state. `Stale` means that each action's policy
+    /// applies.
+    pub freshness: Freshness,
+    /// Whether the feed shows an attack or a serious fault. The last good state is kept and
+    /// decided by, until it is stale; a person must look.
+    pub alarm: bool,
+    /// How long ago the signer vouched for the state; `None` before the first.
+    pub age: Option<Duration>,
+    /// When the state becomes stale if nothing newer arrives.
+    pub stale_at: Option<Timestamp>,
+    /// Epoch and sequence of the state.
+    pub position: Option<(u64, u64)>,
+    /// What is not as it should be, most serious first.
+    pub reasons: Vec<String>,
+}
+
+impl Health {
+    /// Whether the service should take requests: the state is fresh or aging, or its policy for
+    /// a stale one is to ask the signer.
+    #[must_use]
+    pub const fn is_ready(&self) -> bool {
+        matches!(self.freshness, Freshness::Fresh | Freshness::Aging)
+    }
+
+    pub(crate) fn of(inner: &Inner) -> Self {
+        let reading = inner.clock.read();
+        let report = inner.feed.report();
+        let mut reasons = Vec::new();
+        if let Some(alarm) = &report.alarm {
+            reasons.push(format!("alarm: {alarm}"));
+        }
+        let Some(view) = inner.feed.view() else {
+            let freshness = if inner.feed.is_none() {
+                reasons.push("this verifier was built without a revocation feed".to_owned());
+                Freshness::Fresh
+            } else {
+                reasons.push("no revocation state was loaded yet".to_owned());
+                Freshness::Stale
+            };
+            reasons.extend(report.trouble);
+            return Self {
+                freshness,
+                alarm: report.alarm.is_some(),
+                age: None,
+                stale_at: None,
+                position: None,
+                reasons,
+            };
+        };
+        let freshness = view.freshness(&reading, &inner.ages);
+        let age = view.age(&reading);
+        match freshness {
+            Freshness::Fresh => {}
+            Freshness::Aging => reasons.push(format!("the revocation state is {} s old", age.as_secs())),
+            Freshness::Stale => {
+                reasons.push(format!("the revocation state is stale, {} s old", age.as_secs()));
+            }
+        }
+        reasons.extend(report.trouble);
+        Self {
+            freshness,
+            alarm: report.alarm.is_some(),
+            age: Some(age),
+            stale_at: Some(view.stale_at(&inner.ages)),
+            position: Some((view.position.epoch, view.position.sequence)),
+            reasons,
+        }
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.freshness {
+            Freshness::Fresh => "fresh",
+            Freshness::Aging => "aging",
+            Freshness::Stale => "stale",
+        })?;
+        self.reasons.iter().try_for_each(|reason| write!(f, "; {reason}"))
+    }
+}
