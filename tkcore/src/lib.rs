@@ -47,6 +47,7 @@ pub mod plain;
 mod prefix;
 #[cfg(feature = "protocol")]
 pub mod protocol;
+mod reencoded;
 mod refusal;
 mod request;
 pub mod revocation;
@@ -79,6 +80,10 @@ pub use prefix::Prefix;
 pub use refusal::{CaveatRefusal, Refusal, RefusalCause, Why};
 pub use request::{Access, Fact, PathFact, Request, RequestBuilder, RequestError};
 pub use text::{TextKind, TokenText};
+#[cfg(feature = "third-party")]
+pub use third_party::discharge::ClearedTicket;
+#[cfg(feature = "third-party")]
+pub use third_party::holder::{attenuate_third_party, bind};
 #[cfg(feature = "third-party")]
 pub use third_party::ticket::{
     AuthorityKeys, AuthorityPublic, AuthoritySecret, OpenTicket, SealTo, SharedKey, Ticket, TicketError,

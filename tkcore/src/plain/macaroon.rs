@@ -165,7 +165,7 @@ impl Macaroon {
         Ok(Self { v2 })
     }
 
-    fn append(
+    pub(crate) fn append(
         &mut self,
         cid: &[u8],
         vid: Option<&[u8; VID_BYTES]>,

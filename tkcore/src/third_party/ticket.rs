@@ -369,6 +369,10 @@ impl OpenTicket {
         Ok(Self { ticket: ticket.bytes.into(), authority: ticket.authority, key, caveats })
     }
 
+    pub(crate) fn into_parts(self) -> (Box<[u8]>, AuthorityId, CaveatKey) {
+        (self.ticket, self.authority, self.key)
+    }
+
     /// Whom it is for: this authority.
     #[must_use]
     pub const fn authority(&self) -> AuthorityId {
