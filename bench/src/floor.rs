@@ -86,6 +86,19 @@ fn tag<C: Compress>(key: &Midstates, message: &[u8]) -> [u8; 32] {
     out
 }
 
+/// What macaroon libraries do to a root key before its first use.
+pub fn derived(key: &[u8; 32]) -> [u8; 32] {
+    const GENERATOR: &[u8] = b"macaroons-key-generator";
+    let mut generator = [0; 32];
+    generator[..GENERATOR.len()].copy_from_slice(GENERATOR);
+    link::<Current>(&generator, key)
+}
+
+/// One link of the chain.
+pub fn link<C: Compress>(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
+    tag::<C>(&midstates::<C>(key), message)
+}
+
 /// The chain by hand.
 pub fn by_hand<C: Compress>(root: &Midstates, identifier: &[u8], caveats: &[Vec<u8>]) -> [u8; 32] {
     let mut tail = tag::<C>(root, identifier);

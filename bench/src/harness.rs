@@ -12,12 +12,14 @@ pub struct Case {
 /// Cases that are compared; the first is the yardstick.
 pub struct Group {
     pub title: String,
+    /// What is measured and what the ratios are over.
+    pub about: String,
     pub cases: Vec<Case>,
 }
 
 impl Group {
-    pub fn new(title: impl Into<String>) -> Self {
-        Self { title: title.into(), cases: Vec::new() }
+    pub fn new(title: impl Into<String>, about: impl Into<String>) -> Self {
+        Self { title: title.into(), about: about.into(), cases: Vec::new() }
     }
 
     pub fn case(&mut self, name: impl Into<String>, run: impl FnMut() + 'static) {

@@ -15,9 +15,9 @@ pub const EXPIRY: u64 = 1_800_000_000;
 /// and compare it as a whole, which is less work than reading it.
 pub fn caveats(count: usize) -> Vec<String> {
     let kinds = [
-        "time < 2027-01-01T00:00:00Z",
-        "action in list,read",
         "app in 17,42",
+        "action in list,read",
+        "time < 2027-01-01T00:00:00Z",
         "path under /projects/7",
         "ip in 10.0.0.0/8,2001:db8::/32",
     ];
