@@ -2,7 +2,7 @@
 //! dry run cannot differ from production.
 
 use alloc::boxed::Box;
-use alloc::string::{String, ToString as _};
+use alloc::string::String;
 use core::fmt::Write as _;
 
 use crate::budget::{Budget, BudgetSpent};
@@ -179,6 +179,26 @@ fn not_ahead(identifier: &Identifier<'_>, request: &Request<'_>) -> Result<Passe
         Some(minted) => Err(refused(RefusalCause::IssuedAhead { minted })),
         None => Err(crate::error::Malformed::Identifier("mint time past the year 9999").into()),
     }
+}
+
+/// Judges caveats for one request without a token: for a service that knows them from elsewhere
+/// (its own configuration, a test, a dry run of what it is about to append). There is no subject
+/// and no audience. The code is that of [`Verified::clear`].
+///
+/// # Errors
+/// The first refusal, as [`Verified::clear`].
+pub fn clear_caveats<'c>(
+    caveats: impl IntoIterator<Item = &'c [u8]>,
+    request: &Request<'_>,
+    vocabulary: &Vocabulary,
+    budget: &mut Budget,
+) -> Result<(), Error> {
+    let who = Who { subject: None, audience: None };
+    for (index, text) in (0u16..).zip(caveats) {
+        let place = Place { discharge: None, caveat: index };
+        caveat_verdict(place, text, request, &who, vocabulary, budget)?;
+    }
+    Ok(())
 }
 
 /// What the verified token says of its holder.

@@ -31,6 +31,8 @@ mod chain;
 mod clear;
 mod codec;
 pub mod danger;
+#[cfg(any(feature = "lnd", feature = "pypi", feature = "dcache", feature = "bakery", feature = "l402"))]
+pub mod dialect;
 mod error;
 mod extend;
 mod facts;
@@ -66,6 +68,7 @@ pub use caveat::{
     About, Asked, Caveat, CustomCaveat, CustomVerdict, Operator, ParseError, ParseFault, PathFault,
     Vocabulary, VocabularyBuilder, VocabularyError,
 };
+pub use clear::clear_caveats;
 pub use error::{Bug, Error, Malformed, NotAuthentic, NotKnowable, Owner};
 pub use facts::{KeyClass, LineageFacts};
 pub use fault::{DischargeFault, Party};

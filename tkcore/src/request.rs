@@ -298,6 +298,12 @@ impl<'r> Request<'r> {
     pub(crate) fn find(&self, name: &str) -> Option<Fact<'r>> {
         find(&self.facts, name)
     }
+
+    /// A fact stated about this access or about all of them.
+    #[cfg(any(feature = "lnd", feature = "pypi", feature = "dcache", feature = "bakery", feature = "l402"))]
+    pub(crate) fn fact_of(&self, access: &Access<'r>, name: &str) -> Option<Fact<'r>> {
+        access.find(name).or_else(|| self.find(name))
+    }
 }
 
 impl<'r> RequestBuilder<'r> {
