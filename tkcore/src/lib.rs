@@ -83,6 +83,8 @@ pub use prefix::Prefix;
 pub use refusal::{CaveatRefusal, Refusal, RefusalCause, Why};
 pub use request::{Access, Fact, PathFact, Request, RequestBuilder, RequestError};
 pub use text::{TextKind, TokenText};
+#[cfg(all(feature = "mint", feature = "third-party"))]
+pub use third_party::reissue::{NewCaveat, NotExchangeable, exchange, is_tenant_wide, mint_with};
 #[cfg(feature = "third-party")]
 pub use third_party::discharge::ClearedTicket;
 #[cfg(feature = "third-party")]
@@ -96,4 +98,6 @@ pub use third_party::ticket::{
 pub use third_party::vid::CaveatKey;
 pub use time::{TimeError, Timestamp};
 pub use token::{Token, TokenBuf, Untrusted, UntrustedCaveat};
+#[cfg(feature = "mint")]
+pub use verify::branches_of_own_chain;
 pub use verify::{Basis, BranchIds, Place, Scratch, Verified, verify};
