@@ -1,6 +1,8 @@
 //! Interleaved rounds: in each, every case of a group runs a short batch in turn, so that a
 //! busy moment of the machine hits all alike; what counts is each case's best batch.
 
+#![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock; that is its work")]
+
 use std::time::{Duration, Instant};
 
 /// One thing to measure.

@@ -4,6 +4,7 @@
 //! cargo run --release                prints the tables
 //! cargo run --release -- --write     and writes them to ../docs/benchmarks.md
 //! cargo run --release -- --smoke     runs every case once or twice; the figures mean nothing
+//! cargo run --release -- --only TEXT  only groups and cases whose name has TEXT, for a profiler
 //! ```
 
 use std::fmt::Write as _;
@@ -24,23 +25,36 @@ use harness::{Effort, Group, measure};
 use ours::{Holder, Lookup, Minter, Service};
 
 fn main() {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let smoke = args.iter().any(|arg| arg == "--smoke");
-    if let Some(unknown) = args.iter().find(|arg| !["--smoke", "--write"].contains(&arg.as_str())) {
-        eprintln!("no option {unknown}; there are --smoke and --write");
-        std::process::exit(2);
+    let (mut smoke, mut write, mut only) = (false, false, None);
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--smoke" => smoke = true,
+            "--write" => write = true,
+            "--only" => only = args.next(),
+            unknown => {
+                eprintln!("no option {unknown}; there are --smoke, --write and --only TEXT");
+                std::process::exit(2);
+            }
+        }
     }
     let effort = if smoke { Effort::SMOKE } else { Effort::FULL };
     let set = ours::revoked(if smoke { 10_000 } else { 1_000_000 });
 
     let mut report = String::new();
     for mut group in groups(&set) {
+        if let Some(only) = only.as_ref().filter(|only| !group.title.contains(*only)) {
+            group.cases.retain(|case| case.name.contains(only));
+        }
+        if group.cases.is_empty() {
+            continue;
+        }
         let best = measure(&mut group, effort);
         let table = table(&group, &best);
         print!("{table}");
         report.push_str(&table);
     }
-    if args.iter().any(|arg| arg == "--write") {
+    if write {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks.md");
         std::fs::write(path, machine::page(&report)).expect("docs/benchmarks.md can be written");
         println!("written to docs/benchmarks.md");
