@@ -96,7 +96,7 @@ pub struct KeyList {
 }
 
 /// Why a key list is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyListError {
     /// The bytes are no key list of this feed.
