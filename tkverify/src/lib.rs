@@ -7,6 +7,7 @@ pub mod cli;
 mod client_key;
 mod clock;
 pub mod danger;
+pub mod discharge;
 mod feed;
 mod health;
 mod keys;

@@ -41,7 +41,8 @@ impl Answer {
             Some(Some(text)) => Some(Some(text)),
             Some(None) => None,
         };
-        let (discharge, poll_url, user_url) = (member("discharge")?, member("poll_url")?, member("user_url")?);
+        let (discharge, poll_url, user_url) =
+            (member("discharge")?, member("poll_url")?, member("user_url")?);
         match (discharge, member("error")?) {
             (Some(discharge), None) if poll_url.is_none() && user_url.is_none() => {
                 Some(Self::Discharge(discharge))

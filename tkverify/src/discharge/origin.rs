@@ -121,9 +121,8 @@ impl Address {
     /// [`AddressError`].
     pub fn resolve(&self, reference: &str) -> Result<Self, AddressError> {
         characters(reference)?;
-        let scheme_end = reference.find(':').filter(|at| {
-            reference.find(['/', '?']).is_none_or(|slash| *at < slash)
-        });
+        let scheme_end =
+            reference.find(':').filter(|at| reference.find(['/', '?']).is_none_or(|slash| *at < slash));
         if scheme_end.is_some() {
             return Self::parse(reference);
         }
@@ -228,7 +227,12 @@ mod tests {
     fn origins_compare_by_scheme_host_and_port() {
         let origin = |text| parse(text).origin().clone();
         assert_eq!(origin("https://Auth.example/a?b"), origin("HTTPS://auth.example:443"));
-        for other in ["https://auth.example:444/", "https://auth.example.evil/", "http://127.0.0.1/", "https://a.auth.example/"] {
+        for other in [
+            "https://auth.example:444/",
+            "https://auth.example.evil/",
+            "http://127.0.0.1/",
+            "https://a.auth.example/",
+        ] {
             assert_ne!(origin("https://auth.example/"), origin(other), "{other}");
         }
         assert_ne!(origin("http://localhost:443/"), origin("https://localhost/"));
@@ -237,10 +241,17 @@ mod tests {
 
     #[test]
     fn plain_http_is_for_loopback() {
-        for text in ["http://127.0.0.1:8080/x", "http://127.9.9.9/", "http://[::1]:80/", "http://localhost/"] {
+        for text in ["http://127.0.0.1:8080/x", "http://127.9.9.9/", "http://[::1]:80/", "http://localhost/"]
+        {
             assert!(Address::parse(text).is_ok(), "{text}");
         }
-        for text in ["http://auth.example/", "http://127.0.0.1.evil.example/", "http://10.0.0.1/", "http://localhost.evil/", "http://[2001:db8::1]/"] {
+        for text in [
+            "http://auth.example/",
+            "http://127.0.0.1.evil.example/",
+            "http://10.0.0.1/",
+            "http://localhost.evil/",
+            "http://[2001:db8::1]/",
+        ] {
             assert_eq!(Address::parse(text), Err(AddressError::NotEncrypted), "{text}");
         }
     }
@@ -292,7 +303,9 @@ mod tests {
         ] {
             assert_eq!(base.resolve(reference).unwrap().to_string(), resolved, "{reference}");
         }
-        for reference in ["javascript:alert(1)", "data:,x", "http://auth.example/", "\\\\evil.example", "mailto:a@b"] {
+        for reference in
+            ["javascript:alert(1)", "data:,x", "http://auth.example/", "\\\\evil.example", "mailto:a@b"]
+        {
             assert!(base.resolve(reference).is_err(), "{reference}");
         }
     }
