@@ -1,7 +1,7 @@
 //! Unpadded URL-safe base64 (RFC 4648, section 5) in its one canonical spelling.
 //!
 //! Arithmetic instead of tables: a token's text is a bearer secret, and no memory address here
-//! depends on it; the compiler turns the loop over 32 characters into vector instructions.
+//! depends on it; the compiler turns the loop over 16 characters into vector instructions.
 
 use alloc::string::String;
 
@@ -15,7 +15,9 @@ pub(crate) enum Wrong {
     Ending,
 }
 
-const STRIDE: usize = 32;
+/// Characters decoded at a time: one vector register of the smallest x86-64.
+const STRIDE: usize = 16;
+const STRIDE_BYTES: usize = STRIDE / 4 * 3;
 
 /// Bytes that `characters` of text hold, not counting an unfinished last one.
 pub(crate) const fn decoded_len(characters: usize) -> usize {
@@ -30,56 +32,39 @@ pub(crate) const fn encoded_len(bytes: usize) -> usize {
 /// Decodes into the front of `to`, which holds at least [`decoded_len`] bytes.
 pub(crate) fn decode(text: &[u8], to: &mut [u8]) -> Result<(), Wrong> {
     let (strides, tail) = text.as_chunks::<STRIDE>();
-    let (quads, left) = tail.as_chunks::<4>();
-    let (out_strides, out_tail) = to.as_chunks_mut::<{ STRIDE / 4 * 3 }>();
-    let mut bad = 0u8;
-    let (used, spare) = out_strides.split_at_mut_checked(strides.len()).ok_or(Wrong::Ending)?;
-    for (to, from) in used.iter_mut().zip(strides) {
-        let mut six = [0u8; STRIDE];
-        for (to, from) in six.iter_mut().zip(from) {
-            let (value, wrong) = value(*from);
-            *to = value;
-            bad |= wrong;
-        }
-        for (to, from) in to.as_chunks_mut::<6>().0.iter_mut().zip(six.as_chunks::<8>().0) {
-            *to = pack(*from);
-        }
+    let mut padded = [b'A'; STRIDE];
+    let mut last = [0u8; STRIDE_BYTES];
+    let mut bad = [0u8; STRIDE];
+    let (whole, rest) =
+        to.split_at_mut_checked(strides.len().saturating_mul(STRIDE_BYTES)).ok_or(Wrong::Ending)?;
+    for (to, from) in whole.as_chunks_mut().0.iter_mut().zip(strides) {
+        decode_stride(from, to, &mut bad);
     }
-    // The last stride's room may lie in `spare`, when `to` is longer than needed.
-    let out = if let Some(first) = spare.first_mut() { first.as_mut_slice() } else { out_tail };
-    let out_quads = out.as_chunks_mut::<3>().0;
-    for (to, from) in out_quads.iter_mut().zip(quads) {
-        let mut six = [0u8; 8];
-        for (to, from) in six.iter_mut().skip(4).zip(from) {
-            let (value, wrong) = value(*from);
-            *to = value;
-            bad |= wrong;
-        }
-        let [_, _, _, a, b, c] = pack(six);
-        *to = [a, b, c];
-    }
-    let mut six = [0u8; 4];
-    for (to, from) in six.iter_mut().zip(left) {
-        let (value, wrong) = value(*from);
-        *to = value;
-        bad |= wrong;
-    }
-    if bad != 0 {
-        return Err(Wrong::Character);
-    }
-    let [a, b, c, _] = six;
-    let bytes = [(a << 2) | (b >> 4), (b << 4) | (c >> 2)];
-    let skip = quads.len().saturating_mul(3);
-    for (to, from) in out.iter_mut().skip(skip).zip(bytes.iter().take(decoded_len(left.len()))) {
+    for (to, from) in padded.iter_mut().zip(tail) {
         *to = *from;
     }
-    let surplus = match left.len() {
-        0 => 0,
-        2 => b & 0x0f,
-        3 => c & 0x03,
-        _ => 1,
-    };
-    if surplus == 0 { Ok(()) } else { Err(Wrong::Ending) }
+    decode_stride(&padded, &mut last, &mut bad);
+    let (bytes, beyond) = last.split_at_checked(decoded_len(tail.len())).ok_or(Wrong::Ending)?;
+    rest.get_mut(..bytes.len()).ok_or(Wrong::Ending)?.copy_from_slice(bytes);
+    if bad.iter().fold(0, |all, wrong| all | wrong) != 0 {
+        return Err(Wrong::Character);
+    }
+    // Bits that a last character has beyond its byte land here; what follows is padding.
+    let surplus = beyond.first().copied().unwrap_or_default();
+    if tail.len() % 4 == 1 || surplus != 0 { Err(Wrong::Ending) } else { Ok(()) }
+}
+
+#[inline(always)]
+fn decode_stride(from: &[u8; STRIDE], to: &mut [u8; STRIDE_BYTES], bad: &mut [u8; STRIDE]) {
+    let mut six = [0u8; STRIDE];
+    for ((to, bad), from) in six.iter_mut().zip(bad).zip(from) {
+        let (value, wrong) = value(*from);
+        *to = value;
+        *bad |= wrong;
+    }
+    for (to, from) in to.as_chunks_mut::<6>().0.iter_mut().zip(six.as_chunks::<8>().0) {
+        *to = pack(*from);
+    }
 }
 
 /// Appends the text of `bytes`.

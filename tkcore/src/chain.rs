@@ -6,6 +6,7 @@
 //! `hmac` crate for every message length up to four blocks.
 
 use sha2::compress256;
+use sha2::digest::consts::U64;
 use sha2::digest::generic_array::GenericArray;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroize as _;
@@ -14,6 +15,10 @@ use crate::ids::BranchId;
 use crate::key::{RootKey, Tail};
 
 const BLOCK: usize = 64;
+type Block = GenericArray<u8, U64>;
+/// The bytes that pad an HMAC key (RFC 2104, section 2).
+const INNER: u8 = 0x36;
+const OUTER: u8 = 0x5c;
 /// Message bytes that fit the last block beside the 0x80 mark and the 64-bit length.
 const LAST: usize = BLOCK - 9;
 
@@ -29,27 +34,22 @@ pub(crate) struct HmacKey {
 
 impl Drop for HmacKey {
     fn drop(&mut self) {
-        self.inner.zeroize();
-        self.outer.zeroize();
+        self.inner.as_mut_slice().zeroize();
+        self.outer.as_mut_slice().zeroize();
     }
 }
 
 impl HmacKey {
     /// A key of exactly 32 bytes, which is every key of the chain.
     pub(crate) fn new(key: &[u8; 32]) -> Self {
-        let mut block = [0x36u8; BLOCK];
-        for (to, from) in block.iter_mut().zip(key) {
-            *to ^= *from;
-        }
-        let mut inner = START;
-        absorb(&mut inner, &block);
-        for byte in &mut block {
-            *byte ^= 0x36 ^ 0x5c;
-        }
-        let mut outer = START;
-        absorb(&mut outer, &block);
-        block.zeroize();
-        Self { inner, outer }
+        let mut block = Block::from([0; BLOCK]);
+        let mut this = Self { inner: START, outer: START };
+        set_key(&mut block, key, INNER);
+        compress256(&mut this.inner, core::slice::from_ref(&block));
+        set_key(&mut block, key, OUTER);
+        compress256(&mut this.outer, core::slice::from_ref(&block));
+        block.as_mut_slice().zeroize();
+        this
     }
 
     /// The tag of `message`.
@@ -77,37 +77,67 @@ pub(crate) fn derive(key: &[u8]) -> [u8; 32] {
     hmac(&generator, key)
 }
 
-/// A chain on its way from one tag to the next. Wiped once, on drop, and not at every link.
+/// A chain on its way from one tag to the next.
+///
+/// A link is two runs of the block function over two blocks each: the padded key and the
+/// message, then the padded key and the digest. The blocks are kept from link to link, so that
+/// the padding is written once; all are wiped once, on drop, and not at every link.
 pub(crate) struct Roll {
     tag: [u8; 32],
+    inner: [Block; 2],
+    outer: [Block; 2],
 }
 
 impl Drop for Roll {
     fn drop(&mut self) {
-        self.tag.zeroize();
+        self.tag.as_mut_slice().zeroize();
+        for block in self.inner.iter_mut().chain(&mut self.outer) {
+            block.as_mut_slice().zeroize();
+        }
     }
 }
 
 impl Roll {
     /// At the chain's first tag.
     pub(crate) fn start(key: &RootKey, identifier: &[u8]) -> Self {
-        Self { tag: key.0.tag(identifier) }
+        Self::at(key.0.tag(identifier))
     }
 
     /// At a tag that is known already.
-    pub(crate) const fn resume(tail: &Tail) -> Self {
-        Self { tag: *tail.expose() }
+    pub(crate) fn resume(tail: &Tail) -> Self {
+        Self::at(*tail.expose())
     }
 
     /// At the signature of a token, to go on from there.
-    pub(crate) const fn resume_signature(signature: &[u8; 32]) -> Self {
-        Self { tag: *signature }
+    pub(crate) fn resume_signature(signature: &[u8; 32]) -> Self {
+        Self::at(*signature)
+    }
+
+    fn at(tag: [u8; 32]) -> Self {
+        let mut digest = Block::from([0; BLOCK]);
+        end(&mut digest, 32, BLOCK.saturating_add(32));
+        Self { tag, inner: [[0; BLOCK].into(); 2], outer: [[0; BLOCK].into(), digest] }
     }
 
     /// Goes over a first-party caveat.
     #[inline]
     pub(crate) fn first_party(&mut self, cid: &[u8]) {
-        self.tag = hmac(&self.tag, cid);
+        let Self { tag, inner: [inner_key, message], outer: [outer_key, digest] } = self;
+        set_key(inner_key, tag, INNER);
+        set_key(outer_key, tag, OUTER);
+        let mut state = START;
+        if cid.len() <= LAST {
+            fill(message, cid);
+            end(message, cid.len(), BLOCK.saturating_add(cid.len()));
+            compress256(&mut state, &self.inner);
+        } else {
+            compress256(&mut state, core::slice::from_ref(inner_key));
+            finish(&mut state, cid, BLOCK);
+        }
+        put(digest, &state);
+        let mut state = START;
+        compress256(&mut state, &self.outer);
+        put(&mut self.tag, &state);
     }
 
     /// Goes over a third-party caveat.
@@ -127,15 +157,15 @@ impl Roll {
 
     /// Whether `signature` is this tag; takes the same time whatever differs.
     pub(crate) fn signs(&self, signature: &[u8; 32]) -> bool {
-        self.tag.ct_eq(signature).into()
+        same(&self.tag, signature)
     }
 
     /// Whether `signature` is this tag, of a discharge, bound to `root`; in the same way.
     pub(crate) fn signs_bound(&self, root: &Self, signature: &[u8; 32]) -> bool {
         let mut bound = bind_tags(&root.tag, &self.tag);
-        let same = bound.ct_eq(signature).into();
-        bound.zeroize();
-        same
+        let verdict = same(&bound, signature);
+        bound.as_mut_slice().zeroize();
+        verdict
     }
 }
 
@@ -168,22 +198,30 @@ pub(crate) fn bind(root: &Tail, discharge: &Tail) -> Tail {
     Tail::from_bytes(bind_tags(root.expose(), discharge.expose()))
 }
 
+/// Eight bytes at a time and all of them, whatever differs; one comparison at the end.
+fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
+    let words = a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0);
+    let differing = words.fold(0, |all, (a, b)| all | (u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b)));
+    differing.ct_eq(&0).into()
+}
+
 fn bind_tags(root: &[u8; 32], discharge: &[u8; 32]) -> [u8; 32] {
     pair(&HmacKey::new(&[0; 32]), root, discharge)
 }
 
 fn branch_of(tag: &[u8; 32]) -> BranchId {
-    let mut message = [0u8; 44];
-    for (to, from) in message.iter_mut().zip(b"tk-branch-v1".iter().chain(tag)) {
+    const DOMAIN: &[u8; 12] = b"tk-branch-v1";
+    const LEN: usize = DOMAIN.len() + 32;
+    let mut block = Block::from([0; BLOCK]);
+    for (to, from) in block.iter_mut().zip(DOMAIN.iter().chain(tag)) {
         *to = *from;
     }
+    end(&mut block, LEN, LEN);
     let mut state = START;
-    finish(&mut state, &message, 0);
-    message.zeroize();
+    compress256(&mut state, core::slice::from_ref(&block));
+    block.as_mut_slice().zeroize();
     let mut id = [0u8; 16];
-    for (to, from) in id.iter_mut().zip(bytes(&state)) {
-        *to = from;
-    }
+    put(&mut id, &state);
     BranchId::from_bytes(id)
 }
 
@@ -196,38 +234,77 @@ fn pair(key: &HmacKey, first: &[u8], second: &[u8]) -> [u8; 32] {
 }
 
 /// Absorbs what is left of a message and the padding; `before` bytes are in the state already.
-#[inline]
 fn finish(state: &mut [u32; 8], message: &[u8], before: usize) {
     let (blocks, last) = message.as_chunks::<BLOCK>();
     for block in blocks {
-        absorb(state, block);
+        compress256(state, core::slice::from_ref(Block::from_slice(block)));
     }
-    let bits = u64::try_from(before.saturating_add(message.len())).unwrap_or(u64::MAX).saturating_mul(8);
-    let mut block = [0u8; BLOCK];
-    for (to, from) in block.iter_mut().zip(last.iter().chain(&[0x80])) {
-        *to = *from;
-    }
+    let mut block = Block::from([0; BLOCK]);
+    let whole = before.saturating_add(message.len());
+    fill(&mut block, last);
     if last.len() > LAST {
-        absorb(state, &block);
-        block = [0u8; BLOCK];
+        mark(&mut block, last.len());
+        compress256(state, core::slice::from_ref(&block));
+        block.fill(0);
+        length(&mut block, whole);
+    } else {
+        end(&mut block, last.len(), whole);
     }
-    if let Some(length) = block.last_chunk_mut::<8>() {
-        *length = bits.to_be_bytes();
+    compress256(state, core::slice::from_ref(&block));
+}
+
+/// The key with its padding.
+#[inline]
+fn set_key(block: &mut Block, key: &[u8; 32], padding: u8) {
+    block.fill(padding);
+    for (to, from) in block.iter_mut().zip(key) {
+        *to ^= *from;
     }
-    absorb(state, &block);
+}
+
+/// The message, at most a block of it, and zeros.
+#[inline]
+fn fill(block: &mut Block, message: &[u8]) {
+    block.fill(0);
+    if let Some(to) = block.get_mut(..message.len()) {
+        to.copy_from_slice(message);
+    }
+}
+
+/// The mark after a message of `len` bytes and the length of all that was absorbed, in bits
+/// (FIPS 180-4, section 5.1.1).
+#[inline]
+fn end(block: &mut Block, len: usize, whole: usize) {
+    mark(block, len);
+    length(block, whole);
 }
 
 #[inline]
-fn absorb(state: &mut [u32; 8], block: &[u8; BLOCK]) {
-    compress256(state, core::slice::from_ref(GenericArray::from_slice(block)));
+fn mark(block: &mut Block, at: usize) {
+    if let Some(to) = block.get_mut(at) {
+        *to = 0x80;
+    }
+}
+
+#[inline]
+fn length(block: &mut Block, whole: usize) {
+    let bits = u64::try_from(whole).unwrap_or(u64::MAX).saturating_mul(8);
+    if let Some(length) = block.last_chunk_mut::<8>() {
+        *length = bits.to_be_bytes();
+    }
+}
+
+#[inline]
+fn put(to: &mut [u8], state: &[u32; 8]) {
+    for (to, word) in to.as_chunks_mut::<4>().0.iter_mut().zip(state) {
+        *to = word.to_be_bytes();
+    }
 }
 
 #[inline]
 fn bytes(state: &[u32; 8]) -> [u8; 32] {
     let mut out = [0u8; 32];
-    for (to, word) in out.as_chunks_mut::<4>().0.iter_mut().zip(state) {
-        *to = word.to_be_bytes();
-    }
+    put(&mut out, state);
     out
 }
 

@@ -22,6 +22,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod answer;
 mod attenuate;
 mod base64;
 mod budget;
@@ -83,6 +84,8 @@ pub use prefix::Prefix;
 pub use refusal::{CaveatRefusal, Refusal, RefusalCause, Why};
 pub use request::{Access, Fact, PathFact, Request, RequestBuilder, RequestError};
 pub use text::{TextKind, TokenText};
+#[cfg(all(feature = "mint", feature = "third-party"))]
+pub use third_party::reissue::{NewCaveat, NotExchangeable, exchange, is_tenant_wide, mint_with};
 #[cfg(feature = "third-party")]
 pub use third_party::discharge::ClearedTicket;
 #[cfg(feature = "third-party")]
@@ -96,4 +99,6 @@ pub use third_party::ticket::{
 pub use third_party::vid::CaveatKey;
 pub use time::{TimeError, Timestamp};
 pub use token::{Token, TokenBuf, Untrusted, UntrustedCaveat};
+#[cfg(feature = "mint")]
+pub use verify::branches_of_own_chain;
 pub use verify::{Basis, BranchIds, Place, Scratch, Verified, verify};

@@ -96,7 +96,7 @@ pub struct KeyList {
 }
 
 /// Why a key list is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KeyListError {
     /// The bytes are no key list of this feed.

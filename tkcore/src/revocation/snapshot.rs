@@ -84,8 +84,15 @@ impl Snapshot {
     /// # Errors
     /// [`ObjectError`]. That the digest is the one a signed head names is the caller's check.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, ObjectError> {
-        let store = Arc::new(bytes);
-        let mut reader = Reader::new(&store);
+        Self::parse_shared(&Arc::new(bytes))
+    }
+
+    /// As [`Snapshot::parse`], where the bytes are needed elsewhere as well.
+    ///
+    /// # Errors
+    /// [`ObjectError`].
+    pub fn parse_shared(store: &Arc<Vec<u8>>) -> Result<Self, ObjectError> {
+        let mut reader = Reader::new(store);
         object::preamble(&mut reader, MAGIC)?;
         let feed = object::feed(&mut reader)?;
         let position = Position { epoch: reader.u64()?, sequence: reader.u64()? };
@@ -113,7 +120,7 @@ impl Snapshot {
                     filter.insert(item.id);
                 }
             };
-            let (section, end) = Section::read(*kind, *day, counts, &store, at, each)
+            let (section, end) = Section::read(*kind, *day, counts, store, at, each)
                 .filter(|(section, _)| section.rows == *rows)
                 .ok_or(ObjectError::Shape("section"))?;
             at = end;

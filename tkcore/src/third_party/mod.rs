@@ -2,5 +2,7 @@
 
 pub(crate) mod discharge;
 pub(crate) mod holder;
+#[cfg(feature = "mint")]
+pub(crate) mod reissue;
 pub(crate) mod ticket;
 pub(crate) mod vid;

@@ -3,7 +3,7 @@
 
 use crypto_secretbox::aead::AeadInPlace as _;
 use crypto_secretbox::{Key, KeyInit as _, Nonce, Tag, XSalsa20Poly1305};
-use zeroize::Zeroize as _;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::chain;
 use crate::key::{RootKey, Tail};
@@ -53,30 +53,38 @@ impl core::fmt::Debug for CaveatKey {
 /// `nonce` must be fresh and random; `None` only if the cipher refuses its input, which 32 bytes
 /// never make it do.
 pub(crate) fn seal(before: &Tail, nonce: &[u8; 24], key: &CaveatKey) -> Option<[u8; VID_BYTES]> {
-    let mut derived = chain::derive(key.expose());
+    seal_derived(before, nonce, &Zeroizing::new(chain::derive(key.expose())))
+}
+
+/// The same for a key that has been derived already.
+pub(crate) fn seal_derived(before: &Tail, nonce: &[u8; 24], derived: &[u8; 32]) -> Option<[u8; VID_BYTES]> {
+    let mut sealed = Zeroizing::new(*derived);
     let cipher = XSalsa20Poly1305::new(Key::from_slice(before.expose()));
-    let tag = cipher.encrypt_in_place_detached(Nonce::from_slice(nonce), b"", &mut derived);
+    let tag = cipher.encrypt_in_place_detached(Nonce::from_slice(nonce), b"", &mut *sealed);
     let mut vid = [0u8; VID_BYTES];
     let tag = tag.ok()?;
-    for (to, from) in vid.iter_mut().zip(nonce.iter().chain(&tag).chain(&derived)) {
+    for (to, from) in vid.iter_mut().zip(nonce.iter().chain(&tag).chain(&*sealed)) {
         *to = *from;
     }
-    derived.zeroize();
     Some(vid)
 }
 
 /// Opens a `vid` with the tag that stands before its caveat: the key of the discharge's chain.
 /// `None` when it was not sealed under this tag.
 pub(crate) fn open(before: &Tail, vid: &[u8; VID_BYTES]) -> Option<RootKey> {
+    open_derived(before, vid).map(|derived| RootKey::from_derived(&derived))
+}
+
+/// The same, as the derived key that can be sealed again elsewhere.
+pub(crate) fn open_derived(before: &Tail, vid: &[u8; VID_BYTES]) -> Option<Zeroizing<[u8; 32]>> {
     let (nonce, rest) = vid.split_first_chunk::<24>()?;
     let (tag, sealed) = rest.split_first_chunk::<16>()?;
-    let mut derived: [u8; 32] = sealed.try_into().ok()?;
+    let mut derived: Zeroizing<[u8; 32]> = Zeroizing::new(sealed.try_into().ok()?);
     let cipher = XSalsa20Poly1305::new(Key::from_slice(before.expose()));
-    let opened =
-        cipher.decrypt_in_place_detached(Nonce::from_slice(nonce), b"", &mut derived, Tag::from_slice(tag));
-    let key = opened.is_ok().then(|| RootKey::from_derived(&derived));
-    derived.zeroize();
-    key
+    cipher
+        .decrypt_in_place_detached(Nonce::from_slice(nonce), b"", &mut *derived, Tag::from_slice(tag))
+        .ok()
+        .map(|()| derived)
 }
 
 #[cfg(test)]

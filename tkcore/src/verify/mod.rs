@@ -127,6 +127,32 @@ fn authenticate(
     discharge::authenticate(presented, start, added, branches, scratch, budget)
 }
 
+/// The branch ids of every point of a token's own chain, its own last, when that chain holds
+/// under `key`: for killing a token that was found without its discharges. Says nothing of
+/// third-party caveats, so nothing may ever be granted on it.
+///
+/// # Errors
+/// [`Error::NotAuthentic`] when the chain does not hold, [`Error::TooMuchWork`].
+#[cfg(feature = "mint")]
+pub fn branches_of_own_chain(
+    token: &Token<'_>,
+    key: &RootKey,
+    budget: &mut Budget,
+) -> Result<Vec<BranchId>, Error> {
+    spend(token, BranchIds::Collect, budget)?;
+    let mut ids = Vec::with_capacity(usize::from(token.caveat_count()).saturating_add(1));
+    let mut end = Roll::start(key, token.identifier_bytes());
+    for caveat in token.caveats() {
+        ids.push(end.branch());
+        match caveat.vid {
+            None => end.first_party(caveat.cid),
+            Some(vid) => end.third_party(vid, caveat.cid),
+        }
+    }
+    finish(token, &end, BranchIds::Collect, &mut ids)?;
+    Ok(ids)
+}
+
 /// Takes what a token costs: its bytes once, four blocks and the padding of a fifth for every
 /// link, one more for each branch id.
 fn spend(token: &Token<'_>, branches: BranchIds, budget: &mut Budget) -> Result<(), Error> {

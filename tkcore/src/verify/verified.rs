@@ -53,6 +53,12 @@ impl<'v> Verified<'v> {
         Self { presented, identifier, facts, branches }
     }
 
+    /// What was verified.
+    #[cfg(all(feature = "mint", feature = "third-party"))]
+    pub(crate) const fn presented(&self) -> &Presented<'v> {
+        &self.presented
+    }
+
     /// The identifier: who the token is for is read from here alone.
     #[must_use]
     pub const fn identifier(&self) -> &Identifier<'v> {
