@@ -46,6 +46,8 @@ pub struct Builder {
     pub(crate) floor: Option<PathBuf>,
     pub(crate) source: Source,
     clock: Arc<dyn Clock>,
+    /// A feed that somebody else moves: tests.
+    given: Option<Feed>,
 }
 
 /// Whether keys are fetched.
@@ -143,6 +145,7 @@ impl Default for Builder {
             floor: None,
             source: Source::Network,
             clock: Arc::new(SystemClock::new()),
+            given: None,
         }
     }
 }
@@ -298,6 +301,12 @@ impl Builder {
         self
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) fn given_feed(mut self, feed: Feed) -> Self {
+        self.given = Some(feed);
+        self
+    }
+
     /// Builds the verifier and starts following the feed. Waits for nothing: until the first
     /// state is loaded, requests are refused as stale.
     ///
@@ -328,7 +337,11 @@ impl Builder {
                 Delegated::No => BuildError::NoWay,
             });
         }
-        let follow = if self.source == Source::Nothing { Follow::Nothing } else { Follow::Feed };
+        let feed = match (self.source, self.given) {
+            (Source::Nothing, _) => Feed::new(Follow::Nothing),
+            (Source::Network | Source::FolderAlone, Some(feed)) => feed,
+            (Source::Network | Source::FolderAlone, None) => Feed::new(Follow::Feed),
+        };
         let inner = Inner {
             clock: self.clock,
             audience: self.audience,
@@ -341,7 +354,7 @@ impl Builder {
             memory: Memory::new(self.memory_bytes),
             asks: Asks::new(self.asks),
             patience: self.patience,
-            feed: Feed::new(follow),
+            feed,
             counters: Counters::default(),
             turn: AtomicUsize::new(0),
         };

@@ -15,6 +15,8 @@ mod memory;
 mod metrics;
 mod policy;
 pub mod remote;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod trust;
 mod verifier;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tkcore::revocation::{Gap, Query, RevocationSet, Revocations, Rule, Status};
+use tkcore::revocation::{Gap, Query, RevocationSet, Revocations, Status};
 use tkcore::{
     Authorization, Basis, BranchIds, Budget, Bug, Error, Grant, HeaderBuf, LineageFacts, Malformed,
     NotAuthentic, NotKnowable, Owner, Prefix, Presented, Request, RequestBuilder, Scratch, TextForms,

@@ -1,0 +1,157 @@
+//! For the tests of services: a signer, a feed and a clock inside the test, so that tokens can be
+//! minted, revoked and left to grow stale without a process, a socket or a wait.
+//!
+//! ```
+//! use tkverify::testing::{Kit, Spec};
+//!
+//! let kit = Kit::new();
+//! let verifier = kit.verifier();
+//! let token = kit.mint(&Spec::new("acme").caveat("action in read"));
+//! let request = verifier.request("acme").action("read").build().unwrap();
+//! let grant = verifier.check(kit.header(&token), &request).unwrap();
+//! kit.revoke_token(grant.lineage());
+//! assert!(verifier.check(kit.header(&token), &request).is_err());
+//! ```
+//!
+//! The tokens are real and really verified; only the keys are the test's own. Compiled with the
+//! feature `testing` alone.
+
+mod clock;
+mod signer;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+pub use clock::TestClock;
+pub use signer::{FakeSigner, Spec};
+use tkcore::protocol::FeedPosition;
+use tkcore::revocation::{ExpiryDay, Revocation, RevocationSet};
+use tkcore::{LineageId, Timestamp, TokenText};
+
+use crate::builder::Builder;
+use crate::clock::Clock as _;
+use crate::feed::{Feed, Follow, View};
+use crate::verifier::Verifier;
+
+/// A signer, a feed and a clock that belong together.
+#[derive(Debug)]
+pub struct Kit {
+    clock: Arc<TestClock>,
+    signer: Arc<FakeSigner>,
+    feed: Feed,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    revoked: Vec<Revocation>,
+    sequence: u64,
+    latest: Option<Timestamp>,
+}
+
+/// For how long a fake head vouches: as the signer's default.
+const VALID: Duration = Duration::from_secs(3600);
+
+impl Default for Kit {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Kit {
+    /// A fresh signer, a feed that revokes nothing, and a clock at 2026-12-01T00:00:00Z.
+    ///
+    /// # Panics
+    /// When the system has no random bytes: tests only.
+    #[must_use]
+    pub fn new() -> Self {
+        let clock = Arc::new(TestClock::default());
+        let signer = Arc::new(FakeSigner::new(Arc::clone(&clock)));
+        let kit = Self { clock, signer, feed: Feed::new(Follow::Feed), state: Mutex::default() };
+        kit.heartbeat();
+        kit
+    }
+
+    /// The clock that everything of the kit reads.
+    #[must_use]
+    pub fn clock(&self) -> &TestClock {
+        &self.clock
+    }
+
+    /// The signer that the kit's verifiers ask.
+    #[must_use]
+    pub fn signer(&self) -> &Arc<FakeSigner> {
+        &self.signer
+    }
+
+    /// A builder with the kit's signer, feed and clock.
+    #[must_use]
+    pub fn builder(&self) -> Builder {
+        let signer: Arc<FakeSigner> = Arc::clone(&self.signer);
+        let clock: Arc<TestClock> = Arc::clone(&self.clock);
+        Verifier::builder().signer(signer).clock(clock).given_feed(self.feed.clone())
+    }
+
+    /// A verifier with every default.
+    ///
+    /// # Panics
+    /// Never: the defaults build.
+    #[must_use]
+    #[allow(clippy::expect_used, reason = "the parts of the kit fit each other")]
+    pub fn verifier(&self) -> Verifier {
+        self.builder().build().expect("the kit's own builder builds")
+    }
+
+    /// Mints a token.
+    #[must_use]
+    pub fn mint(&self, spec: &Spec) -> TokenText {
+        self.signer.mint(spec)
+    }
+
+    /// The value of an `Authorization` header with this token.
+    #[must_use]
+    pub fn header(&self, token: &TokenText) -> String {
+        format!("Bearer {}", token.as_str())
+    }
+
+    /// Revokes, at the signer and in the feed.
+    pub fn revoke(&self, revocation: Revocation) {
+        self.signer.revoke(revocation);
+        self.publish(revocation);
+    }
+
+    /// Revokes a lineage, at the signer and in the feed.
+    pub fn revoke_token(&self, lineage: LineageId) {
+        self.revoke(Revocation::Token { lineage });
+    }
+
+    /// Puts a revocation into the feed alone, as if the signer's own answer had been under way.
+    pub fn publish(&self, revocation: Revocation) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).revoked.push(revocation);
+        self.heartbeat();
+    }
+
+    /// A new head: the state is vouched for from now on.
+    ///
+    /// # Panics
+    /// When the kit was asked to revoke more than a set can hold.
+    #[allow(clippy::expect_used, reason = "a test does not revoke four billion tokens")]
+    pub fn heartbeat(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.sequence = state.sequence.saturating_add(1);
+        let rows = state.revoked.iter().map(|revocation| (*revocation, ExpiryDay::UNKNOWN));
+        let set = RevocationSet::build(rows).expect("a test's revocations fit a set");
+        let reading = self.clock.read();
+        let issued_at = state.latest.map_or(reading.wall, |latest| latest.max(reading.wall));
+        state.latest = Some(issued_at);
+        self.feed.swap(Arc::new(View {
+            set,
+            issued_at,
+            valid_until: issued_at.saturating_add(VALID),
+            latest_issued: issued_at,
+            accepted: reading,
+            accepted_now: issued_at,
+            position: FeedPosition { epoch: 1, sequence: state.sequence },
+        }));
+    }
+}
