@@ -1,0 +1,736 @@
+//! What would break a lesser design: each attack and fault against the pure machine.
+#![cfg(feature = "publish")]
+
+mod feed_support;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use feed_support::{Client, FEED, Random, START, Signer, at, key, token};
+use tkcore::revocation::feed::{
+    Alarm, Config, Event, Fetch, Freshness, Link, Machine, Moment, Next, Refusal, Response,
+};
+use tkcore::revocation::publish::{KeyListDraft, Publisher};
+use tkcore::revocation::{
+    Audit, ExpiryDay, FeedPath, Head, ObjectError, Query, Revocation, RevocationSet, Revocations, RootKeys,
+    Rule, Status,
+};
+use tkcore::{BranchId, FeedDigest, FeedId, LineageId, Timestamp};
+
+/// A client that knows one revocation, and the signer it got it from.
+fn scene() -> (Signer, Client, LineageId) {
+    let mut random = Random(99);
+    let mut signer = Signer::new(START);
+    let lineage = random.lineage(START);
+    let mut client = Client::of(&signer, START);
+    client.sync(&signer);
+    signer.revoke(&[token(lineage)], None);
+    signer.publish_head(START + 1000);
+    client.pass(Duration::from_secs(1));
+    client.sync(&signer);
+    assert!(client.is_revoked(lineage));
+    client.events.clear();
+    (signer, client, lineage)
+}
+
+fn nothing(_: &Fetch) -> Response {
+    Response::NotFound
+}
+
+// RV-42
+#[test]
+fn rollback_to_an_older_head_is_refused_and_counted() {
+    let signer = Signer::new(START);
+    let old = signer.head(START);
+    let (signer, mut client, lineage) = scene();
+    client.offer(&old, &mut nothing);
+    assert_eq!(client.refusals(), [Refusal::Lagging]);
+    assert!(client.is_revoked(lineage));
+    assert_eq!(client.machine.health(client.moment).lagging, 1);
+    assert_eq!(client.machine.health(client.moment).alarm, None);
+
+    // The same, after the cache was cleaned: the floor file remains.
+    client.folder.retain(|name, _| name == "floor");
+    client.restart();
+    client.offer(&old, &mut |fetch| signer.get(fetch.path));
+    assert_eq!(client.freshness(), Freshness::Empty);
+    assert!(client.refusals().contains(&Refusal::Lagging));
+    client.sync(&signer);
+    assert!(client.is_revoked(lineage));
+}
+
+// RV-47
+#[test]
+fn lagging_becomes_an_alarm_when_nothing_newer_comes_and_ends_with_news() {
+    let old = Signer::new(START).head(START);
+    let (mut signer, mut client, _) = scene();
+    client.pass(Duration::from_secs(91));
+    client.offer(&old, &mut nothing);
+    assert_eq!(client.machine.health(client.moment).alarm, Some(Alarm::Lagging));
+    signer.publish_head(START + 93_000);
+    client.pass(Duration::from_secs(1));
+    client.sync(&signer);
+    assert_eq!(client.machine.health(client.moment).alarm, None);
+}
+
+// RV-47
+#[test]
+fn a_lower_sequence_signed_later_is_an_alarm() {
+    let (signer, mut client, lineage) = scene();
+    let empty = Publisher::begin(FEED, 1, RevocationSet::empty());
+    let head = signer.sign(&signer.head_of(&empty, START + 1500));
+    client.offer(&head, &mut |fetch| signer.get(fetch.path));
+    assert_eq!(client.refusals(), [Refusal::RolledBack]);
+    assert_eq!(client.machine.health(client.moment).alarm, Some(Alarm::RolledBack));
+    assert!(client.is_revoked(lineage));
+    assert_eq!(client.evidence(), 2);
+    client.machine.clear_alarm();
+    assert_eq!(client.machine.health(client.moment).alarm, None);
+}
+
+// RV-42, RV-48
+#[test]
+fn freeze_ends_in_stale_and_a_head_that_ran_out_is_refused() {
+    let (signer, mut client, lineage) = scene();
+    let held = signer.head(START + 2000);
+    for _ in 0..60 {
+        client.pass(Duration::from_secs(60));
+        client.poll(&mut |_| Response::NotModified);
+    }
+    assert_eq!(client.freshness(), Freshness::Stale);
+    client.pass(Duration::from_secs(60));
+    client.offer(&held, &mut nothing);
+    assert!(client.refusals().contains(&Refusal::Expired));
+    assert_eq!(client.freshness(), Freshness::Stale);
+    assert!(client.is_revoked(lineage), "the last good state is kept");
+}
+
+// RV-44
+#[test]
+fn mix_and_match_of_two_signed_states_leads_nowhere() {
+    let (mut signer, mut client, lineage) = scene();
+    let mut random = Random(5);
+    let before = signer.publisher.position();
+    signer.revoke(&[token(random.lineage(START))], None);
+    signer.publish_head(START + 2000);
+    // The delta of another history, and its snapshot, under the head of this one.
+    let mut other = Signer::new(START);
+    other.revoke(&[token(random.lineage(START))], None);
+    other.revoke(&[token(random.lineage(START))], None);
+    other.publish_base();
+    let snapshot = other.files[&other.publisher.base_path().to_string()].clone();
+    client.pass(Duration::from_secs(1));
+    client.poll(&mut |fetch| match fetch.path {
+        FeedPath::Delta { .. } => other.get(fetch.path),
+        FeedPath::Snapshot { .. } => Response::Body(snapshot.clone()),
+        path => signer.get(path),
+    });
+    assert!(client.refusals().iter().any(|refusal| matches!(refusal, Refusal::Unlinked(_))));
+    assert_eq!(client.machine.position(), Some(before));
+    assert!(client.is_revoked(lineage));
+    client.sync(&signer);
+    assert_eq!(client.machine.position(), Some(signer.publisher.position()));
+}
+
+// RV-42
+#[test]
+fn an_endless_body_is_cut_at_its_limit_and_costs_nothing_else() {
+    let (mut signer, mut client, lineage) = scene();
+    let mut random = Random(6);
+    signer.revoke(&[token(random.lineage(START))], None);
+    signer.publish_head(START + 2000);
+    client.pass(Duration::from_secs(1));
+    let mut limits = vec![];
+    for _ in 0..8 {
+        client.poll(&mut |fetch| match fetch.path {
+            FeedPath::Head | FeedPath::Wait { .. } if limits.is_empty() => signer.get(fetch.path),
+            FeedPath::Head | FeedPath::Wait { .. } => Response::NotModified,
+            _ => {
+                limits.push((fetch.path, fetch.limit));
+                Response::TooLarge
+            }
+        });
+    }
+    assert!(client.is_revoked(lineage));
+    let delta = signer.steps[&(1, 2)].len() as u64;
+    assert!(limits.iter().any(|(path, _)| matches!(path, FeedPath::Delta { .. })));
+    for (path, limit) in limits {
+        match path {
+            FeedPath::Delta { .. } => assert_eq!(limit, delta),
+            FeedPath::Snapshot { .. } => assert_eq!(limit, signer.publisher.base().length),
+            FeedPath::KeyList { .. } => assert_eq!(limit, 2048),
+            FeedPath::Head | FeedPath::Wait { .. } => unreachable!(),
+        }
+    }
+    // A driver that does not keep to the limit changes nothing: the size is looked at again.
+    let effects = |client: &mut Client, bytes: usize| {
+        client.offer(&vec![0; bytes], &mut nothing);
+        client.refusals().pop()
+    };
+    assert_eq!(effects(&mut client, 4097), Some(Refusal::Object(ObjectError::TooLarge)));
+    assert_eq!(effects(&mut client, 4096), Some(Refusal::Object(ObjectError::Magic)));
+}
+
+// RV-42
+#[test]
+fn fast_forward_with_a_stolen_key_reaches_no_further_than_the_skew() {
+    let (mut signer, mut client, lineage) = scene();
+    let now = START + 1000;
+    let far = signer.head(now + 60_001);
+    client.offer(&far, &mut nothing);
+    assert_eq!(client.refusals(), [Refusal::FromTheFuture]);
+    let near = signer.head(now + 60_000);
+    client.offer(&near, &mut nothing);
+    assert!(client.events.contains(&Event::Heartbeat));
+    // A high sequence can be signed as well: what ends it is a raised epoch, at once.
+    let mut thief = Signer::new(START);
+    for byte in 0..200u8 {
+        thief.revoke(&[token(LineageId::from_bytes([byte; 16]))], None);
+    }
+    let stolen = thief.head(now + 60_000);
+    client.machine.poll_now();
+    client.offer(&stolen, &mut |fetch| thief.get(fetch.path));
+    signer.keys = vec![key(12)];
+    signer.raise_epoch(now + 2000);
+    client.sync(&signer);
+    client.sync(&signer);
+    assert_eq!(client.machine.position(), Some(signer.publisher.position()));
+    assert!(client.is_revoked(lineage));
+    let again = thief.head(now + 3000);
+    client.offer(&again, &mut |fetch| thief.get(fetch.path));
+    assert!(client.refusals().contains(&Refusal::NoListedKey));
+    assert_eq!(client.machine.position().unwrap().epoch, 2);
+}
+
+// RV-43
+#[test]
+fn two_histories_are_equivocation_and_both_heads_are_kept() {
+    let (signer, mut client, lineage) = scene();
+    let mut other = Signer::new(START);
+    other.revoke(&[token(LineageId::from_bytes([9; 16]))], None);
+    let head = other.head(START + 1500);
+    client.offer(&head, &mut |fetch| other.get(fetch.path));
+    assert_eq!(client.refusals(), [Refusal::Equivocation]);
+    assert!(client.events.contains(&Event::Alarm(Alarm::Equivocation)));
+    assert_eq!(client.evidence(), 2);
+    assert!(client.folder.iter().any(|(name, bytes)| name.starts_with("evidence/") && *bytes == head));
+    assert!(client.is_revoked(lineage));
+    // Seen again, it fills no disk.
+    client.offer(&other.head(START + 1600), &mut nothing);
+    assert_eq!(client.evidence(), 2);
+    // The honest history goes on, and the alarm stands until a person or an epoch ends it.
+    client.sync(&signer);
+    assert_eq!(client.machine.health(client.moment).alarm, Some(Alarm::Equivocation));
+}
+
+// RV-43
+#[test]
+fn at_one_position_only_time_base_and_counters_may_move_and_only_forward() {
+    let (signer, client, _) = scene();
+    let honest = signer.head_of(&signer.publisher, START + 1000);
+    let later = |change: &dyn Fn(&mut Head)| {
+        let mut head = signer.head_of(&signer.publisher, START + 1500);
+        change(&mut head);
+        signer.sign(&head)
+    };
+    let judge = |bytes: &[u8]| {
+        let (_, mut client, _) = scene();
+        client.offer(bytes, &mut nothing);
+        client.refusals()
+    };
+    assert!(judge(&later(&|_| ())).is_empty());
+    let other = FeedDigest::from_bytes([1; 32]);
+    for (name, change) in [
+        ("state", &(|head: &mut Head| head.state = other) as &dyn Fn(&mut Head)),
+        ("chain", &|head| head.chain = other),
+        ("base digest", &|head| head.base.digest = other),
+        ("base length", &|head| head.base.length += 1),
+        ("audit digest", &|head| head.audit.digest = other),
+        ("counter", &|head| head.delta_bytes += 1),
+    ] {
+        assert_eq!(judge(&later(change)), [Refusal::Equivocation], "{name}");
+    }
+    assert!(judge(&later(&|head| head.audit = Audit { lines: 5, digest: other })).is_empty());
+    // Signed earlier than what is in force: a copy that lags, not a contradiction.
+    let mut earlier = honest;
+    earlier.issued_at = at(START + 500);
+    assert_eq!(judge(&signer.sign(&earlier)), [Refusal::Lagging]);
+    drop(client);
+}
+
+// RV-40, RV-42
+#[test]
+fn a_stolen_publication_key_dies_with_the_next_list_and_with_its_window() {
+    let (mut signer, mut client, _) = scene();
+    let thief = signer.head(START + 5000);
+    signer.keys = vec![key(13)];
+    signer.publish_keys(1, START);
+    signer.publish_head(START + 2000);
+    client.pass(Duration::from_secs(5));
+    client.sync(&signer);
+    assert_eq!(client.machine.key_list().unwrap().version, 2);
+    client.offer(&thief, &mut |fetch| signer.get(fetch.path));
+    assert_eq!(client.refusals(), [Refusal::NoListedKey]);
+
+    // And a window that is over, with no new list at all.
+    let mut client = Client::of(&signer, START);
+    client.sync(&signer);
+    let days = 80 * 86_400_000;
+    client.pass(Duration::from_millis(days));
+    client.events.clear();
+    let late = signer.head(START + days);
+    client.offer(&late, &mut |fetch| signer.get(fetch.path));
+    assert_eq!(client.refusals(), [Refusal::NoListedKey]);
+    // Signed within the window, shown after it.
+    let early = signer.head(START + days - 1000);
+    client.offer(&early, &mut |fetch| signer.get(fetch.path));
+    assert_eq!(client.refusals(), [Refusal::NoListedKey; 2]);
+}
+
+// RV-49
+#[test]
+fn every_cut_of_every_file_loads_nothing_worse_and_the_network_mends_it() {
+    let (signer, client, lineage) = scene();
+    let whole = client.folder.clone();
+    for name in whole.keys() {
+        for len in (0..whole[name].len()).step_by(41).chain([whole[name].len() - 1]) {
+            let mut client = Client::of(&signer, START + 1000);
+            client.folder = whole.clone();
+            client.folder.get_mut(name).unwrap().truncate(len);
+            client.restart();
+            if client.machine.set().is_some() {
+                assert!(client.is_revoked(lineage), "{name} cut at {len}");
+            } else {
+                assert_ne!(name, "floor");
+                assert_eq!(client.freshness(), Freshness::Empty);
+            }
+            client.sync(&signer);
+            assert!(client.is_revoked(lineage), "{name} cut at {len}");
+            client.restart();
+            assert!(client.is_revoked(lineage), "{name} cut at {len}, mended");
+        }
+    }
+}
+
+// RV-49
+#[test]
+fn a_crash_at_every_write_leaves_a_state_that_loads_and_is_no_older() {
+    for writes in 0..12 {
+        let (mut signer, mut client, lineage) = scene();
+        let mut random = Random(writes);
+        let next = random.lineage(START);
+        signer.revoke(&[token(next)], None);
+        signer.keys.push(key(20));
+        signer.publish_keys(1, START);
+        if writes % 2 == 0 {
+            signer.publish_base();
+        }
+        signer.publish_head(START + 1500);
+        client.writes_left = Some(writes as usize);
+        client.sync(&signer);
+        assert!(client.is_revoked(next), "a failed write keeps nothing from force");
+        client.restart();
+        assert!(client.is_revoked(lineage), "crash after {writes} writes");
+        client.sync(&signer);
+        assert!(client.is_revoked(next));
+    }
+}
+
+// RV-49
+#[test]
+fn after_a_failed_write_the_next_state_is_written_whole() {
+    let (mut signer, mut client, lineage) = scene();
+    let mut random = Random(3);
+    let (first, second) = (random.lineage(START), random.lineage(START));
+    signer.revoke(&[token(first)], None);
+    signer.publish_head(START + 1100);
+    client.writes_left = Some(0);
+    client.sync(&signer);
+    client.writes_left = None;
+    signer.revoke(&[token(second)], None);
+    signer.publish_head(START + 1200);
+    client.sync(&signer);
+    client.restart();
+    assert!([lineage, first, second].into_iter().all(|lineage| client.is_revoked(lineage)));
+}
+
+// RV-48
+#[test]
+fn a_clock_set_back_thaws_nothing() {
+    let (mut signer, mut client, _) = scene();
+    client.pass(Duration::from_secs(3600));
+    assert_eq!(client.freshness(), Freshness::Stale);
+    client.moment.wall = at(START - 86_400_000);
+    assert_eq!(client.freshness(), Freshness::Stale);
+    // News is still taken: the machine knows that it is later than the clock says.
+    signer.publish_head(START + 3_601_000);
+    client.sync(&signer);
+    assert_eq!(client.freshness(), Freshness::Fresh);
+    client.moment.monotonic += Duration::from_secs(3599);
+    assert_eq!(client.freshness(), Freshness::Aging);
+    client.moment.monotonic += Duration::from_secs(1);
+    assert_eq!(client.freshness(), Freshness::Stale);
+}
+
+// RV-48
+#[test]
+fn a_clock_set_forward_fails_closed_and_leaves_no_trace() {
+    let (mut signer, mut client, lineage) = scene();
+    let before = client.moment.wall;
+    client.moment.wall = at(START + 90 * 86_400_000);
+    assert_eq!(client.freshness(), Freshness::Stale);
+    signer.publish_head(START + 2000);
+    client.sync(&signer);
+    assert!(!client.refusals().is_empty());
+    client.moment.wall = before;
+    assert_eq!(client.freshness(), Freshness::Fresh);
+    client.pass(Duration::from_secs(60));
+    client.sync(&signer);
+    assert_eq!(client.machine.floor().issued_at, at(START + 2000));
+    assert!(client.is_revoked(lineage));
+}
+
+// RV-48
+#[test]
+fn a_suspended_machine_wakes_up_stale() {
+    let (_, mut client, _) = scene();
+    client.moment.wall = at(START + 1000 + 3_600_000);
+    assert_eq!(client.freshness(), Freshness::Stale);
+}
+
+// RV-42
+#[test]
+fn an_error_page_under_200_is_refused_in_every_place() {
+    let (mut signer, mut client, lineage) = scene();
+    let page = b"<html><body>Bad Gateway</body></html>".to_vec();
+    client.offer(&page, &mut nothing);
+    assert_eq!(client.refusals(), [Refusal::Object(ObjectError::Magic)]);
+    signer.revoke(&[token(LineageId::from_bytes([7; 16]))], None);
+    signer.publish_keys(1, START);
+    signer.publish_head(START + 2000);
+    client.pass(Duration::from_secs(1));
+    client.poll(&mut |fetch| match fetch.path {
+        FeedPath::Head | FeedPath::Wait { .. } => signer.get(fetch.path),
+        _ => Response::Body(page.clone()),
+    });
+    assert!(client.is_revoked(lineage));
+    client.sync(&signer);
+    assert!(client.is_revoked(LineageId::from_bytes([7; 16])));
+    let mut fresh = Client::of(&signer, START + 3000);
+    fresh.poll(&mut |_| Response::Body(page.clone()));
+    assert_eq!(fresh.freshness(), Freshness::Empty);
+    fresh.poll(&mut |_| Response::Body(vec![]));
+    assert_eq!(fresh.freshness(), Freshness::Empty);
+}
+
+// RV-48
+#[test]
+fn a_proxy_that_keeps_the_head_for_an_hour_makes_the_state_old_and_not_fresh() {
+    let (signer, mut client, _) = scene();
+    let cached = signer.head(START + 1000);
+    for _ in 0..59 {
+        client.pass(Duration::from_secs(60));
+        client.offer(&cached, &mut nothing);
+    }
+    assert_eq!(client.freshness(), Freshness::Aging);
+    client.pass(Duration::from_secs(60));
+    assert_eq!(client.freshness(), Freshness::Stale);
+    // A client that starts behind it is as old as the head.
+    let mut late = Client::of(&signer, START + 600_000);
+    late.poll(&mut |fetch| match fetch.path {
+        FeedPath::Head | FeedPath::Wait { .. } => Response::Body(cached.clone()),
+        path => signer.get(path),
+    });
+    assert_eq!(late.freshness(), Freshness::Aging);
+}
+
+// RV-47
+#[test]
+fn a_mirror_that_lags_is_left_for_one_that_does_not() {
+    let (mut signer, _, _) = scene();
+    let old = signer.files.clone();
+    let mut config = Config::new(FEED, signer.roots());
+    config.mirrors = 2;
+    let mut client = Client::new(config, START + 1000);
+    client.sync(&signer);
+    let next = LineageId::from_bytes([5; 16]);
+    signer.revoke(&[token(next)], None);
+    signer.publish_head(START + 2000);
+    client.pass(Duration::from_secs(40));
+    let mut serve = |fetch: &Fetch| {
+        if fetch.mirror == 1 {
+            return signer.get(fetch.path);
+        }
+        let name = match fetch.path {
+            FeedPath::Wait { .. } => "head".to_owned(),
+            path => path.to_string(),
+        };
+        old.get(&name).map_or(Response::NotFound, |bytes| Response::Body(bytes.clone()))
+    };
+    for _ in 0..10 {
+        client.pass(Duration::from_secs(13));
+        client.poll(&mut serve);
+    }
+    assert!(client.is_revoked(next));
+    assert_eq!(client.machine.health(client.moment).alarm, None);
+}
+
+// RV-51
+#[test]
+fn ten_thousand_clients_come_back_spread_out() {
+    let signer = Signer::new(START);
+    let moment = Moment { wall: at(START), monotonic: Duration::ZERO };
+    let mut random = Random(8);
+    let mut buckets = [0u32; 60];
+    for _ in 0..10_000 {
+        let mut machine = Machine::new(Config::new(FEED, signer.roots()));
+        let mut moment = moment;
+        for _ in 0..8 {
+            let Next::Fetch(fetch) = machine.next(moment) else { panic!("a fetch was due") };
+            machine.receive(&fetch, Response::Failed, moment, random.next());
+            let Next::Sleep(sleep) = machine.next(moment) else { panic!("no back-off") };
+            moment.monotonic += sleep;
+            buckets[59.min(sleep.as_secs() as usize)] += 1;
+        }
+    }
+    // The eighth wait alone spreads 10,000 over a minute: no second gets many more than its
+    // share of all waits.
+    assert!(buckets[30..].iter().all(|count| *count < 1000), "{buckets:?}");
+}
+
+// RV-30, RV-46
+#[test]
+fn nothing_within_an_epoch_un_revokes() {
+    let (mut signer, mut client, lineage) = scene();
+    // A snapshot that leaves the row out, signed by the true publication key.
+    let mut emptied = Publisher::begin(FEED, 1, RevocationSet::empty());
+    for byte in 1..4u8 {
+        let rows = [token(LineageId::from_bytes([byte; 16]))];
+        let step = emptied.prepare(&rows, None).unwrap().unwrap();
+        emptied.advance(step);
+    }
+    let snapshot = emptied.snapshot();
+    emptied.rebase(&snapshot);
+    emptied.retire_deltas_before(4);
+    let head = signer.sign(&signer.head_of(&emptied, START + 1500));
+    client.offer(&head, &mut |_| Response::Body(snapshot.to_bytes()));
+    assert!(client.refusals().contains(&Refusal::Unrevokes), "{:?}", client.refusals());
+    assert_eq!(client.machine.health(client.moment).alarm, Some(Alarm::Unrevokes));
+    assert!(client.is_revoked(lineage));
+
+    // A step that drops a day which is not over.
+    let (_, mut client, _) = scene();
+    let today = ExpiryDay::of(Some(at(START)));
+    signer.revoke(&[(Revocation::Token { lineage: LineageId::from_bytes([4; 16]) }, today)], None);
+    signer.publish_head(START + 1200);
+    client.sync(&signer);
+    signer.revoke(&[], Some(today));
+    signer.publish_base();
+    signer.publish_head(START + 1300);
+    client.sync(&signer);
+    assert!(client.refusals().contains(&Refusal::DroppedEarly), "{:?}", client.refusals());
+    assert!(client.refusals().contains(&Refusal::Unrevokes), "nor by the snapshot");
+    assert!(client.is_revoked(LineageId::from_bytes([4; 16])));
+}
+
+// RV-46
+#[test]
+fn a_jump_that_keeps_every_row_is_taken_and_told() {
+    let (mut signer, mut client, lineage) = scene();
+    for byte in 0..3u8 {
+        signer.revoke(&[token(LineageId::from_bytes([byte; 16]))], None);
+    }
+    signer.publish_base();
+    signer.publisher.retire_deltas_before(u64::MAX);
+    signer.publish_head(START + 1500);
+    client.sync(&signer);
+    assert!(client.is_revoked(lineage) && client.is_revoked(LineageId::from_bytes([2; 16])));
+    let position = signer.publisher.position();
+    assert!(client.events.contains(&Event::Advanced { position, link: Link::Jump }));
+}
+
+// RV-44
+#[test]
+fn empty_replayed_gapped_and_misordered_deltas_change_nothing() {
+    let (mut signer, mut client, lineage) = scene();
+    let mut random = Random(12);
+    for _ in 0..3 {
+        signer.revoke(&[token(random.lineage(START))], None);
+    }
+    signer.publish_head(START + 1500);
+    let steps = [2u64, 3, 4].map(|n| signer.steps[&(1, n)].clone());
+    let orders: [[&[u8]; 3]; 4] = [
+        [&[], &[], &[]],
+        [&steps[0], &steps[0], &steps[0]],
+        [&steps[0], &steps[2], &steps[2]],
+        [&steps[1], &steps[0], &steps[2]],
+    ];
+    for order in orders {
+        client.poll(&mut |fetch| match fetch.path {
+            FeedPath::Delta { number, .. } => Response::Body(order[number as usize - 2].to_vec()),
+            FeedPath::Snapshot { .. } => Response::NotFound,
+            path => signer.get(path),
+        });
+        assert_eq!(client.machine.position().unwrap().sequence, 1);
+        assert!(client.is_revoked(lineage));
+        client.pass(Duration::from_secs(1));
+    }
+    client.sync(&signer);
+    assert_eq!(client.machine.position().unwrap().sequence, 4);
+}
+
+// RV-40
+#[test]
+fn a_key_list_needs_k_of_n_pinned_keys_and_no_bad_signature() {
+    let signer = Signer::new(START);
+    let roots = [key(1), key(2), key(3)];
+    let pinned = RootKeys::new(2, &roots.each_ref().map(|key| key.public())).unwrap();
+    let config = Config::new(FEED, pinned.clone());
+    let list = signer.list.clone();
+    let (a, b, stranger) = (&roots[0], &roots[1], key(9));
+    assert!(KeyListDraft::sign_all(&list, &[a], &pinned).is_err());
+    assert!(KeyListDraft::sign_all(&list, &[a, &stranger], &pinned).is_err());
+    let good = KeyListDraft::sign_all(&list, &[a, b, &stranger], &pinned).unwrap();
+    let accepts = |bytes: &[u8]| {
+        let mut client = Client::new(config.clone(), START);
+        client.poll(&mut |fetch| match fetch.path {
+            FeedPath::KeyList { version: 1 } => Response::Body(bytes.to_vec()),
+            path => signer.get(path),
+        });
+        client.freshness() == Freshness::Fresh
+    };
+    assert!(accepts(&good));
+    // Carried to the keys one by one.
+    let (draft, read) = KeyListDraft::from_bytes(
+        KeyListDraft::new(&list, &[a.public().id(), b.public().id()]).unwrap().to_bytes(),
+    )
+    .unwrap();
+    assert_eq!(read, list);
+    let signatures = [a, b].map(|key| (key.public().id(), draft.sign(key).unwrap()));
+    assert!(draft.sign(&stranger).is_err());
+    assert!(accepts(&draft.assemble(&signatures, &pinned).unwrap()));
+    // Three sign, two would do, one is bad: refused.
+    let three = KeyListDraft::sign_all(&list, &[a, b, &roots[2]], &pinned).unwrap();
+    for signature in 0..3 {
+        let mut bad = three.clone();
+        let at = bad.len() - 64 * (signature + 1) + 5;
+        bad[at] ^= 1;
+        assert!(!accepts(&bad));
+    }
+    assert!(accepts(&three));
+}
+
+// RV-40
+#[test]
+fn an_old_key_list_cannot_come_back() {
+    let (mut signer, mut client, _) = scene();
+    let first = signer.files["keys/1"].clone();
+    signer.keys = vec![key(14)];
+    signer.publish_keys(1, START);
+    signer.publish_head(START + 1500);
+    client.sync(&signer);
+    client.folder.insert("keys/2".to_owned(), first.clone());
+    client.restart();
+    assert!(client.refusals().contains(&Refusal::KeyListOrder));
+    assert_eq!(client.freshness(), Freshness::Empty);
+    client.poll(&mut |fetch| match fetch.path {
+        FeedPath::KeyList { .. } => Response::Body(first.clone()),
+        path => signer.get(path),
+    });
+    assert_eq!(client.freshness(), Freshness::Empty);
+    client.sync(&signer);
+    assert_eq!(client.freshness(), Freshness::Fresh);
+}
+
+// RV-42
+#[test]
+fn another_feed_and_an_unknown_flag_are_refused() {
+    let (signer, mut client, _) = scene();
+    let mut head = signer.head_of(&signer.publisher, START + 1500);
+    head.feed = FeedId::from_bytes([1; 16]);
+    client.offer(&signer.sign(&head), &mut nothing);
+    assert_eq!(client.refusals(), [Refusal::Object(ObjectError::OtherFeed)]);
+    let mut bytes = signer.head(START + 1500);
+    bytes[7] |= 1;
+    client.offer(&bytes, &mut nothing);
+    assert_eq!(client.refusals().last(), Some(&Refusal::Object(ObjectError::UnknownFlag)));
+}
+
+// RV-42
+#[test]
+fn a_head_valid_for_longer_than_the_service_accepts_is_refused() {
+    let (mut signer, mut client, _) = scene();
+    signer.validity = Duration::from_secs(24 * 3600);
+    client.offer(&signer.head(START + 1500), &mut nothing);
+    assert!(client.refusals().is_empty());
+    signer.validity += Duration::from_millis(1);
+    client.offer(&signer.head(START + 1600), &mut nothing);
+    assert_eq!(client.refusals(), [Refusal::ValidTooLong]);
+}
+
+// RV-48
+#[test]
+fn a_service_may_be_stricter_than_the_signer() {
+    let signer = Signer::new(START);
+    let mut config = Config::new(FEED, signer.roots());
+    config.max_age = Some(Duration::from_secs(300));
+    let mut client = Client::new(config, START);
+    client.sync(&signer);
+    client.pass(Duration::from_millis(299_999));
+    assert_eq!(client.freshness(), Freshness::Aging);
+    client.pass(Duration::from_millis(1));
+    assert_eq!(client.freshness(), Freshness::Stale);
+}
+
+// RV-4
+#[test]
+fn a_child_seen_first_dies_when_its_parents_branch_is_revoked_afterwards() {
+    let (mut signer, mut client, _) = scene();
+    let lineage = LineageId::new([3; 10], at(START));
+    let [root, parent, child, sibling] = [1u8, 2, 3, 4].map(|n| BranchId::from_bytes([n; 16]));
+    let status = |client: &Client, branches: &[BranchId]| {
+        let set = client.machine.set().unwrap();
+        set.status(&Query::foreign(lineage, Some(at(START)), branches))
+    };
+    assert_eq!(status(&client, &[root, parent, child]), Status::Live);
+    signer.revoke(&[(Revocation::Branch { branch: parent }, ExpiryDay::UNKNOWN)], None);
+    signer.publish_head(START + 1500);
+    client.sync(&signer);
+    assert_eq!(status(&client, &[root, parent, child]), Status::Revoked(Rule::Branch));
+    assert_eq!(status(&client, &[root, parent]), Status::Revoked(Rule::Branch));
+    assert_eq!(status(&client, &[root, sibling]), Status::Live);
+    assert_eq!(status(&client, &[root]), Status::Live);
+}
+
+// RV-48
+#[test]
+fn a_set_taken_before_a_revocation_is_not_changed_by_it_and_the_next_one_has_it() {
+    let (mut signer, mut client, _) = scene();
+    let before = client.set.clone().unwrap().0;
+    let lineage = LineageId::from_bytes([0x33; 16]);
+    signer.revoke(&[token(lineage)], None);
+    signer.publish_head(START + 1500);
+    client.sync(&signer);
+    let query = Query::foreign(lineage, Timestamp::from_millis(START), &[]);
+    assert_eq!(before.status(&query), Status::Live);
+    assert_eq!(client.set.unwrap().0.status(&query), Status::Revoked(Rule::Token));
+}
+
+// RV-51
+#[test]
+fn the_next_key_list_is_looked_for_in_every_mirror() {
+    let signer = Signer::new(START);
+    let mut config = Config::new(FEED, signer.roots());
+    config.mirrors = 3;
+    let mut client = Client::new(config, START);
+    client.sync(&signer);
+    client.pass(Duration::from_secs(361));
+    let mut asked = BTreeSet::new();
+    client.poll(&mut |fetch| {
+        if let FeedPath::KeyList { version } = fetch.path {
+            asked.insert((fetch.mirror, version));
+        }
+        signer.get(fetch.path)
+    });
+    assert_eq!(asked, BTreeSet::from([(0, 2), (1, 2), (2, 2)]));
+}
