@@ -316,13 +316,8 @@ impl Client {
             head: self.folder.get("head").cloned(),
             ..Stored::default()
         };
-        let newest = self.folder.keys().filter_map(|name| match FeedPath::from_text(name) {
-            Some(FeedPath::KeyList { version }) => Some(version),
-            _ => None,
-        });
-        if let Some(version) = newest.max() {
-            stored.key_list = self.folder.get(&format!("keys/{version}")).cloned();
-        }
+        let lists = self.folder.iter().filter(|(name, _)| name.starts_with("keys/"));
+        stored.key_lists = lists.map(|(_, bytes)| bytes.clone()).collect();
         let names = self.folder.keys().map(String::as_str);
         let head = stored.head.clone().unwrap_or_default();
         if let Ok(Some(plan)) = restore_plan(&head, names, self.machine.position()) {

@@ -31,6 +31,8 @@ pub(crate) enum Verdict {
 pub(crate) struct Judge<'a> {
     pub(crate) config: &'a Config,
     pub(crate) keys: Option<&'a KeyList>,
+    /// Lists before it, as far as a folder still has them.
+    pub(crate) older: &'a [KeyList],
     pub(crate) floor: &'a Floor,
     /// The head in force.
     pub(crate) current: Option<&'a Head>,
@@ -57,6 +59,7 @@ impl Judge<'_> {
         }
         match signed.standing(keys, |key| self.may_sign(key, head)) {
             Standing::Good => {}
+            Standing::NoListedKey if self.was_good(&signed) => {}
             Standing::NoListedKey => return refused(Refusal::NoListedKey),
             Standing::Bad(id) => return refused(Refusal::BadSignature(id)),
         }
@@ -75,10 +78,36 @@ impl Judge<'_> {
         key.is_valid_at(head.issued_at) && !is_over
     }
 
+    /// A process that starts finds the head that was in force when a later list was written:
+    /// its key may be dropped there and its epoch over, and still it is the last good state.
+    fn was_good(&self, signed: &SignedHead<'_>) -> bool {
+        let lists = self.older.iter().filter(|list| list.version >= signed.head.key_list);
+        self.is_known_start(&signed.head)
+            && lists
+                .into_iter()
+                .any(|list| signed.standing(list, |key| self.may_sign(key, &signed.head)) == Standing::Good)
+    }
+
+    /// Nothing is in force yet, and this is the state that the floor names.
+    fn is_known_start(&self, head: &Head) -> bool {
+        let is_start = match self.source {
+            Source::Network => false,
+            Source::Store => self.current.is_none(),
+        };
+        is_start
+            && head.position == self.floor.position
+            && head.state == self.floor.state
+            && head.chain == self.floor.chain
+            && head.issued_at <= self.floor.issued_at
+    }
+
     fn history(&self, head: &Head, keys: &KeyList) -> Option<(Refusal, Option<Alarm>)> {
         let floor = self.floor;
         if head.position.epoch > keys.epoch {
             return Some((Refusal::Epoch, None));
+        }
+        if self.is_known_start(head) {
+            return None;
         }
         if head.position.epoch < keys.epoch {
             return Some((Refusal::Lagging, None));
@@ -96,10 +125,7 @@ impl Judge<'_> {
             if !is_same || in_force.is_some_and(|current| !agree(current, head)) {
                 return Some((Refusal::Equivocation, Some(Alarm::Equivocation)));
             }
-            // The same state signed earlier: no news from the network, but a good start from
-            // a folder where the later head was lost.
-            let is_start = self.source == Source::Store && self.current.is_none();
-            if head.issued_at < floor.issued_at && !is_start {
+            if head.issued_at < floor.issued_at {
                 return Some((Refusal::Lagging, None));
             }
         }

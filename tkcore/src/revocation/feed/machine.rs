@@ -269,7 +269,7 @@ impl Machine {
             self.leave_if_frozen(turn);
             return;
         }
-        match self.judge(&bytes, turn.moment, Source::Network) {
+        match self.judge(&bytes, turn.moment, Source::Network, &[]) {
             Verdict::NeedKeys(version) => {
                 self.task = Task::Keys(Waiting { head: bytes, version, misses: 0, is_search: false });
             }
@@ -485,10 +485,11 @@ impl Machine {
         }
     }
 
-    pub(super) fn judge(&self, bytes: &[u8], moment: Moment, source: Source) -> Verdict {
+    pub(super) fn judge(&self, bytes: &[u8], moment: Moment, source: Source, older: &[KeyList]) -> Verdict {
         Judge {
             config: &self.config,
             keys: self.keys.as_ref(),
+            older,
             floor: &self.floor,
             current: self.current.as_ref().map(|current| &current.head),
             now: self.now(moment),

@@ -16,8 +16,8 @@ use crate::revocation::position::Position;
 pub struct Stored {
     /// `floor`.
     pub floor: Option<Vec<u8>>,
-    /// `keys/N` of the highest N.
-    pub key_list: Option<Vec<u8>>,
+    /// Every `keys/N` that is there, in any order.
+    pub key_lists: Vec<Vec<u8>>,
     /// `head`.
     pub head: Option<Vec<u8>>,
     /// The snapshot that [`restore_plan`] names.

@@ -80,14 +80,12 @@ impl Machine {
                 Err(what) => out.push(Effect::Report(Event::StoreRefused(Refusal::Object(what)))),
             }
         }
-        if let Some(bytes) = &stored.key_list {
-            self.take_key_list(bytes, None)?;
-        }
+        let older = self.take_stored_lists(&stored.key_lists)?;
         let Some(bytes) = stored.head else { return Ok(()) };
         if self.current.as_ref().is_some_and(|current| current.bytes == bytes) {
             return Ok(());
         }
-        let head = match self.judge(&bytes, moment, Source::Store) {
+        let head = match self.judge(&bytes, moment, Source::Store, &older) {
             Verdict::Good(head) => *head,
             Verdict::NeedKeys(_) => return Err(Refusal::NoListedKey),
             Verdict::Refused(refusal, _) => return Err(refusal),
@@ -133,10 +131,33 @@ impl Machine {
         }
     }
 
+    /// Takes the newest list of a folder and gives the others.
+    fn take_stored_lists(&mut self, lists: &[Vec<u8>]) -> Result<Vec<KeyList>, Refusal> {
+        let mut good = Vec::new();
+        let mut failure = None;
+        for bytes in lists {
+            match KeyList::verify(bytes, self.config.feed, &self.config.roots) {
+                Ok(list) => good.push(list),
+                Err(what) => failure = Some(Refusal::KeyList(what)),
+            }
+        }
+        good.sort_unstable_by_key(|list| list.version);
+        match (good.pop(), failure) {
+            (Some(list), _) => self.adopt(list, None)?,
+            (None, Some(failure)) => return Err(failure),
+            (None, None) => {}
+        }
+        Ok(good)
+    }
+
     /// Takes a key list that is signed, in order, and of no lower epoch. `version` is the one
     /// asked for.
     pub(super) fn take_key_list(&mut self, bytes: &[u8], version: Option<u64>) -> Result<(), Refusal> {
         let list = KeyList::verify(bytes, self.config.feed, &self.config.roots).map_err(Refusal::KeyList)?;
+        self.adopt(list, version)
+    }
+
+    fn adopt(&mut self, list: KeyList, version: Option<u64>) -> Result<(), Refusal> {
         let known = self.keys.as_ref();
         let is_in_order = version.is_none_or(|version| list.version == version)
             && list.version >= self.floor.key_list
