@@ -278,9 +278,6 @@ fn read_reencoded(body: &[u8], first: bool, bytes: &mut Vec<u8>) -> Result<Optio
         Err(base64::Wrong::Character) => return Ok(None),
         Err(wrong @ base64::Wrong::Ending) => Some(wrong),
     };
-    if ending.is_some() {
-        raw.truncate((body.len() / 4).saturating_mul(3));
-    }
     let read = match raw.first() {
         Some(&canonical::VERSION) => Ok(raw),
         Some(b'0'..=b'9' | b'a'..=b'f') => v1::read(&raw, &Caps::OWN).map(Zeroizing::new),

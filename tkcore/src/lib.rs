@@ -84,12 +84,12 @@ pub use prefix::Prefix;
 pub use refusal::{CaveatRefusal, Refusal, RefusalCause, Why};
 pub use request::{Access, Fact, PathFact, Request, RequestBuilder, RequestError};
 pub use text::{TextKind, TokenText};
-#[cfg(all(feature = "mint", feature = "third-party"))]
-pub use third_party::reissue::{NewCaveat, NotExchangeable, exchange, is_tenant_wide, mint_with};
 #[cfg(feature = "third-party")]
 pub use third_party::discharge::ClearedTicket;
 #[cfg(feature = "third-party")]
 pub use third_party::holder::{attenuate_third_party, bind};
+#[cfg(all(feature = "mint", feature = "third-party"))]
+pub use third_party::reissue::{NewCaveat, NotExchangeable, exchange, is_tenant_wide, mint_with};
 #[cfg(feature = "third-party")]
 pub use third_party::ticket::{
     AuthorityKeys, AuthorityPublic, AuthoritySecret, OpenTicket, SealTo, SharedKey, Ticket, TicketError,

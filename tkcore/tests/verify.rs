@@ -1,15 +1,18 @@
-//! A token's way: minted, attenuated, verified from a key and from a remembered prefix.
+//! A token's way: minted, attenuated and verified; nothing allocated on the accepting path.
 #![cfg(feature = "mint")]
 
 mod common;
 
-use common::{check, facts, key, minted};
+use common::{check, facts, identifier, key, minted};
 use tkcore::{
-    Basis, BranchId, BranchIds, Budget, Error, NotAuthentic, Prefix, Presented, RootKey, Scratch, attenuate,
-    verify,
+    Authorization, Basis, BranchIds, Budget, Error, HeaderBuf, Identifier, Malformed, NotAuthentic, RootKey,
+    Scratch, ServiceToken, TextForms, Timestamp, Token, attenuate, mint, verify,
 };
 
 const SIGNATURE: Error = Error::NotAuthentic(NotAuthentic::Signature);
+
+#[global_allocator]
+static ALLOCATOR: testkit::alloc::Counting = testkit::alloc::Counting;
 
 #[test]
 fn minted_and_attenuated_tokens_verify_and_no_other_key_does() {
@@ -25,40 +28,107 @@ fn minted_and_attenuated_tokens_verify_and_no_other_key_does() {
     }
 }
 
-/// The branch ids of every chain point, as a verifier with the key sees them.
-fn branches(presented: Presented<'_>) -> Vec<BranchId> {
-    let (facts, mut scratch) = (facts(), Scratch::new());
-    let verified = verify(
-        presented,
-        Basis::Root(&key()),
-        &facts,
-        BranchIds::Collect,
-        &mut scratch,
-        &mut Budget::default(),
-    );
-    verified.unwrap().branch_ids().unwrap().to_vec()
+#[test]
+fn the_accepting_path_allocates_nothing_once_it_is_warm() {
+    // TK-4: from the header's text to a verified token, with all branch ids.
+    assert!(testkit::alloc::installed());
+    let token = minted(&["app in 1,2", "action in read,list", "path under /a", "org = 7", "size <= 9"]);
+    let value = format!("Bearer {}", token.to_text().as_str());
+    let (key, facts) = (key(), facts());
+    let (mut buf, mut scratch) = (HeaderBuf::new(), Scratch::new());
+    let mut judge = || {
+        let read = Authorization::parse(value.as_bytes(), TextForms::OursOnly, &mut buf).unwrap();
+        let presented = read.candidates().next().unwrap();
+        let mut budget = Budget::default();
+        let basis = Basis::Root(&key);
+        let verified = verify(presented, basis, &facts, BranchIds::Collect, &mut scratch, &mut budget);
+        verified.unwrap().branch_ids().unwrap().len()
+    };
+    assert_eq!(judge(), 6);
+    let (count, cost) = testkit::alloc::measure(judge);
+    assert_eq!((count, cost.allocations), (6, 0));
 }
 
 #[test]
-fn a_prefix_verifies_what_extends_it_and_sees_every_branch_id() {
-    let token = minted(&["app in 1,2", "action in read,list"]);
-    let vouched = Presented::new(token.as_token(), &[]).unwrap();
-    let all = branches(vouched);
-    assert_eq!(all.len(), 3);
-    let prefix = Prefix::from_vouched(&vouched, &all[..2]).unwrap();
+fn reading_costs_memory_by_what_came_and_never_by_what_was_claimed() {
+    // TK-4
+    assert!(testkit::alloc::installed());
+    let mut claims = vec![2, 2, 1, b'i', 0];
+    claims.extend([2, 0xff, 0xff, 0x7f]);
+    let (read, cost) = testkit::alloc::measure(|| Token::parse(&claims).map(|_| ()));
+    assert_eq!((read, cost.allocations), (Err(Malformed::TooLarge("caveat")), 0));
+    let value = format!("Bearer {}", "tk1_AgI,".repeat(6000));
+    let mut buf = HeaderBuf::new();
+    let (read, cost) = testkit::alloc::measure(|| {
+        Authorization::parse(value.as_bytes(), TextForms::Reencoded, &mut buf).map(|_| ())
+    });
+    assert!(read.is_err() && cost.bytes < 200_000, "{cost:?}");
+}
 
-    let child = attenuate(&token.as_token(), &["app = 1", "ip in 10.0.0.0/8"]).unwrap();
-    let presented = Presented::new(child.as_token(), &[]).unwrap();
-    assert!(prefix.covers(&presented) && prefix.covers(&vouched));
-    let (facts, mut scratch) = (facts(), Scratch::new());
-    let verified = verify(
-        presented,
-        Basis::Prefix(&prefix),
-        &facts,
-        BranchIds::Collect,
-        &mut scratch,
-        &mut Budget::default(),
-    );
-    assert_eq!(verified.unwrap().branch_ids().unwrap(), branches(presented));
-    assert_eq!(branches(presented)[..3], all);
+#[test]
+fn the_identifier_is_read_as_specified_or_not_at_all() {
+    // TK-10, TK-11, TK-12, TK-14
+    let parent = identifier(0).lineage;
+    let service = Identifier { service: Some(ServiceToken { parent }), ..identifier(1) };
+    for id in [identifier(1), service, Identifier { subject: None, expiry: None, ..service }] {
+        let token = mint(&id, &["app = 1"], &key()).unwrap();
+        assert_eq!(token.as_token().claimed_identifier(), Ok(id));
+        let mut bytes = Vec::new();
+        id.write(&mut bytes).unwrap();
+        assert!(bytes.len() <= Identifier::MAX_BYTES);
+        for (at, value) in [(0, 0), (0, 2), (1, 2), (1, 0x80)] {
+            let mut bytes = bytes.clone();
+            bytes[at] = value;
+            assert!(matches!(Identifier::parse(&bytes), Err(Malformed::Identifier(_))));
+        }
+        let mut late = bytes.clone();
+        late[21..27].fill(0xff);
+        assert!(Identifier::parse(&late).is_err(), "minted past the year 9999");
+        late = bytes;
+        late[27..32].fill(0xff);
+        assert!(Identifier::parse(&late).is_err(), "expires past the year 9999");
+    }
+    assert!(mint(&Identifier { subject: Some("a\u{7f}"), ..identifier(0) }, &[], &key()).is_err());
+    let fraction = Timestamp::from_millis(1_800_000_000_500);
+    assert!(mint(&Identifier { expiry: fraction, ..identifier(0) }, &[], &key()).is_err());
+}
+
+#[test]
+fn random_tokens_verify_and_random_changes_do_not() {
+    // TK-26, TK-60, TK-61: a fixed seed, so that a failure can be repeated.
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    let key = key();
+    for _ in 0..2_000 {
+        let caveats: Vec<String> = (0..random(6))
+            .map(|_| (0..random(200)).map(|_| char::from(b' ' + random(95) as u8)).collect())
+            .collect();
+        let caveats: Vec<&str> = caveats.iter().map(String::as_str).collect();
+        let at_mint = random(caveats.len() + 1);
+        let token = minted(&caveats[..at_mint]);
+        let token = attenuate(&token.as_token(), &caveats[at_mint..]).unwrap();
+        let wire = token.as_token().as_v2();
+        assert_eq!(check(token.as_token(), &[], Basis::Root(&key)), Ok(()));
+        assert_eq!(
+            token.as_token().describe_untrusted().caveats().map(|caveat| caveat.id).collect::<Vec<_>>(),
+            caveats.iter().map(|caveat| caveat.as_bytes()).collect::<Vec<_>>()
+        );
+        let mut changed = wire.to_vec();
+        match random(4) {
+            0 => changed[random(wire.len())] ^= 1 + random(255) as u8,
+            1 => drop(changed.remove(random(wire.len()))),
+            2 => changed.insert(random(wire.len() + 1), random(256) as u8),
+            _ => changed.swap(random(wire.len()), random(wire.len())),
+        }
+        if changed != wire
+            && let Ok(other) = Token::parse(&changed)
+        {
+            assert!(check(other, &[], Basis::Root(&key)).is_err(), "{wire:02x?}\n{changed:02x?}");
+        }
+    }
 }
