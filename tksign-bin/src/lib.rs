@@ -29,6 +29,7 @@ mod peer;
 mod random;
 mod seal;
 mod secret;
+mod serve;
 mod session;
 pub mod store;
 

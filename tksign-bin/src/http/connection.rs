@@ -25,14 +25,37 @@ use super::metrics::Metrics;
 use super::reply::Reply;
 use crate::peer::Peer;
 
-/// How long a client may take for a request's header, and how long it may keep a connection
-/// without one.
-const HEADER: Duration = Duration::from_secs(30);
-/// How long a client may take no byte of an answer.
-const STALLED: Duration = Duration::from_secs(30);
-/// How long a connection lives at most: long enough to read the largest snapshot slowly, short
-/// enough that nobody who reads a byte a while keeps a place for ever.
-const CONNECTION: Duration = Duration::from_secs(3600);
+/// How long anybody may take for anything. One set for a server; tests use shorter ones.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timeouts {
+    /// For a request's header, and without one on an open connection.
+    pub(crate) header: Duration,
+    /// For a request's body.
+    pub(crate) body: Duration,
+    /// Without taking a byte of an answer.
+    pub(crate) stalled: Duration,
+    /// For a whole connection: long enough to read the largest snapshot slowly, short enough
+    /// that nobody who reads a byte a while keeps a place for ever.
+    pub(crate) connection: Duration,
+    /// For an operation. A change that takes longer goes on and is told by its request id.
+    pub(crate) operation: Duration,
+    /// For a long poll: below the minute after which common proxies give up.
+    pub(crate) wait: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            header: Duration::from_secs(30),
+            body: Duration::from_secs(10),
+            stalled: Duration::from_secs(30),
+            connection: Duration::from_secs(3600),
+            operation: Duration::from_secs(30),
+            wait: Duration::from_secs(55),
+        }
+    }
+}
+
 /// Room for a request's header; also what hyper keeps for each connection at least.
 const HEADER_BYTES: usize = 8192;
 /// Most header lines.
@@ -49,13 +72,14 @@ pub(crate) trait Handler: Send + Sync + 'static {
 
 /// All listeners of one server and their connections.
 pub(crate) struct Doors {
+    timeouts: Timeouts,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
 
 impl Doors {
-    pub(crate) fn new() -> Self {
-        Self { stop: watch::Sender::new(false), tasks: JoinSet::new() }
+    pub(crate) fn new(timeouts: Timeouts) -> Self {
+        Self { timeouts, stop: watch::Sender::new(false), tasks: JoinSet::new() }
     }
 
     /// Told `true` when the server stops: what waits should answer now.
@@ -72,7 +96,7 @@ impl Doors {
         metrics: Arc<Metrics>,
     ) {
         let stop = self.stop.subscribe();
-        self.tasks.spawn(accept(listener, gate, handler, metrics, stop));
+        self.tasks.spawn(accept(listener, gate, handler, metrics, stop, self.timeouts));
     }
 
     /// Takes no new connection, lets every request under way end, closes the rest. At most
@@ -91,6 +115,7 @@ async fn accept<H: Handler>(
     handler: Arc<H>,
     metrics: Arc<Metrics>,
     mut stop: watch::Receiver<bool>,
+    timeouts: Timeouts,
 ) {
     let mut connections = JoinSet::new();
     let on_stop = stop.clone();
@@ -108,7 +133,7 @@ async fn accept<H: Handler>(
                 Some(place) => {
                     let (handler, stop) = (Arc::clone(&handler), on_stop.clone());
                     connections.spawn(async move {
-                        connection(stream, peer, handler, stop).await;
+                        connection(stream, peer, handler, stop, timeouts).await;
                         drop(place);
                     });
                 }
@@ -131,6 +156,7 @@ async fn connection<H: Handler>(
     peer: Peer,
     handler: Arc<H>,
     mut stop: watch::Receiver<bool>,
+    timeouts: Timeouts,
 ) {
     let service = service_fn(move |request| {
         let handler = Arc::clone(&handler);
@@ -138,15 +164,15 @@ async fn connection<H: Handler>(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER)
+        .header_read_timeout(timeouts.header)
         .max_buf_size(HEADER_BYTES)
         .max_headers(HEADER_LINES)
-        .serve_connection(TokioIo::new(Paced::new(stream)), service);
+        .serve_connection(TokioIo::new(Paced::new(stream, timeouts.stalled)), service);
     let mut connection = pin!(connection);
     {
         let stopped = pin!(async {
             let stopped = pin!(stop.wait_for(|stop| *stop));
-            let _ = first(stopped, pin!(sleep(CONNECTION))).await;
+            let _ = first(stopped, pin!(sleep(timeouts.connection))).await;
         });
         if let First::One(_) = first(connection.as_mut(), stopped).await {
             return;
@@ -195,15 +221,16 @@ impl Stream {
     }
 }
 
-/// A socket that gives up on a client which takes no byte for [`STALLED`].
+/// A socket that gives up on a client which takes no byte for too long.
 struct Paced {
     stream: Stream,
+    patience: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Paced {
-    const fn new(stream: Stream) -> Self {
-        Self { stream, stalled: None }
+    const fn new(stream: Stream, patience: Duration) -> Self {
+        Self { stream, patience, stalled: None }
     }
 
     fn pace<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -211,7 +238,8 @@ impl Paced {
             self.stalled = None;
             return poll;
         }
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALLED)));
+        let patience = self.patience;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
         stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }

@@ -9,11 +9,13 @@ mod public;
 mod range;
 mod reply;
 mod rpc;
+#[cfg(test)]
+mod tests;
 
-pub(crate) use connection::{Doors, Handler};
-pub(crate) use gate::{Gate, HandshakeGate};
+pub(crate) use connection::{Doors, Handler, Timeouts};
+pub(crate) use gate::Gate;
 pub(crate) use listen::{Address, BindError, Listener};
-pub(crate) use metrics::{Metrics, MetricsPage};
-pub(crate) use public::{Feed, Public};
+pub(crate) use metrics::{Metrics, MetricsPage, gauge};
+pub(crate) use public::{Feed, Object, Public};
 pub(crate) use reply::Reply;
 pub(crate) use rpc::{Authority, Rpc};

@@ -17,8 +17,6 @@ use super::range::{Part, names, part};
 use super::reply::Reply;
 use crate::peer::Peer;
 
-/// Longest a `wait` is kept: below the minute after which common proxies give up.
-const WAIT: Duration = Duration::from_secs(55);
 /// Longest request target: the longest path of the tree is 130 bytes.
 const TARGET_BYTES: usize = 256;
 const OCTETS: &str = "application/octet-stream";
@@ -53,13 +51,20 @@ pub(crate) struct Public<F> {
     feed: Arc<F>,
     prefix: String,
     stop: watch::Receiver<bool>,
+    patience: Duration,
     metrics: Arc<Metrics>,
 }
 
 impl<F: Feed> Public<F> {
-    pub(crate) fn new(feed: Arc<F>, stop: watch::Receiver<bool>, metrics: Arc<Metrics>) -> Self {
+    /// `patience`: longest a `wait` is kept.
+    pub(crate) fn new(
+        feed: Arc<F>,
+        stop: watch::Receiver<bool>,
+        patience: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let prefix = format!("/v1/feed/{}/", feed.id());
-        Self { feed, prefix, stop, metrics }
+        Self { feed, prefix, stop, patience, metrics }
     }
 
     fn ready(&self) -> Reply {
@@ -77,10 +82,11 @@ impl<F: Feed> Public<F> {
         };
         let mut head = self.feed.head();
         let (mut stop, _waiting) = (self.stop.clone(), self.metrics.wait());
-        if *head.borrow_and_update() == after {
+        // Not marked as seen here: a heartbeat that comes in between ends the wait as well.
+        if *head.borrow() == after {
             let ended = pin!(async {
                 let stopped = pin!(stop.wait_for(|stop| *stop));
-                let _ = first(stopped, pin!(sleep(WAIT))).await;
+                let _ = first(stopped, pin!(sleep(self.patience))).await;
             });
             if let First::Other(()) = first(pin!(head.changed()), ended).await {
                 // Nothing new: not an error, and nothing that proves anything.

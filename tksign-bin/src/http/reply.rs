@@ -7,9 +7,6 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use std::time::Duration;
 
-/// How long a client may take for a request's body.
-const BODY: Duration = Duration::from_secs(10);
-
 /// An answer about to be sent.
 #[derive(Debug)]
 pub(crate) struct Reply(Response<Full<Bytes>>);
@@ -87,13 +84,13 @@ impl Reply {
 }
 
 /// Reads a body of at most `limit` bytes, in time.
-pub(crate) async fn body(incoming: Incoming, limit: usize) -> Result<Bytes, Reply> {
+pub(crate) async fn body(incoming: Incoming, limit: usize, patience: Duration) -> Result<Bytes, Reply> {
     let too_large = || Reply::text(StatusCode::PAYLOAD_TOO_LARGE, "body too large\n");
     // An announced length past the limit is refused before a byte is read.
     if usize::try_from(incoming.size_hint().lower()).map_or(true, |announced| announced > limit) {
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY, Limited::new(incoming, limit).collect()).await {
+    match tokio::time::timeout(patience, Limited::new(incoming, limit).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(Reply::text(StatusCode::BAD_REQUEST, "the body broke off\n")),

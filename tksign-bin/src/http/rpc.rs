@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, StatusCode};
@@ -11,7 +10,7 @@ use tkcore::protocol::{
 };
 use tokio::sync::Semaphore;
 
-use super::connection::Handler;
+use super::connection::{Handler, Timeouts};
 use super::gate::HandshakeGate;
 use super::metrics::Metrics;
 use super::reply::{Reply, body};
@@ -19,9 +18,6 @@ use crate::clock::monotonic;
 use crate::peer::Peer;
 use crate::session::{Opened, Sessions, refuse};
 
-/// Longest an operation may take. A change that takes longer goes on and is told by its
-/// request id.
-const OPERATION: Duration = Duration::from_secs(30);
 /// Handshakes that are computed at once, each on a thread beside the one that serves requests.
 const HANDSHAKES: usize = 2;
 const OCTETS: &str = "application/octet-stream";
@@ -40,18 +36,23 @@ pub(crate) struct Rpc<A> {
     authority: Arc<A>,
     handshakes: Arc<HandshakeGate>,
     pool: Semaphore,
+    timeouts: Timeouts,
     metrics: Arc<Metrics>,
 }
 
 impl<A: Authority> Rpc<A> {
-    pub(crate) fn new(sessions: Arc<Sessions>, authority: Arc<A>, metrics: Arc<Metrics>) -> Self {
-        Self { sessions, authority, handshakes: Arc::default(), pool: Semaphore::new(HANDSHAKES), metrics }
+    pub(crate) fn new(
+        sessions: Arc<Sessions>,
+        authority: Arc<A>,
+        timeouts: Timeouts,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (handshakes, pool) = (Arc::default(), Semaphore::new(HANDSHAKES));
+        Self { sessions, authority, handshakes, pool, timeouts, metrics }
     }
 
-    async fn session(&self, incoming: Incoming, peer: Peer) -> Result<Vec<u8>, Refused> {
-        // A body that is too long or too slow is no handshake either.
-        let body = body(incoming, SESSION_BODY_BYTES).await.map_err(|_| Refused::Body)?;
-        let request = Sessions::read_handshake(&body)?;
+    async fn session(&self, body: &[u8], peer: Peer) -> Result<Vec<u8>, Refused> {
+        let request = Sessions::read_handshake(body)?;
         let now = monotonic();
         let entered = self.handshakes.enter(peer.origin(), now).ok_or(Refused::Busy)?;
         let Ok(_turn) = self.pool.acquire().await else { return Err(Refused::Busy) };
@@ -83,7 +84,7 @@ impl<A: Authority> Rpc<A> {
             }
             Ok(()) => {
                 let handled = self.authority.handle(client, peer, &opened.payload);
-                match tokio::time::timeout(OPERATION, handled).await {
+                match tokio::time::timeout(self.timeouts.operation, handled).await {
                     Ok(answer) => answer,
                     Err(_) => {
                         Response::error(&Code::Busy.detail("it may still be done; ask with the same id"))
@@ -101,12 +102,16 @@ impl<A: Authority> Handler for Rpc<A> {
         let (head, incoming) = request.into_parts();
         match (head.uri.path(), &head.method) {
             (SESSION_PATH, &Method::POST) => {
-                let result = self.session(incoming, peer).await;
+                let body = match body(incoming, SESSION_BODY_BYTES, self.timeouts.body).await {
+                    Ok(body) => body,
+                    Err(reply) => return reply,
+                };
+                let result = self.session(&body, peer).await;
                 self.metrics.handshake(result.as_ref().err().copied());
                 framed(result)
             }
             (RPC_PATH, &Method::POST) => {
-                let body = match body(incoming, RPC_BODY_BYTES).await {
+                let body = match body(incoming, RPC_BODY_BYTES, self.timeouts.body).await {
                     Ok(body) => body,
                     Err(reply) => return reply,
                 };

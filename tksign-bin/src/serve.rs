@@ -1,0 +1,186 @@
+//! The server: its listeners, what stands behind each, and how it stops.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use tkcore::protocol::{RPC_PATH, SESSION_PATH};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use zeroize::Zeroizing;
+
+use crate::clock::monotonic;
+use crate::http::{
+    Address, Authority, BindError, Doors, Feed, Gate, Handler, Listener, Metrics, MetricsPage, Public, Reply,
+    Rpc, Timeouts,
+};
+use crate::peer::Peer;
+use crate::session::{Rate, ServerKey, Sessions};
+
+/// Name of the control socket in the state folder.
+pub(crate) const CONTROL_SOCKET: &str = "control.sock";
+
+/// Connections of services: a fleet of a thousand with a few each.
+const RPC_CONNECTIONS: usize = 4096;
+/// From one address: many services behind one gateway, and no more than a quarter.
+const RPC_CONNECTIONS_EACH: usize = 1024;
+/// Connections of feed readers, most of them waiting: 15 KiB each are 180 MiB.
+const PUBLIC_CONNECTIONS: usize = 12_000;
+/// From one address: a proxy may stand for all of them.
+const PUBLIC_CONNECTIONS_EACH: usize = 12_000;
+/// Scrapers, and the operator's commands.
+const FEW_CONNECTIONS: usize = 64;
+/// How long requests under way may take to end when the server stops.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How often ended sessions are dropped.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Where a server listens.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Config {
+    /// Calls of services.
+    pub(crate) rpc: Vec<Address>,
+    /// The feed, health and readiness.
+    pub(crate) public: Vec<Address>,
+    /// Metrics.
+    pub(crate) metrics: Vec<Address>,
+    /// How often one client may call.
+    pub(crate) rate: Option<Rate>,
+}
+
+/// How often one client may call unless told otherwise: what one core serves in all.
+const RATE: Rate = Rate { per_second: 10_000, burst: 20_000 };
+
+/// Where the server listens in fact.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) rpc: Vec<String>,
+    pub(crate) public: Vec<String>,
+    pub(crate) metrics: Vec<String>,
+}
+
+/// Why the server does not start.
+#[derive(Debug)]
+pub(crate) enum ServeError {
+    Bind(BindError),
+    Signals(io::Error),
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(error) => error.fmt(f),
+            Self::Signals(error) => write!(f, "signals cannot be received: {error}"),
+        }
+    }
+}
+
+impl From<BindError> for ServeError {
+    fn from(error: BindError) -> Self {
+        Self::Bind(error)
+    }
+}
+
+/// Listens and serves until SIGTERM or SIGINT, then stops taking connections, lets what is
+/// under way end, and returns. `ready` is told where it listens, once it does.
+pub(crate) async fn serve<A: Authority, F: Feed>(
+    folder: &Path,
+    config: &Config,
+    key: Zeroizing<[u8; 32]>,
+    authority: Arc<A>,
+    feed: Arc<F>,
+    more_metrics: Box<dyn Fn(&mut String) + Send + Sync>,
+    ready: impl FnOnce(Bound),
+) -> Result<(), ServeError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
+    let metrics = Arc::new(Metrics::default());
+    let sessions = Arc::new(Sessions::new(ServerKey::new(key), config.rate.unwrap_or(RATE)));
+    let timeouts = Timeouts::default();
+    let mut doors = Doors::new(timeouts);
+    let rpc = Arc::new(Rpc::new(Arc::clone(&sessions), authority, timeouts, Arc::clone(&metrics)));
+    let public = Arc::new(Public::new(feed, doors.stopping(), timeouts.wait, Arc::clone(&metrics)));
+    let page = {
+        let (sessions, metrics) = (Arc::clone(&sessions), Arc::clone(&metrics));
+        let more = Box::new(move |page: &mut String| {
+            session_metrics(&sessions, page);
+            more_metrics(page);
+        });
+        Arc::new(MetricsPage::new(metrics, more))
+    };
+    // All are bound before any is served, so that a second server on the same addresses fails
+    // whole.
+    let control = Listener::control(&folder.join(CONTROL_SOCKET))?;
+    let (rpc_doors, rpc_bound) = bind(&config.rpc).await?;
+    let (public_doors, public_bound) = bind(&config.public).await?;
+    let (metrics_doors, metrics_bound) = bind(&config.metrics).await?;
+    let rpc_gate = Gate::new(RPC_CONNECTIONS, RPC_CONNECTIONS_EACH);
+    let public_gate = Gate::new(PUBLIC_CONNECTIONS, PUBLIC_CONNECTIONS_EACH);
+    let both = Arc::new(Both { rpc: Arc::clone(&rpc), public: Arc::clone(&public) });
+    doors.open(control, Gate::new(FEW_CONNECTIONS, FEW_CONNECTIONS), both, Arc::clone(&metrics));
+    for door in rpc_doors {
+        doors.open(door, Arc::clone(&rpc_gate), Arc::clone(&rpc), Arc::clone(&metrics));
+    }
+    for door in public_doors {
+        doors.open(door, Arc::clone(&public_gate), Arc::clone(&public), Arc::clone(&metrics));
+    }
+    for door in metrics_doors {
+        let gate = Gate::new(FEW_CONNECTIONS, FEW_CONNECTIONS);
+        doors.open(door, gate, Arc::clone(&page), Arc::clone(&metrics));
+    }
+    ready(Bound { rpc: rpc_bound, public: public_bound, metrics: metrics_bound });
+    let sweeping = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            sessions.sweep(monotonic());
+        }
+    });
+    either(&mut terminate, &mut interrupt).await;
+    sweeping.abort();
+    doors.close(PATIENCE).await;
+    Ok(())
+}
+
+async fn bind(addresses: &[Address]) -> Result<(Vec<Listener>, Vec<String>), BindError> {
+    let (mut listeners, mut bound) = (Vec::new(), Vec::new());
+    for address in addresses {
+        let listener = Listener::bind(address).await?;
+        bound.push(listener.address().as_ref().unwrap_or(address).to_string());
+        listeners.push(listener);
+    }
+    Ok((listeners, bound))
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    std::future::poll_fn(|cx| {
+        let came = one.poll_recv(cx).is_ready() || other.poll_recv(cx).is_ready();
+        if came { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}
+
+fn session_metrics(sessions: &Sessions, page: &mut String) {
+    use std::fmt::Write as _;
+    let (waiting, confirmed) = sessions.counts();
+    crate::http::gauge(page, "tksign_sessions", "Noise sessions by state.");
+    let _ = writeln!(page, "tksign_sessions{{state=\"unconfirmed\"}} {waiting}");
+    let _ = writeln!(page, "tksign_sessions{{state=\"confirmed\"}} {confirmed}");
+}
+
+/// What stands behind the control socket: the protocol, and the feed for `publish`.
+struct Both<A, F> {
+    rpc: Arc<Rpc<A>>,
+    public: Arc<Public<F>>,
+}
+
+impl<A: Authority, F: Feed> Handler for Both<A, F> {
+    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Reply {
+        match request.uri().path() {
+            SESSION_PATH | RPC_PATH => self.rpc.handle(request, peer).await,
+            _ => self.public.handle(request, peer).await,
+        }
+    }
+}
