@@ -2,18 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tkcore::revocation::feed::{Config, Machine};
+use tkcore::revocation::{FeedKey, RootKeys};
 use tkcore::{Audience, KeyId, NameError, TextForms, Vocabulary};
 
 use crate::ask::Signer;
 use crate::asks::{Asks, Bounds};
 use crate::client_key::ClientKey;
 use crate::clock::{Clock, SystemClock};
-use crate::feed::{Ages, Feed, Follow};
+use crate::feed::driver::{Driver, Parts};
+use crate::feed::folder::Folder;
+use crate::feed::{Ages, Feed, Follow, Follower};
 use crate::keys::{HeldKey, KeyRing};
 use crate::memory::Memory;
 use crate::metrics::Counters;
@@ -337,10 +341,25 @@ impl Builder {
                 Delegated::No => BuildError::NoWay,
             });
         }
+        let given = if self.given.is_some() { Given::Yes } else { Given::No };
         let feed = match (self.source, self.given) {
             (Source::Nothing, _) => Feed::new(Follow::Nothing),
             (Source::Network | Source::FolderAlone, Some(feed)) => feed,
             (Source::Network | Source::FolderAlone, None) => Feed::new(Follow::Feed),
+        };
+        let follower = match (self.source, given) {
+            (Source::Nothing, _) | (_, Given::Yes) => None,
+            (Source::Network | Source::FolderAlone, Given::No) => {
+                let follow = Following {
+                    trust: self.trust.as_ref().ok_or(BuildError::NoTrust)?,
+                    folder: self.folder.as_deref(),
+                    floor: self.floor.as_deref(),
+                    source: self.source,
+                    ages: self.ages,
+                };
+                let driver = follow.driver(&feed, &self.clock)?;
+                Some(Follower::start(driver).map_err(|e| BuildError::Thread(e.to_string()))?)
+            }
         };
         let inner = Inner {
             clock: self.clock,
@@ -357,8 +376,63 @@ impl Builder {
             feed,
             counters: Counters::default(),
             turn: AtomicUsize::new(0),
+            follower: Mutex::new(follower),
         };
         Ok(Verifier { inner: Arc::new(inner) })
+    }
+}
+
+/// Whether somebody else moves the feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Given {
+    Yes,
+    No,
+}
+
+/// What following a feed takes.
+pub(crate) struct Following<'b> {
+    pub(crate) trust: &'b Trust,
+    pub(crate) folder: Option<&'b Path>,
+    pub(crate) floor: Option<&'b Path>,
+    pub(crate) source: Source,
+    pub(crate) ages: Ages,
+}
+
+impl Following<'_> {
+    pub(crate) fn driver(&self, feed: &Feed, clock: &Arc<dyn Clock>) -> Result<Driver, BuildError> {
+        let config = self.config()?;
+        let addresses = match self.source {
+            Source::Network if self.trust.feeds.is_empty() => return Err(BuildError::NoAddress("feed")),
+            Source::Network => self.trust.feeds.clone(),
+            Source::FolderAlone if self.folder.is_none() => return Err(BuildError::NoFolder),
+            Source::FolderAlone | Source::Nothing => Vec::new(),
+        };
+        let id = self.trust.feed;
+        Ok(Driver::new(Parts {
+            snapshot_bytes: config.snapshot_bytes,
+            machine: Machine::new(config),
+            id,
+            folder: self.folder.map(|root| {
+                // `tksign publish` writes the tree under the path at which it is served.
+                let served = root.join(format!("v1/feed/{id}"));
+                let root = if served.is_dir() { served.as_path() } else { root };
+                Folder::new(root, self.floor)
+            }),
+            addresses,
+            feed: feed.clone(),
+            clock: Arc::clone(clock),
+        }))
+    }
+
+    fn config(&self) -> Result<Config, BuildError> {
+        let bad = || BuildError::Bound("root_keys: each must be an Ed25519 public key");
+        let keys = self.trust.root_keys.iter().map(FeedKey::from_bytes).collect::<Option<Vec<_>>>();
+        let roots = RootKeys::new(self.trust.threshold, &keys.ok_or_else(bad)?).map_err(|_| bad())?;
+        let mut config = Config::new(self.trust.feed, roots);
+        config.mirrors = self.trust.feeds.len().max(1);
+        config.aging = self.ages.aging;
+        config.max_age = Some(self.ages.stale);
+        Ok(config)
     }
 }
 

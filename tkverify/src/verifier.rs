@@ -3,8 +3,8 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tkcore::revocation::{Gap, Query, RevocationSet, Revocations, Status};
@@ -18,7 +18,7 @@ use crate::ask::{AskError, Signer};
 use crate::asks::{Asks, Presentation, Standing, Turn};
 use crate::builder::Builder;
 use crate::clock::{Clock, Reading};
-use crate::feed::{Ages, Feed, View};
+use crate::feed::{Ages, Feed, Follower, View};
 use crate::health::Health;
 use crate::keys::{HeldKey, KeyRing};
 use crate::memory::Memory;
@@ -51,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) counters: Counters,
     /// Which of several unknown tokens in a header is asked about next.
     pub(crate) turn: AtomicUsize,
+    /// Stops with the last clone of the verifier.
+    pub(crate) follower: Mutex<Option<Follower>>,
 }
 
 /// What the signer vouched for.
@@ -195,6 +197,20 @@ impl Verifier {
             waiting: count(self.inner.asks.waiting()),
             ..self.inner.counters.read()
         }
+    }
+
+    /// Asks the feed for the newest state now, whatever was planned. Returns at once.
+    pub fn poll_now(&self) {
+        if let Some(follower) = &*self.inner.follower.lock().unwrap_or_else(PoisonError::into_inner) {
+            follower.poll_now();
+        }
+    }
+
+    /// Stops following the feed and returns when the thread has ended; the state stays and grows
+    /// old. Dropping the last clone does the same.
+    pub fn stop(&self) {
+        let follower = self.inner.follower.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(follower);
     }
 
     /// The feed this verifier follows.

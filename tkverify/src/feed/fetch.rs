@@ -17,6 +17,8 @@ pub(crate) struct Want<'a> {
     pub(crate) etag: Option<&'a str>,
     /// Bytes of the object that are there already.
     pub(crate) have: u64,
+    /// A held request, which may end without news: 304 and 204 are then answers.
+    pub(crate) held: bool,
     /// Until the status line must have come.
     pub(crate) patience: Duration,
 }
@@ -170,7 +172,10 @@ impl Fetcher {
         let offset = match response.status() {
             StatusCode::OK => 0,
             StatusCode::PARTIAL_CONTENT if want.have > 0 => want.have,
-            StatusCode::NOT_MODIFIED if want.etag.is_some() => return Ok(Received::NotModified),
+            StatusCode::NOT_MODIFIED if want.etag.is_some() || want.held => {
+                return Ok(Received::NotModified);
+            }
+            StatusCode::NO_CONTENT if want.held => return Ok(Received::NotModified),
             StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(Received::Absent),
             status => return Err(fail(FetchError::Status(status.as_u16()))),
         };
@@ -315,8 +320,14 @@ mod tests {
     fn get(reply: Reply, change: impl FnOnce(&mut Want<'_>)) -> (Result<Received, Failed>, Vec<u8>) {
         let server = Server::start(move |_| reply.clone());
         let url = format!("{}/x", server.url());
-        let mut want =
-            Want { url: &url, limit: 1000, etag: None, have: 0, patience: Duration::from_secs(30) };
+        let mut want = Want {
+            url: &url,
+            limit: 1000,
+            etag: None,
+            have: 0,
+            held: false,
+            patience: Duration::from_secs(30),
+        };
         change(&mut want);
         let mut sink = vec![b'a'; 2000];
         sink.truncate(usize::try_from(want.have).unwrap());
@@ -390,6 +401,9 @@ mod tests {
     fn not_modified_counts_only_when_it_was_asked_for() {
         assert_eq!(error(Reply::status(304), |_| ()), FetchError::Status(304));
         assert_eq!(get(Reply::status(304), |want| want.etag = Some("\"v\"")).0, Ok(Received::NotModified));
+        assert_eq!(get(Reply::status(304), |want| want.held = true).0, Ok(Received::NotModified));
+        assert_eq!(get(Reply::status(204), |want| want.held = true).0, Ok(Received::NotModified));
+        assert_eq!(error(Reply::status(204), |_| ()), FetchError::Status(204));
     }
 
     #[test]

@@ -1,16 +1,22 @@
 //! The revocation feed: fetched, kept in a folder, watched. What is believed is decided by
 //! `tkcore`'s state machine; here are the sockets, the files and the thread.
 
+mod counts;
+pub(crate) mod driver;
 mod fetch;
-mod folder;
+pub(crate) mod folder;
+mod follow;
 mod view;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use fetch::FetchError;
 pub use view::Freshness;
 pub(crate) use view::{Ages, View};
 
+use counts::Counts;
+pub(crate) use follow::Follower;
 use view::Slot;
 
 /// The feed that a verifier follows. Clones share everything.
@@ -24,6 +30,7 @@ pub(crate) struct Shared {
     slot: Slot,
     follow: Follow,
     report: Mutex<Report>,
+    counts: Arc<Counts>,
 }
 
 /// Whether there is a feed at all.
@@ -45,7 +52,27 @@ pub(crate) struct Report {
 
 impl Feed {
     pub(crate) fn new(follow: Follow) -> Self {
-        Self { shared: Arc::new(Shared { slot: Slot::default(), follow, report: Mutex::default() }) }
+        Self {
+            shared: Arc::new(Shared {
+                slot: Slot::default(),
+                follow,
+                report: Mutex::default(),
+                counts: Arc::default(),
+            }),
+        }
+    }
+
+    /// Epoch and sequence of the state in force.
+    #[must_use]
+    pub fn position(&self) -> Option<(u64, u64)> {
+        self.view().map(|view| (view.position.epoch, view.position.sequence))
+    }
+
+    /// How often what happened: fetches, heartbeats, refusals by kind, jumps whose history was
+    /// not seen. The names are stable; one that never happened is absent.
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.shared.counts.read()
     }
 
     pub(crate) fn is_none(&self) -> bool {

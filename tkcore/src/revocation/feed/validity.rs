@@ -50,6 +50,18 @@ impl Validity {
         }
     }
 
+    /// When the signer made the head that vouches for the state.
+    #[must_use]
+    pub const fn issued_at(&self) -> Timestamp {
+        self.issued_at
+    }
+
+    /// From which age on the state may not be decided by.
+    #[must_use]
+    pub const fn stale_after(&self) -> Duration {
+        self.stale
+    }
+
     /// Since the head was signed: the larger of what the two clocks say. A clock that was set
     /// back makes nothing younger, and neither does one that stopped in a suspended machine.
     #[must_use]
