@@ -35,6 +35,9 @@ const RESUMABLE: u64 = 256 * 1024;
 /// there is a newer head, so few tries are enough.
 const LOAD_TRIES: usize = 4;
 
+/// Newest key lists read from a folder: years of rotations, and no more than 128 KiB.
+const KEY_LISTS: usize = 64;
+
 /// Longest floor file; the format has 168 bytes.
 const FLOOR_BYTES: u64 = 1024;
 
@@ -502,9 +505,10 @@ fn stored(
     let limit = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
     let mut stored = Stored { floor: folder.read_floor(FLOOR_BYTES)?, ..Stored::default() };
     let head = folder.read("head", limit(HEAD_BYTES))?;
-    let newest = folder.list("keys")?.iter().filter_map(|name| name.parse::<u64>().ok()).max();
-    if let Some(version) = newest {
-        stored.key_list = folder.read(&format!("keys/{version}"), limit(KEY_LIST_BYTES))?;
+    let mut versions: Vec<u64> = folder.list("keys")?.iter().filter_map(|name| name.parse().ok()).collect();
+    versions.sort_unstable();
+    for version in versions.into_iter().rev().take(KEY_LISTS) {
+        stored.key_lists.extend(folder.read(&format!("keys/{version}"), limit(KEY_LIST_BYTES))?);
     }
     if let Some(bytes) = &head
         && let Ok(parsed) = Head::parse_unverified(bytes)
