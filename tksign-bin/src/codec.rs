@@ -1,5 +1,7 @@
 //! The fields of a stored record: big-endian, lengths in front, every byte consumed.
 
+use tkcore::{Name, Timestamp};
+
 /// The stored bytes do not read as the record they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BadRecord(pub(crate) &'static str);
@@ -9,6 +11,12 @@ pub(crate) struct BadRecord(pub(crate) &'static str);
 pub(crate) struct Writer(pub(crate) Vec<u8>);
 
 impl Writer {
+    /// With room for all of a record that holds a secret, so that it is never moved and no copy
+    /// is left behind.
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
     pub(crate) fn u8(mut self, value: u8) -> Self {
         self.0.push(value);
         self
@@ -43,6 +51,11 @@ impl Writer {
     /// A field that may be absent: absent is empty, so a present one must not be.
     pub(crate) fn optional(self, text: Option<&str>) -> Self {
         self.text(text.unwrap_or(""))
+    }
+
+    /// A time that may be absent; the first millisecond of 1970 stands for that.
+    pub(crate) fn time(self, time: Option<Timestamp>) -> Self {
+        self.u64(time.map_or(0, Timestamp::millis))
     }
 
     pub(crate) fn done(self) -> Vec<u8> {
@@ -84,12 +97,32 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
+    /// All that is left.
+    pub(crate) fn rest(self) -> &'a [u8] {
+        self.0
+    }
+
     pub(crate) fn text(&mut self) -> Result<&'a str, BadRecord> {
         std::str::from_utf8(self.bytes()?).map_err(|_| BadRecord("not UTF-8"))
     }
 
     pub(crate) fn optional(&mut self) -> Result<Option<&'a str>, BadRecord> {
         self.text().map(|text| if text.is_empty() { None } else { Some(text) })
+    }
+
+    pub(crate) fn name(&mut self) -> Result<Name, BadRecord> {
+        Name::new(self.text()?).map_err(|_| BadRecord("name"))
+    }
+
+    pub(crate) fn optional_name(&mut self) -> Result<Option<Name>, BadRecord> {
+        self.optional()?.map(Name::new).transpose().map_err(|_| BadRecord("name"))
+    }
+
+    pub(crate) fn time(&mut self) -> Result<Option<Timestamp>, BadRecord> {
+        match self.u64()? {
+            0 => Ok(None),
+            millis => Timestamp::from_millis(millis).map(Some).ok_or(BadRecord("time")),
+        }
     }
 
     /// Every byte must have been read.

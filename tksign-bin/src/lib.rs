@@ -22,19 +22,42 @@
     )
 )]
 
+mod audit;
 mod clock;
 mod codec;
+mod exchange;
+mod feed_tree;
 mod http;
+mod issue;
+mod keys;
+mod lists;
+mod memory;
+mod operate;
 mod peer;
+mod publish;
 mod random;
+mod registry;
+mod revoke;
+mod revoked;
+mod roles;
 mod seal;
 mod secret;
 mod serve;
+mod service;
 mod session;
+mod signer;
 pub mod store;
+mod tally;
+mod verify;
+mod writer;
 
+pub use audit::AuditHead;
 pub use clock::{Clock, SystemClock};
+pub use feed_tree::{FeedObject, FeedTree};
+pub use memory::SignerError;
 pub use peer::{Origin, Peer};
 pub use seal::{Authority, Kek, OpenError};
 pub use secret::{Secret, SecretError, SecretSources};
+pub use service::{AuditNames, Counters, Options, Service};
 pub use session::Rate;
+pub use signer::{Signer, Trust};

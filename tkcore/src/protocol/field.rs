@@ -117,7 +117,6 @@ pub(super) fn decode<F: Field>(bytes: &[u8]) -> Result<F, BadMessage> {
 
 /// An answer that says no more than "done": no bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Done;
 
 impl Field for Done {

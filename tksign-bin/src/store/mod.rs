@@ -270,6 +270,9 @@ pub trait Store: Send {
     /// Nothing of the group was kept.
     fn commit(&mut self) -> Result<(), StoreError>;
 
+    /// The version of its schema.
+    fn schema(&self) -> u32;
+
     /// Reads the whole store and says what is wrong with it; slow.
     ///
     /// # Errors

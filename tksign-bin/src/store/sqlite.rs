@@ -210,6 +210,10 @@ impl Store for Sqlite {
         result
     }
 
+    fn schema(&self) -> u32 {
+        schema::newest()
+    }
+
     fn check(&self) -> Result<(), StoreError> {
         healthy(&self.connection, "PRAGMA integrity_check")
     }

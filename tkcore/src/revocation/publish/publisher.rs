@@ -78,6 +78,12 @@ impl Step {
         FeedPath::Delta { epoch: self.position.epoch, span: Span::One, number: self.position.sequence }
     }
 
+    /// Everything revoked after it.
+    #[must_use]
+    pub const fn set(&self) -> &RevocationSet {
+        &self.set
+    }
+
     /// The state's digest after it.
     #[must_use]
     pub const fn state(&self) -> FeedDigest {

@@ -1,0 +1,98 @@
+//! `Exchange`: a service token for a token and the discharge of its authentication caveat.
+
+use std::time::Duration;
+
+use tkcore::protocol::{ClientInfo, Code, Exchange, ExchangeAnswer, Expiry};
+use tkcore::{KeyClass, NewCaveat, ServiceToken, Timestamp, is_tenant_wide};
+
+use crate::issue::{self, New};
+use crate::registry::TokenRecord;
+use crate::service::{Ask, Decided, No};
+use crate::verify::{self, Held};
+use crate::writer::{Plan, View};
+
+/// Decides an exchange. It runs in the writer, so that no revocation of the parent can slip in
+/// between the check and the child.
+pub(crate) fn exchange(view: &View<'_>, ask: &Ask, _: &ClientInfo, asked: Exchange) -> Decided<Exchange> {
+    verify::authentic(verify::records(view.memory), &asked.root, &asked.discharges, |held| {
+        let parent = held.identifier.lineage;
+        child(view, ask, &asked, held)
+            .map_err(|no| No { event: no.event.or_else(|| Some(ask.event().with("parent", parent))), ..no })
+    })
+}
+
+fn child(view: &View<'_>, ask: &Ask, asked: &Exchange, held: &Held<'_>) -> Decided<Exchange> {
+    let not = |why: &str| No::from(Code::NotExchangeable.detail(why));
+    verify::alive(view.memory, held, view.now)?;
+    let record = held.record;
+    // A service that holds the key could have made the parent itself.
+    if record.class == KeyClass::Delegable {
+        return Err(not("it is under a key that services hold"));
+    }
+    let key = record.root().ok_or(No::from(Code::UnknownKey))?;
+    let counts = |authority| ask.options.authentication.contains(&authority);
+    let mut caveats = tkcore::exchange(held.verified, &key, counts).map_err(|why| not(&why.to_string()))?;
+    let workload: Vec<NewCaveat> =
+        asked.workload.iter().map(|text| NewCaveat::first_party(&text.0)).collect();
+    if is_tenant_wide(&workload) {
+        return Err(Code::BadParameters
+            .detail("a caveat other than of time must lock it to a workload")
+            .into());
+    }
+    caveats.extend(workload);
+    let subject = held.identifier.subject.map(tkcore::Name::new).transpose();
+    let subject = subject.map_err(|_| No::from(Code::TokenMalformed))?;
+    // As every mint: above the floors, which the parent has passed, too.
+    let at = issue::mint_time(view, record, subject.as_ref())?;
+    let expiry = expiry(asked.expiry, held.identifier.expiry, ask.options.exchange_cap, view.now)?;
+    let parent = held.identifier.lineage;
+    let service = Some(ServiceToken { parent });
+    let new = New { record, at, expiry: Some(expiry), service, subject: held.identifier.subject };
+    let (lineage, token) = new.make(&caveats)?;
+    let kept = TokenRecord {
+        key: record.id,
+        tenant: record.tenant.clone(),
+        subject,
+        label: asked.label.clone(),
+        expiry: Some(expiry),
+        parent: Some(parent),
+        branches: held.branches.to_vec(),
+    };
+    let event = ask
+        .event()
+        .with("lineage", lineage)
+        .with("parent", parent)
+        .with("key", record.id)
+        .with("expiry", expiry)
+        .with("caveats", caveats.len());
+    let mut plan = Plan { events: vec![event], ..Plan::default() };
+    issue::issued(view.memory, lineage, at, &kept, &mut plan);
+    Ok((plan, ExchangeAnswer { token, lineage, parent, key: record.id, expiry }))
+}
+
+/// The smallest of what was asked for, the parent's own expiry, and the cap.
+fn expiry(asked: Expiry, parent: Option<Timestamp>, cap: u32, now: Timestamp) -> Result<Timestamp, No> {
+    let asked = issue::expiry(asked, now)?;
+    let cap = Timestamp::from_seconds(now.saturating_add(Duration::from_secs(u64::from(cap))).seconds());
+    match [asked, parent, cap].into_iter().flatten().min() {
+        Some(expiry) if expiry > now => Ok(expiry),
+        Some(_) | None => Err(Code::NotExchangeable.detail("it is about to expire").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_bound_wins() {
+        let at = |seconds| Timestamp::from_seconds(seconds).unwrap();
+        let now = at(100);
+        let get = |asked, parent, cap| expiry(asked, parent, cap, now).map_err(|no| no.error.code);
+        assert_eq!(get(Expiry::Never, None, 50), Ok(at(150)));
+        assert_eq!(get(Expiry::Never, Some(at(120)), 50), Ok(at(120)));
+        assert_eq!(get(Expiry::After(10), Some(at(120)), 50), Ok(at(110)));
+        assert_eq!(get(Expiry::At(at(900)), Some(at(800)), 50), Ok(at(150)));
+        assert_eq!(get(Expiry::Never, None, 0), Err(Code::NotExchangeable));
+    }
+}

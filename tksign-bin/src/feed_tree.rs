@@ -1,0 +1,159 @@
+//! What is published, as served: the signed bytes under their paths, and a folder of the same.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use hyper::body::Bytes;
+use sha2::{Digest as _, Sha256};
+use tkcore::FeedId;
+use tkcore::protocol::FeedPosition;
+use tkcore::revocation::{FeedPath, Head};
+use tokio::sync::watch;
+
+use crate::audit::Hex;
+
+/// One object of the tree.
+#[derive(Debug, Clone)]
+pub struct FeedObject {
+    /// Its exact bytes.
+    pub bytes: Bytes,
+    /// A strong entity tag (RFC 9110, section 8.8.3), its quotes included.
+    pub etag: String,
+    /// Whether it never changes under its path.
+    pub immutable: bool,
+}
+
+/// The tree of one feed; clones share it.
+#[derive(Debug, Clone)]
+pub struct FeedTree {
+    feed: FeedId,
+    objects: Arc<RwLock<BTreeMap<String, FeedObject>>>,
+    head: watch::Sender<FeedPosition>,
+}
+
+impl FeedTree {
+    pub(crate) fn new(feed: FeedId) -> Self {
+        let nowhere = FeedPosition { epoch: 0, sequence: 0 };
+        Self { feed, objects: Arc::default(), head: watch::Sender::new(nowhere) }
+    }
+
+    /// Whose feed it is; paths begin with `/v1/feed/<feed id>/`.
+    #[must_use]
+    pub const fn feed(&self) -> FeedId {
+        self.feed
+    }
+
+    /// The object at a path below the feed's folder.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<FeedObject> {
+        self.objects.read().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
+    }
+
+    /// The position of the head, marked as changed by every new head, heartbeats included.
+    /// Epoch 0 until there is one.
+    #[must_use]
+    pub fn head(&self) -> watch::Receiver<FeedPosition> {
+        self.head.subscribe()
+    }
+
+    pub(crate) fn put(&self, path: &FeedPath, bytes: impl Into<Bytes>) {
+        let bytes = bytes.into();
+        let hash: [u8; 32] = Sha256::digest(&bytes).into();
+        let (tag, _) = hash.split_at(16);
+        let object = FeedObject { etag: format!("\"{}\"", Hex(tag)), immutable: path.is_immutable(), bytes };
+        self.objects.write().unwrap_or_else(PoisonError::into_inner).insert(path.to_string(), object);
+    }
+
+    pub(crate) fn remove(&self, path: &FeedPath) {
+        self.objects.write().unwrap_or_else(PoisonError::into_inner).remove(&path.to_string());
+    }
+
+    /// Serves a new head, and wakes those who wait for one. All that it names is there already.
+    pub(crate) fn announce(&self, position: FeedPosition, head: Vec<u8>) {
+        self.put(&FeedPath::Head, head);
+        self.head.send_replace(position);
+    }
+
+    /// Writes the tree to a folder, as any web server or bucket can serve it: data first, then
+    /// key lists, the head last, each through a temporary file that is synced and renamed. A
+    /// folder that holds a later head is left as it is.
+    ///
+    /// # Errors
+    /// The folder cannot be written, or holds the head of another feed or a later one.
+    pub fn write_folder(&self, folder: &Path) -> io::Result<()> {
+        let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let root = folder.join("v1").join("feed").join(self.feed.to_string());
+        fs::create_dir_all(&root)?;
+        let order = |path: &str| match FeedPath::from_text(path) {
+            Some(FeedPath::Head) | None => 2,
+            Some(FeedPath::KeyList { .. }) => 1,
+            Some(FeedPath::Delta { .. } | FeedPath::Snapshot { .. } | FeedPath::Wait { .. }) => 0,
+        };
+        if let Some(head) = objects.get("head") {
+            not_lower(&root, &head.bytes)?;
+        }
+        for pass in 0..3 {
+            for (path, object) in objects.iter().filter(|(path, _)| order(path) == pass) {
+                let target = root.join(path);
+                if !(object.immutable && target.exists()) {
+                    write(&target, &object.bytes)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A folder is only ever moved forward: a signer that was restored or has lost its lease must
+/// not take back what another has published.
+fn not_lower(root: &Path, head: &[u8]) -> io::Result<()> {
+    let there = match fs::read(root.join("head")) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let rank = |bytes: &[u8]| {
+        let head = Head::parse_unverified(bytes).ok()?;
+        Some((head.position.epoch, head.position.sequence, head.issued_at))
+    };
+    match (rank(&there), rank(head)) {
+        (Some(there), Some(ours)) if there > ours => {
+            Err(io::Error::other("the folder holds a later head than this signer: not lowered"))
+        }
+        // What does not read as a head was cut off by a crash of something else, and is replaced.
+        _ => Ok(()),
+    }
+}
+
+fn write(target: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = target.parent().ok_or_else(|| io::Error::other("a path without a folder"))?;
+    fs::create_dir_all(folder)?;
+    let temporary = target.with_extension(format!("{}.tmp", std::process::id()));
+    let mut file = File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, target)?;
+    File::open(folder)?.sync_all()
+}
+
+impl crate::http::Feed for FeedTree {
+    fn id(&self) -> String {
+        self.feed.to_string()
+    }
+
+    fn get(&self, path: &str) -> Option<crate::http::Object> {
+        let FeedObject { bytes, etag, immutable } = Self::get(self, path)?;
+        Some(crate::http::Object { bytes, etag, immutable })
+    }
+
+    fn head(&self) -> watch::Receiver<FeedPosition> {
+        Self::head(self)
+    }
+
+    fn not_ready(&self) -> Option<&'static str> {
+        (self.head.borrow().epoch == 0).then_some("no head was signed yet\n")
+    }
+}

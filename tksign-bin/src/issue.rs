@@ -1,0 +1,227 @@
+//! `Mint`: what may become a token, decided without touching a disk.
+
+use std::time::Duration;
+
+use tkcore::protocol::{ClientInfo, Code, Expiry, Mint, MintAnswer, MintCaveat, Permit, Role, SecretBytes};
+use tkcore::revocation::{Gap, Query, Revocations as _, Status};
+use tkcore::{
+    CaveatKey, Identifier, KeyClass, LineageId, NewCaveat, ServiceToken, Timestamp, is_tenant_wide, limits,
+    mint_with,
+};
+
+use crate::keys::{KeyRecord, Purpose};
+use crate::memory::{Effect, Memory};
+use crate::random;
+use crate::registry::{self, TokenRecord};
+use crate::roles;
+use crate::service::{Ask, Decided, No};
+use crate::writer::{Plan, View};
+
+/// Decides a mint.
+pub(crate) fn mint(view: &View<'_>, ask: &Ask, client: &ClientInfo, asked: Mint) -> Decided<Mint> {
+    let Role::Mint(power) = &client.role else { return Err(Code::NotAllowed.into()) };
+    let memory = view.memory;
+    let purpose = Purpose {
+        tenant: asked.tenant.clone(),
+        audience: asked.audience.clone(),
+        delegable: asked.class == KeyClass::Delegable,
+    };
+    let record = memory.minting(&purpose).ok_or_else(|| {
+        No::from(
+            Code::NotFound
+                .detail("no key for this tenant, audience and class: `tksign keys create` makes one"),
+        )
+    })?;
+    let at = mint_time(view, record, asked.subject.as_ref())?;
+    let expiry = expiry(asked.expiry, view.now)?;
+    let texts: Vec<&[u8]> = asked
+        .caveats
+        .iter()
+        .filter_map(|caveat| match caveat {
+            MintCaveat::FirstParty(text) => Some(text.0.as_slice()),
+            MintCaveat::ThirdParty { .. } => None,
+        })
+        .collect();
+    let lifetime = expiry.map(|expiry| seconds_up(expiry.saturating_since(at)));
+    roles::within(&power.narrowing, &asked, &texts, lifetime)
+        .map_err(|bound| No::from(Code::OutsideRole.detail(bound)))?;
+    let caveats: Vec<NewCaveat> = asked
+        .caveats
+        .iter()
+        .map(|caveat| match caveat {
+            MintCaveat::FirstParty(text) => NewCaveat::first_party(&text.0),
+            MintCaveat::ThirdParty { location, ticket, key } => {
+                NewCaveat::third_party(location.as_str(), &ticket.0, &CaveatKey::from_bytes(*key.expose()))
+            }
+        })
+        .collect();
+    if is_tenant_wide(&caveats) {
+        both(asked.unrestricted, power.unrestricted, "a token without a caveat but of time")?;
+    }
+    if expiry.is_none() {
+        both(asked.never_expires, power.never_expires, "a token that never expires")?;
+    }
+    let new =
+        New { record, at, expiry, service: None, subject: asked.subject.as_ref().map(|name| name.as_str()) };
+    let (lineage, token) = new.make(&caveats)?;
+    let kept = TokenRecord {
+        key: record.id,
+        tenant: asked.tenant,
+        subject: asked.subject,
+        label: asked.label,
+        expiry,
+        parent: None,
+        branches: Vec::new(),
+    };
+    let event = ask
+        .event()
+        .with("lineage", lineage)
+        .with("key", record.id)
+        .with("tenant", ask.name(memory, "tenant", &kept.tenant))
+        .maybe("subject", kept.subject.as_ref().map(|subject| ask.name(memory, "subject", subject)))
+        .maybe("expiry", expiry)
+        .with("caveats", caveats.len());
+    let mut plan = Plan { events: vec![event], ..Plan::default() };
+    issued(memory, lineage, at, &kept, &mut plan);
+    Ok((plan, MintAnswer { token, lineage, key: record.id, expiry }))
+}
+
+/// What a new token is, before it has bytes.
+pub(crate) struct New<'a> {
+    pub(crate) record: &'a KeyRecord,
+    pub(crate) at: Timestamp,
+    pub(crate) expiry: Option<Timestamp>,
+    pub(crate) service: Option<ServiceToken>,
+    pub(crate) subject: Option<&'a str>,
+}
+
+impl New<'_> {
+    pub(crate) fn make(&self, caveats: &[NewCaveat]) -> Result<(LineageId, SecretBytes), No> {
+        let key = self.record.root().ok_or(No::from(Code::UnknownKey))?;
+        let too_many = |_| No::from(Code::BadParameters.detail("more than 255 caveats"));
+        let lineage = LineageId::new(random::bytes(), self.at);
+        let identifier = Identifier {
+            caveats_at_mint: u8::try_from(caveats.len()).map_err(too_many)?,
+            key: self.record.id,
+            lineage,
+            expiry: self.expiry,
+            service: self.service,
+            subject: self.subject,
+        };
+        let token = mint_with(&identifier, caveats, &key, random::bytes)
+            .map_err(|error| No::from(Code::BadParameters.detail(&error.to_string())))?;
+        Ok((lineage, SecretBytes::new(token.as_token().as_v2().to_vec())))
+    }
+}
+
+/// Writes what is remembered of a token that was just made.
+pub(crate) fn issued(
+    memory: &Memory,
+    lineage: LineageId,
+    at: Timestamp,
+    token: &TokenRecord,
+    plan: &mut Plan,
+) {
+    plan.ops.extend(registry::register(memory, lineage, token));
+    // In the same transaction, so that no restart and no clock set back mints below it.
+    plan.ops.push(memory.put_last_mint(at));
+    plan.effects.push(Effect::Minted(at));
+}
+
+/// The mint time: the largest of the clock, the last mint time and the highest floor in scope.
+pub(crate) fn mint_time(
+    view: &View<'_>,
+    record: &KeyRecord,
+    subject: Option<&tkcore::Subject>,
+) -> Result<Timestamp, No> {
+    let memory = view.memory;
+    let facts = record.facts(&memory.core, subject);
+    let floor = memory.revoked.highest_floor(record.id, facts.tenant_row, facts.subject_row);
+    let at = view.now.max(memory.last_mint).max(floor.unwrap_or(Timestamp::EPOCH));
+    // Verifiers refuse what was issued further ahead; such a token would be dead on arrival.
+    if at.saturating_since(view.now) > Duration::from_secs(limits::CLOCK_SKEW_SECONDS) {
+        return Err(Code::ClockApart
+            .detail("the clock is behind the last mint or a floor: set it right")
+            .into());
+    }
+    let query = Query {
+        lineage: LineageId::new([0; 10], at),
+        issued_at: Some(at),
+        parent: None,
+        key: Some(record.id),
+        tenant: Some(facts.tenant_row),
+        subject: facts.subject_row,
+        branches: &[],
+    };
+    match memory.revoked.status(&query) {
+        // No branch of it can be revoked before it exists.
+        Status::Live | Status::Unknown(Gap::BranchesNotCollected) => Ok(at),
+        Status::Revoked(rule) => Err(Code::Conflict
+            .detail(&format!("revoked for good by its {rule}: rotate the key first"))
+            .into()),
+        Status::Unknown(Gap::Stale | Gap::NoIssueTime) => Err(Code::Internal.into()),
+    }
+}
+
+/// The expiry in whole seconds: a time asked for is cut, one that is counted from now is not
+/// shortened.
+pub(crate) fn expiry(asked: Expiry, now: Timestamp) -> Result<Option<Timestamp>, No> {
+    let at = match asked {
+        Expiry::Never => return Ok(None),
+        Expiry::At(at) => Timestamp::from_seconds(at.seconds()),
+        Expiry::After(seconds) => Timestamp::from_seconds(
+            seconds_up(now.saturating_since(Timestamp::EPOCH)).saturating_add(u64::from(seconds)),
+        ),
+    };
+    match at {
+        Some(at) if at > now => Ok(Some(at)),
+        Some(_) => Err(Code::BadTime.detail("the expiry is not in the future").into()),
+        None => Err(Code::BadTime.detail("the expiry lies past the year 9999").into()),
+    }
+}
+
+fn seconds_up(duration: Duration) -> u64 {
+    duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
+}
+
+fn both(asked: Permit, power: Permit, what: &str) -> Result<(), No> {
+    match (asked, power) {
+        (Permit::Given, Permit::Given) => Ok(()),
+        (Permit::Withheld, _) => {
+            Err(Code::NeedsPermission.detail(&format!("{what} must be asked for explicitly")).into())
+        }
+        (Permit::Given, Permit::Withheld) => {
+            Err(Code::OutsideRole.detail(&format!("this client may not mint {what}")).into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(millis).unwrap()
+    }
+
+    #[test]
+    fn an_expiry_is_whole_seconds_and_in_the_future() {
+        let now = at(10_500);
+        let code = |asked| expiry(asked, now).map_err(|no| no.error.code);
+        assert_eq!(code(Expiry::Never), Ok(None));
+        assert_eq!(code(Expiry::At(at(11_999))), Ok(Some(at(11_000))));
+        assert_eq!(code(Expiry::At(at(10_999))), Err(Code::BadTime));
+        assert_eq!(code(Expiry::At(at(10_500))), Err(Code::BadTime));
+        assert_eq!(code(Expiry::After(1)), Ok(Some(at(12_000))));
+        assert_eq!(code(Expiry::After(0)), Ok(Some(at(11_000))));
+    }
+
+    #[test]
+    fn a_permission_needs_the_word_and_the_role() {
+        let code = |asked, power| both(asked, power, "x").map_err(|no| no.error.code);
+        assert_eq!(code(Permit::Given, Permit::Given), Ok(()));
+        assert_eq!(code(Permit::Withheld, Permit::Given), Err(Code::NeedsPermission));
+        assert_eq!(code(Permit::Given, Permit::Withheld), Err(Code::OutsideRole));
+        assert_eq!(code(Permit::Withheld, Permit::Withheld), Err(Code::NeedsPermission));
+    }
+}

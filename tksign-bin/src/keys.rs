@@ -1,0 +1,451 @@
+//! What the secret protects: the store's own keys, and the key records that tokens hang from.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use snow::params::DHChoice;
+use snow::resolvers::{CryptoResolver as _, DefaultResolver};
+
+use tkcore::protocol::KeyState;
+use tkcore::revocation::publish::FeedSigningKey;
+use tkcore::revocation::{FeedKey, LONGEST_WINDOW, PublicationKey, RootKeys};
+use tkcore::revocation::{RowKey, TenantKey};
+use tkcore::{
+    Audience, FeedId, FeedKeyId, KeyClass, KeyId, LineageFacts, Name, RootKey, Row, Subject, Tenant,
+    Timestamp,
+};
+use zeroize::Zeroizing;
+
+use crate::codec::{BadRecord, Reader, Writer};
+use crate::random;
+use crate::seal::keyed;
+
+/// Version of every record of this module, its first byte.
+const RECORD: u8 = 1;
+
+/// The store's own keys: made by `init`, sealed, the same for the store's life (`rewrap` seals
+/// them anew and changes none), because rows of the feed and look-ups are computed under them.
+pub(crate) struct Core {
+    pub(crate) feed: FeedId,
+    row: RowKey,
+    secrets: Zeroizing<[[u8; 32]; 3]>,
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Core({})", self.feed)
+    }
+}
+
+impl Core {
+    pub(crate) fn generate() -> Self {
+        let mut secrets = Zeroizing::new([[0; 32]; 3]);
+        secrets.iter_mut().for_each(|secret| random::fill(secret));
+        Self::from_parts(FeedId::from_bytes(random::bytes()), secrets)
+    }
+
+    fn from_parts(feed: FeedId, secrets: Zeroizing<[[u8; 32]; 3]>) -> Self {
+        let [row, _, _] = *secrets;
+        Self { feed, row: RowKey::from_bytes(row), secrets }
+    }
+
+    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let writer = Writer::default().u8(RECORD).raw(self.feed.as_bytes());
+        Zeroizing::new(self.secrets.iter().fold(writer, |to, secret| to.raw(secret)).done())
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, BadRecord> {
+        let mut reader = record(bytes)?;
+        let feed = FeedId::from_bytes(reader.array()?);
+        let mut secrets = Zeroizing::new([[0; 32]; 3]);
+        for secret in secrets.iter_mut() {
+            *secret = reader.array()?;
+        }
+        reader.finish()?;
+        Ok(Self::from_parts(feed, secrets))
+    }
+
+    pub(crate) fn tenant_key(&self, tenant: &Tenant) -> TenantKey {
+        self.row.tenant(tenant)
+    }
+
+    /// The keyed hash that names `parts` in look-ups and audit lines.
+    pub(crate) fn lookup(&self, kind: &str, parts: &[&[u8]]) -> [u8; 16] {
+        let [_, lookup, _] = &*self.secrets;
+        cut(keyed(lookup, &[&[kind.as_bytes()], parts].concat()))
+    }
+
+    /// How a name stands in an audit line.
+    pub(crate) fn alias(&self, kind: &str, name: &Name) -> String {
+        crate::audit::Hex(&self.lookup(kind, &[name.as_str().as_bytes()])).to_string()
+    }
+
+    /// Authenticates a row whose content is public.
+    pub(crate) fn tag(&self, parts: &[&[u8]]) -> [u8; 16] {
+        let [_, _, tag] = &*self.secrets;
+        cut(keyed(tag, parts))
+    }
+}
+
+/// One generation of a (tenant, audience, class): what tokens are minted and verified under.
+pub(crate) struct KeyRecord {
+    pub(crate) id: KeyId,
+    pub(crate) tenant: Tenant,
+    pub(crate) audience: Option<Audience>,
+    pub(crate) class: KeyClass,
+    pub(crate) generation: u32,
+    pub(crate) state: KeyState,
+    pub(crate) created: Timestamp,
+    pub(crate) ended: Option<Timestamp>,
+    /// The derived root key; gone once the record is retired.
+    secret: Option<Zeroizing<[u8; 32]>>,
+}
+
+impl fmt::Debug for KeyRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyRecord({}, generation {})", self.id, self.generation)
+    }
+}
+
+/// What a key record is for; its generations share it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Purpose {
+    pub(crate) tenant: Tenant,
+    pub(crate) audience: Option<Audience>,
+    pub(crate) delegable: bool,
+}
+
+impl KeyRecord {
+    /// A new generation with 32 random bytes of its own.
+    pub(crate) fn generate(purpose: Purpose, generation: u32, created: Timestamp) -> Self {
+        let mut secret = Zeroizing::new([0; 32]);
+        random::fill(&mut *secret);
+        Self {
+            id: KeyId::from_bytes(random::bytes()),
+            tenant: purpose.tenant,
+            audience: purpose.audience,
+            class: if purpose.delegable { KeyClass::Delegable } else { KeyClass::Ordinary },
+            generation,
+            state: KeyState::Current,
+            created,
+            ended: None,
+            secret: Some(secret),
+        }
+    }
+
+    pub(crate) fn purpose(&self) -> Purpose {
+        Purpose {
+            tenant: self.tenant.clone(),
+            audience: self.audience.clone(),
+            delegable: self.class == KeyClass::Delegable,
+        }
+    }
+
+    /// The record after a newer generation took over: it only verifies.
+    pub(crate) fn rotated(&self, at: Timestamp) -> Self {
+        Self { state: KeyState::Verifying, ended: Some(at), secret: self.secret.clone(), ..self.public() }
+    }
+
+    /// The record after its end: no secret is left in it.
+    pub(crate) fn retired(&self, at: Timestamp) -> Self {
+        Self { state: KeyState::Retired, ended: Some(at), ..self.public() }
+    }
+
+    fn public(&self) -> Self {
+        Self {
+            id: self.id,
+            tenant: self.tenant.clone(),
+            audience: self.audience.clone(),
+            class: self.class,
+            generation: self.generation,
+            state: self.state,
+            created: self.created,
+            ended: self.ended,
+            secret: None,
+        }
+    }
+
+    /// What keys the chain; `None` once retired.
+    pub(crate) fn root(&self) -> Option<RootKey> {
+        self.secret.as_ref().map(|secret| RootKey::from_derived(secret))
+    }
+
+    /// The same secret, for a service of a delegable record's audience and for nobody else.
+    pub(crate) fn delegate(&self) -> Option<tkcore::protocol::SecretKey> {
+        match (self.class, &self.secret) {
+            (KeyClass::Delegable, Some(secret)) => Some(tkcore::protocol::SecretKey::new(**secret)),
+            (KeyClass::Delegable, None) | (KeyClass::Ordinary, _) => None,
+        }
+    }
+
+    /// What the signer vouches for about a lineage under this record.
+    pub(crate) fn facts(&self, core: &Core, subject: Option<&Subject>) -> LineageFacts {
+        let rows = core.tenant_key(&self.tenant);
+        LineageFacts {
+            tenant: self.tenant.clone(),
+            audience: self.audience.clone(),
+            class: self.class,
+            tenant_row: rows.tenant_row(),
+            subject_row: subject.map(|subject| rows.subject_row(subject)),
+        }
+    }
+
+    pub(crate) fn tenant_row(&self, core: &Core) -> Row {
+        core.tenant_key(&self.tenant).tenant_row()
+    }
+
+    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let empty: &[u8] = &[];
+        let secret = self.secret.as_ref().map_or(empty, |secret| &secret[..]);
+        Zeroizing::new(
+            Writer::with_capacity(256)
+                .u8(RECORD)
+                .text(self.tenant.as_str())
+                .optional(self.audience.as_ref().map(Name::as_str))
+                .u8(match self.class {
+                    KeyClass::Ordinary => 0,
+                    KeyClass::Delegable => 1,
+                })
+                .u32(self.generation)
+                .u8(match self.state {
+                    KeyState::Current => 0,
+                    KeyState::Verifying => 1,
+                    KeyState::Retired => 2,
+                })
+                .u64(self.created.millis())
+                .time(self.ended)
+                .bytes(secret)
+                .done(),
+        )
+    }
+
+    pub(crate) fn decode(id: &[u8], bytes: &[u8]) -> Result<Self, BadRecord> {
+        let mut reader = record(bytes)?;
+        let record = Self {
+            id: KeyId::from_bytes(id.try_into().map_err(|_| BadRecord("key id"))?),
+            tenant: reader.name()?,
+            audience: reader.optional_name()?,
+            class: match reader.u8()? {
+                0 => KeyClass::Ordinary,
+                1 => KeyClass::Delegable,
+                _ => return Err(BadRecord("key class")),
+            },
+            generation: reader.u32()?,
+            state: match reader.u8()? {
+                0 => KeyState::Current,
+                1 => KeyState::Verifying,
+                2 => KeyState::Retired,
+                _ => return Err(BadRecord("key state")),
+            },
+            created: reader.time()?.ok_or(BadRecord("time"))?,
+            ended: reader.time()?,
+            secret: match reader.bytes()? {
+                [] => None,
+                secret => Some(Zeroizing::new(secret.try_into().map_err(|_| BadRecord("secret"))?)),
+            },
+        };
+        reader.finish()?;
+        Ok(record)
+    }
+}
+
+/// The signer's static Noise keys: the one in use, and the one before it during an overlap.
+#[derive(Clone)]
+pub(crate) struct StaticKeys {
+    pub(crate) current: Arc<Zeroizing<[u8; 32]>>,
+}
+
+impl fmt::Debug for StaticKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StaticKeys(..)")
+    }
+}
+
+impl StaticKeys {
+    pub(crate) fn generate() -> Self {
+        let mut key = Zeroizing::new([0; 32]);
+        random::fill(&mut *key);
+        Self { current: Arc::new(key) }
+    }
+
+    /// The public half (X25519), which clients pin.
+    pub(crate) fn public(&self) -> [u8; 32] {
+        let mut public = [0; 32];
+        if let Some(mut dh) = DefaultResolver.resolve_dh(&DHChoice::Curve25519) {
+            dh.set(&**self.current);
+            public.iter_mut().zip(dh.pubkey()).for_each(|(to, from)| *to = *from);
+        }
+        public
+    }
+
+    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(Writer::with_capacity(64).u8(RECORD).raw(&**self.current).done())
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, BadRecord> {
+        let mut reader = record(bytes)?;
+        let current = Arc::new(Zeroizing::new(reader.array()?));
+        reader.finish()?;
+        Ok(Self { current })
+    }
+}
+
+/// A key that signs heads, with the window in which it may.
+pub(crate) struct PublicationSecret {
+    seed: Zeroizing<[u8; 32]>,
+    listed: PublicationKey,
+}
+
+impl fmt::Debug for PublicationSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicationSecret({})", self.id())
+    }
+}
+
+/// How long before it is made a publication key's window opens, for clients whose clock is
+/// behind.
+const WINDOW_LEAD: Duration = Duration::from_secs(300);
+
+impl PublicationSecret {
+    pub(crate) fn generate(now: Timestamp) -> Option<Self> {
+        let mut seed = Zeroizing::new([0; 32]);
+        random::fill(&mut *seed);
+        let not_before = now.saturating_sub(WINDOW_LEAD);
+        Self::from_parts(seed, not_before, not_before.saturating_add(LONGEST_WINDOW))
+    }
+
+    fn from_parts(seed: Zeroizing<[u8; 32]>, not_before: Timestamp, not_after: Timestamp) -> Option<Self> {
+        let key = FeedSigningKey::from_seed(&seed)?.public();
+        Some(Self { seed, listed: PublicationKey { key, not_before, not_after } })
+    }
+
+    pub(crate) const fn id(&self) -> FeedKeyId {
+        self.listed.key.id()
+    }
+
+    pub(crate) const fn listed(&self) -> PublicationKey {
+        self.listed
+    }
+
+    pub(crate) fn signing(&self) -> Option<FeedSigningKey> {
+        FeedSigningKey::from_seed(&self.seed)
+    }
+
+    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let PublicationKey { not_before, not_after, .. } = self.listed;
+        let to = Writer::with_capacity(64).u8(RECORD).raw(&*self.seed);
+        Zeroizing::new(to.u64(not_before.millis()).u64(not_after.millis()).done())
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, BadRecord> {
+        let mut reader = record(bytes)?;
+        let seed = Zeroizing::new(reader.array()?);
+        let window = (reader.time()?, reader.time()?);
+        reader.finish()?;
+        let (Some(from), Some(until)) = window else { return Err(BadRecord("window")) };
+        Self::from_parts(seed, from, until).ok_or(BadRecord("publication key"))
+    }
+}
+
+/// The public halves of the offline root keys, as clients pin them.
+#[derive(Debug, Clone)]
+pub(crate) struct Roots {
+    pub(crate) threshold: u8,
+    pub(crate) list: Vec<FeedKey>,
+    pub(crate) keys: RootKeys,
+}
+
+impl Roots {
+    pub(crate) fn new(threshold: u8, list: Vec<FeedKey>) -> Option<Self> {
+        let keys = RootKeys::new(threshold, &list).ok()?;
+        Some(Self { threshold, list, keys })
+    }
+
+    /// Who is asked to sign a new key list: as many as must, in the order of the list.
+    pub(crate) fn signers(&self) -> Vec<FeedKeyId> {
+        self.list.iter().map(FeedKey::id).take(usize::from(self.threshold)).collect()
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let to = Writer::default().u8(RECORD).u8(self.threshold);
+        self.list.iter().fold(to, |to, key| to.raw(key.as_bytes())).done()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, BadRecord> {
+        let mut reader = record(bytes)?;
+        let threshold = reader.u8()?;
+        let (keys, []) = reader.rest().as_chunks::<32>() else { return Err(BadRecord("root keys")) };
+        let list: Option<Vec<FeedKey>> = keys.iter().map(FeedKey::from_bytes).collect();
+        list.and_then(|list| Self::new(threshold, list)).ok_or(BadRecord("root keys"))
+    }
+}
+
+/// Starts reading a record; an unknown version is refused.
+pub(crate) fn record(bytes: &[u8]) -> Result<Reader<'_>, BadRecord> {
+    let mut reader = Reader::new(bytes);
+    match reader.u8()? {
+        RECORD => Ok(reader),
+        _ => Err(BadRecord("unknown record version")),
+    }
+}
+
+fn cut(hash: [u8; 32]) -> [u8; 16] {
+    hash.first_chunk().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example(delegable: bool) -> KeyRecord {
+        let purpose = Purpose {
+            tenant: Name::new("acme").unwrap(),
+            audience: delegable.then(|| Name::new("billing").unwrap()),
+            delegable,
+        };
+        KeyRecord::generate(purpose, 3, Timestamp::from_millis(1_790_000_000_123).unwrap())
+    }
+
+    #[test]
+    fn records_read_back_and_refuse_another_version_or_a_cut() {
+        let core = Core::generate();
+        assert_eq!(Core::decode(&core.encode()).unwrap().encode(), core.encode());
+        for delegable in [false, true] {
+            let key = example(delegable);
+            let bytes = key.encode();
+            let again = KeyRecord::decode(key.id.as_bytes(), &bytes).unwrap();
+            assert_eq!(again.encode(), bytes);
+            assert_eq!(again.purpose(), key.purpose());
+            for len in 0..bytes.len() {
+                assert!(KeyRecord::decode(key.id.as_bytes(), &bytes[..len]).is_err());
+            }
+            let mut newer = bytes.clone();
+            newer[0] = 2;
+            assert!(KeyRecord::decode(key.id.as_bytes(), &newer).is_err());
+        }
+    }
+
+    #[test]
+    fn a_retired_record_holds_no_secret() {
+        let key = example(true);
+        let secret = key.secret.clone().unwrap();
+        let at = Timestamp::from_millis(1_790_000_000_999).unwrap();
+        let retired = key.rotated(at).retired(at);
+        assert!(retired.root().is_none() && retired.delegate().is_none());
+        assert!(!retired.encode().windows(32).any(|window| window == &secret[..]));
+    }
+
+    #[test]
+    fn an_ordinary_key_is_never_delegated() {
+        assert!(example(false).delegate().is_none());
+        assert!(example(true).delegate().is_some());
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let key = example(false);
+        assert_eq!(format!("{key:?}"), format!("KeyRecord({}, generation 3)", key.id));
+        assert_eq!(format!("{:?}", StaticKeys::generate()), "StaticKeys(..)");
+    }
+}

@@ -1,0 +1,259 @@
+//! What only reads: status, lists by the page, delegated keys.
+
+use std::sync::Arc;
+
+use tkcore::protocol::{
+    AuditLine, AuditTail, Bytes, ClientInfo, ClientList, Code, Cursor, DelegatedKey, FetchKeys, KeyInfo,
+    KeyList, KeyState, Mode, Page, PageFull, Role, SecretKey, StatusAnswer, Text, TokenInfo, TokenList,
+    TokenShow,
+};
+use tkcore::{KeyId, Timestamp};
+
+use crate::audit::{self, Event};
+use crate::keys::KeyRecord;
+use crate::memory::Memory;
+use crate::registry::{self, Find};
+use crate::roles;
+use crate::service::{Ask, No};
+use crate::store::{Order, Scan, Table};
+use crate::writer::View;
+
+/// Rows looked at for one page; what does not fit is the next page's.
+const PAGE: usize = 512;
+
+/// Tokens looked at to count those under one key. Past it the count says "at least": the
+/// question is whether a generation can be retired, and that many mean no.
+const COUNTED: usize = 10_000;
+
+type Look<A> = Result<(A, Vec<Event>), No>;
+
+/// A page of items under ascending keys, from a cursor on.
+fn page<T, I>(items: I, mut make: impl FnMut(&[u8]) -> Result<Option<T>, No>) -> Result<Page<T>, No>
+where
+    I: IntoIterator<Item = Vec<u8>>,
+    Page<T>: Pushes<T>,
+{
+    let mut page = Page::default();
+    let mut last: Option<Vec<u8>> = None;
+    for (count, key) in items.into_iter().enumerate() {
+        let full = count >= PAGE;
+        let item = if full { None } else { make(&key)? };
+        let stays = match item {
+            None => !full,
+            Some(item) => page.pushes(item),
+        };
+        if !stays {
+            // The first item of all always fits, so there is a last one to go on after.
+            page.next = last.as_deref().and_then(Cursor::new);
+            return Ok(page);
+        }
+        last = Some(key);
+    }
+    Ok(page)
+}
+
+/// Adds an item if it fits; `false` when the page is full.
+trait Pushes<T> {
+    fn pushes(&mut self, item: T) -> bool;
+}
+
+macro_rules! pushes {
+    ($($item:ty),*) => {$(
+        impl Pushes<$item> for Page<$item> {
+            fn pushes(&mut self, item: $item) -> bool {
+                match self.push(item) {
+                    Ok(()) => true,
+                    Err(PageFull(_)) => false,
+                }
+            }
+        }
+    )*};
+}
+pushes!(KeyInfo, ClientInfo, TokenInfo, AuditLine, DelegatedKey);
+
+/// The delegated keys of the client's own audience. Audited: key material leaves the signer.
+pub(crate) fn delegated(
+    view: &View<'_>,
+    ask: &Ask,
+    client: &ClientInfo,
+    asked: FetchKeys,
+) -> Look<Page<DelegatedKey>> {
+    let Role::Keys(audience) = &client.role else { return Err(Code::NotAllowed.into()) };
+    let memory = view.memory;
+    let mut events = Vec::new();
+    let page = page(after(memory, &asked.from), |key| {
+        let record = find(memory, key).filter(|record| record.audience.as_ref() == Some(audience));
+        let Some((record, root)) = record.and_then(|record| Some((record, record.delegate()?))) else {
+            return Ok(None);
+        };
+        events.push(ask.event().with("key", record.id));
+        Ok(Some(DelegatedKey {
+            key: record.id,
+            tenant: record.tenant.clone(),
+            audience: audience.clone(),
+            generation: record.generation,
+            state: record.state,
+            root,
+            rows: SecretKey::new(*memory.core.tenant_key(&record.tenant).expose()),
+        }))
+    })?;
+    Ok((page, events))
+}
+
+/// How the signer is.
+pub(crate) fn status(view: &View<'_>, started: Timestamp) -> Look<StatusAnswer> {
+    let memory = view.memory;
+    let head = memory.head.as_ref();
+    let until = memory.publication_until(view.now);
+    let notice = match until {
+        None => "no publication key is valid: `tksign keys publication` makes and signs the next list",
+        Some(until) if until.saturating_since(view.now) < std::time::Duration::from_secs(14 * 86_400) => {
+            "the publication key ends within 14 days: `tksign keys publication`"
+        }
+        Some(_) => "",
+    };
+    let answer = StatusAnswer {
+        version: Text::lossy(env!("CARGO_PKG_VERSION")),
+        feed: memory.core.feed,
+        static_key: memory.statics.public(),
+        mode: Mode::Serving,
+        started,
+        now: view.now,
+        position: memory.position,
+        head_issued: head.map_or(Timestamp::EPOCH, |head| head.issued_at),
+        head_valid_until: head.map_or(Timestamp::EPOCH, |head| head.valid_until),
+        key_list: memory.key_list.version,
+        publication_until: until.unwrap_or(Timestamp::EPOCH),
+        keys: count(memory.keys.len()),
+        clients: count(memory.clients.len()),
+        tokens: memory.tokens,
+        revocations: memory.revocations,
+        audit_lines: memory.audit.lines,
+        audit_hash: memory.audit.hash,
+        schema: view.store.schema(),
+        secret: memory.kek.id().0,
+        notice: Text::lossy(notice),
+    };
+    Ok((answer, Vec::new()))
+}
+
+/// The key records.
+pub(crate) fn keys(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: KeyList) -> Look<Page<KeyInfo>> {
+    let page = page(after(view.memory, &asked.from), |key| {
+        let record = find(view.memory, key);
+        let record =
+            record.filter(|record| asked.tenant.as_ref().is_none_or(|tenant| record.tenant == *tenant));
+        record.map(|record| key_info(view, record)).transpose()
+    })?;
+    Ok((page, Vec::new()))
+}
+
+/// A key record as the protocol shows it, with what still depends on it.
+pub(crate) fn key_info(view: &View<'_>, record: &KeyRecord) -> Result<KeyInfo, No> {
+    let mut live = 0u64;
+    if record.state != KeyState::Retired {
+        for lineage in registry::find(view.store, &view.memory.core, &Find::Key(record.id), &[], COUNTED)? {
+            let Some(token) = registry::load(view.store, view.memory, lineage)? else { continue };
+            let expired = token.expiry.is_some_and(|expiry| view.now >= expiry);
+            if !expired && registry::killed_by(view.memory, lineage, &token).is_none() {
+                live = live.saturating_add(1);
+            }
+        }
+    }
+    Ok(KeyInfo { live_tokens: live, ..new_key_info(record) })
+}
+
+/// A key record that nothing depends on yet, or no more.
+pub(crate) fn new_key_info(record: &KeyRecord) -> KeyInfo {
+    KeyInfo {
+        key: record.id,
+        tenant: record.tenant.clone(),
+        audience: record.audience.clone(),
+        class: record.class,
+        generation: record.generation,
+        state: record.state,
+        created: record.created,
+        ended: record.ended,
+        live_tokens: 0,
+    }
+}
+
+/// The client keys.
+pub(crate) fn clients(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: ClientList) -> Look<Page<ClientInfo>> {
+    let from = asked.from.as_bytes();
+    let keys = view
+        .memory
+        .clients
+        .keys()
+        .map(|key| key.as_bytes().to_vec())
+        .filter(|key| from.is_empty() || &key[..] > from);
+    let page = page(keys, |key| {
+        let key = <[u8; 32]>::try_from(key).map_err(|_| No::from(Code::Internal))?;
+        let client = view.memory.clients.get(&tkcore::protocol::ClientKey::from_bytes(key));
+        Ok(client.map(|client| ClientInfo { state: roles::state(client, view.now), ..(**client).clone() }))
+    })?;
+    Ok((page, Vec::new()))
+}
+
+/// The registered tokens.
+pub(crate) fn tokens(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: TokenList) -> Look<Page<TokenInfo>> {
+    let find = match (&asked.parent, &asked.tenant, &asked.subject) {
+        (Some(parent), _, _) => Find::Parent(*parent),
+        (None, Some(tenant), Some(subject)) => Find::Subject(tenant, subject),
+        (None, Some(tenant), None) => Find::Tenant(tenant),
+        (None, None, None) => Find::All,
+        (None, None, Some(_)) => return Err(Code::BadParameters.detail("a subject needs its tenant").into()),
+    };
+    let limit = PAGE.saturating_add(1);
+    let found = registry::find(view.store, &view.memory.core, &find, asked.from.as_bytes(), limit)?;
+    let page = page(found.iter().map(|lineage| lineage.as_bytes().to_vec()), |key| {
+        let key = <[u8; 16]>::try_from(key).map_err(|_| No::from(Code::Internal))?;
+        let info = registry::info(view, tkcore::LineageId::from_bytes(key))?;
+        // Each bound that is given narrows, also where another was looked up by.
+        Ok(info.filter(|info| {
+            asked.tenant.as_ref().is_none_or(|tenant| info.tenant == *tenant)
+                && (asked.subject.is_none() || info.subject == asked.subject)
+        }))
+    })?;
+    Ok((page, Vec::new()))
+}
+
+/// One registered token.
+pub(crate) fn token(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: TokenShow) -> Look<TokenInfo> {
+    let info = registry::info(view, asked.lineage)?.ok_or(No::from(Code::NotFound))?;
+    Ok((info, Vec::new()))
+}
+
+/// Lines of the audit chain.
+pub(crate) fn audit(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: AuditTail) -> Look<Page<AuditLine>> {
+    let start = asked.line.saturating_sub(1).to_be_bytes();
+    let from = if asked.from.is_start() { &start[..] } else { asked.from.as_bytes() };
+    let limit = PAGE.saturating_add(1);
+    let scan = Scan { table: Table::Audit, prefix: &[], after: Some(from), order: Order::Forward, limit };
+    let mut rows = view.store.scan(scan)?.into_iter();
+    let keys: Vec<Vec<u8>> = rows.as_slice().iter().map(|(key, _)| key.clone()).collect();
+    let page = page(keys, |_| {
+        let Some((key, value)) = rows.next() else { return Ok(None) };
+        let (line, hash, bytes) = audit::parse(&key, &value).ok_or(No::from(Code::Internal))?;
+        Ok(Some(AuditLine { line, bytes: Bytes(bytes.to_vec()), hash }))
+    })?;
+    Ok((page, Vec::new()))
+}
+
+fn after(memory: &Memory, cursor: &Cursor) -> Vec<Vec<u8>> {
+    let from = cursor.as_bytes();
+    memory
+        .keys
+        .keys()
+        .map(|key| key.as_bytes().to_vec())
+        .filter(|key| from.is_empty() || &key[..] > from)
+        .collect()
+}
+
+fn find<'m>(memory: &'m Memory, key: &[u8]) -> Option<&'m Arc<KeyRecord>> {
+    memory.keys.get(&KeyId::from_bytes(key.try_into().ok()?))
+}
+
+fn count(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,255 @@
+//! What operators change: key records, clients, publication keys, the secret.
+
+use std::sync::Arc;
+
+use tkcore::KeyClass;
+use tkcore::protocol::{
+    Bytes, ClientAdd, ClientConfirm, ClientInfo, ClientRemove, ClientState, Code, Done, KeyCreate, KeyRetire,
+    KeyRotate, KeyState, PublicationAnswer, PublicationDraft, PublicationPrepare, PublicationRotate, Rewrap,
+    RewrapAnswer, Role,
+};
+use tkcore::revocation::publish::KeyListDraft;
+use tkcore::revocation::{self, ExpiryDay, Revocation};
+
+use crate::keys::{KeyRecord, PublicationSecret, Purpose};
+use crate::lists::{key_info, new_key_info};
+use crate::memory::{self, CHECK, CurrentList, Effect, Memory, unseal};
+use crate::peer::Peer;
+use crate::revoke;
+use crate::seal::Kek;
+use crate::secret::Secret;
+use crate::service::{Ask, Decided, No};
+use crate::store::{Op, Table};
+use crate::writer::{Plan, View};
+
+/// The first key record of a (tenant, audience, class).
+pub(crate) fn key_create(view: &View<'_>, ask: &Ask, _: &ClientInfo, asked: KeyCreate) -> Decided<KeyCreate> {
+    let delegable = asked.class == KeyClass::Delegable;
+    if delegable && asked.audience.is_none() {
+        return Err(Code::BadParameters.detail("a delegable key needs the one audience it is for").into());
+    }
+    let purpose = Purpose { tenant: asked.tenant, audience: asked.audience, delegable };
+    if view.memory.minting(&purpose).is_some() {
+        return Err(Code::AlreadyExists.detail("`tksign keys rotate` makes the next generation").into());
+    }
+    let record = KeyRecord::generate(purpose.clone(), next_generation(view.memory, &purpose), view.now);
+    let plan = add_key(view, ask, &record);
+    let info = new_key_info(&record);
+    Ok((with_key(plan, record), info))
+}
+
+/// The next generation; the one before verifies on.
+pub(crate) fn key_rotate(view: &View<'_>, ask: &Ask, _: &ClientInfo, asked: KeyRotate) -> Decided<KeyRotate> {
+    let memory = view.memory;
+    let purpose = memory.keys.get(&asked.key).ok_or(No::from(Code::NotFound))?.purpose();
+    let record = KeyRecord::generate(purpose.clone(), next_generation(memory, &purpose), view.now);
+    let mut plan = add_key(view, ask, &record);
+    if let Some(before) = memory.minting(&purpose) {
+        let before = before.rotated(view.now);
+        plan.ops.push(memory.put_key(&before));
+        plan = with_key(plan, before);
+    }
+    let info = new_key_info(&record);
+    Ok((with_key(plan, record), info))
+}
+
+/// A key's end: everything under it is revoked for good, and its secret destroyed.
+pub(crate) fn key_retire(view: &View<'_>, ask: &Ask, _: &ClientInfo, asked: KeyRetire) -> Decided<KeyRetire> {
+    let memory = view.memory;
+    let record = memory.keys.get(&asked.key).ok_or(No::from(Code::NotFound))?;
+    if record.state == KeyState::Retired {
+        return Ok((Plan::default(), new_key_info(record)));
+    }
+    let orphaned = key_info(view, record)?.live_tokens;
+    let retired = record.retired(view.now);
+    let event = ask.event().with("key", record.id).with("live-tokens", orphaned);
+    let mut plan = Plan { ops: vec![memory.put_key(&retired)], events: vec![event], ..Plan::default() };
+    let all = Revocation::Key { key: record.id, before: None };
+    revoke::add(view, &all, ExpiryDay::UNKNOWN, &mut plan)?;
+    let info = new_key_info(&retired);
+    Ok((with_key(plan, retired), info))
+}
+
+fn add_key(view: &View<'_>, ask: &Ask, record: &KeyRecord) -> Plan {
+    let event = ask
+        .event()
+        .with("key", record.id)
+        .with("tenant", ask.name(view.memory, "tenant", &record.tenant))
+        .maybe("audience", record.audience.as_ref().map(|name| ask.name(view.memory, "audience", name)))
+        .with("delegable", record.class == KeyClass::Delegable)
+        .with("generation", record.generation);
+    Plan { ops: vec![view.memory.put_key(record)], events: vec![event], ..Plan::default() }
+}
+
+fn with_key(mut plan: Plan, record: KeyRecord) -> Plan {
+    plan.effects.push(Effect::Key(Arc::new(record)));
+    plan
+}
+
+fn next_generation(memory: &Memory, purpose: &Purpose) -> u32 {
+    let same = memory.keys.values().filter(|record| record.purpose() == *purpose);
+    same.map(|record| record.generation).max().map_or(1, |last| last.saturating_add(1))
+}
+
+/// Allows a client key one role.
+pub(crate) fn client_add(view: &View<'_>, ask: &Ask, _: &ClientInfo, asked: ClientAdd) -> Decided<ClientAdd> {
+    if view.memory.clients.contains_key(&asked.key) {
+        return Err(Code::AlreadyExists.detail("a key has one role: remove it first").into());
+    }
+    if asked.expiry.is_some_and(|expiry| expiry <= view.now) {
+        return Err(Code::BadTime.detail("the expiry is not in the future").into());
+    }
+    let ClientAdd { key, name, role, expiry } = asked;
+    let info = ClientInfo { key, name, role, state: ClientState::Active, added: view.now, expiry };
+    Ok((put_client(view, ask, &info), info))
+}
+
+/// Removes a client key; its next request is a stranger's.
+pub(crate) fn client_remove(
+    view: &View<'_>,
+    ask: &Ask,
+    _: &ClientInfo,
+    asked: ClientRemove,
+) -> Decided<ClientRemove> {
+    let client = view.memory.clients.get(&asked.key).ok_or(No::from(Code::NotFound))?;
+    let operators = view.memory.clients.values().filter(|client| client.role == Role::Operator).count();
+    if client.role == Role::Operator && operators <= 1 {
+        return Err(Code::Conflict.detail("it is the last operator: add another first").into());
+    }
+    let event = ask.event().with("client", asked.key).with("role", client.role.name());
+    let plan = Plan {
+        ops: vec![Op::Delete(Table::Clients, asked.key.as_bytes().to_vec())],
+        effects: vec![Effect::ClientGone(asked.key)],
+        events: vec![event],
+        ..Plan::default()
+    };
+    Ok((plan, Done))
+}
+
+/// Ends a client's suspension.
+pub(crate) fn client_confirm(
+    view: &View<'_>,
+    ask: &Ask,
+    _: &ClientInfo,
+    asked: ClientConfirm,
+) -> Decided<ClientConfirm> {
+    let client = view.memory.clients.get(&asked.key).ok_or(No::from(Code::NotFound))?;
+    let info = ClientInfo { state: ClientState::Active, ..(**client).clone() };
+    Ok((put_client(view, ask, &info), info))
+}
+
+fn put_client(view: &View<'_>, ask: &Ask, info: &ClientInfo) -> Plan {
+    Plan {
+        ops: vec![view.memory.put_client(info)],
+        effects: vec![Effect::Client(Arc::new(info.clone()))],
+        events: vec![
+            ask.event().with("client", info.key).with("role", info.role.name()).maybe("expiry", info.expiry),
+        ],
+        ..Plan::default()
+    }
+}
+
+/// A new publication key and the list that names it, to be signed with the offline root keys.
+pub(crate) fn publication_prepare(
+    view: &View<'_>,
+    ask: &Ask,
+    _: &ClientInfo,
+    asked: PublicationPrepare,
+) -> Decided<PublicationPrepare> {
+    let memory = view.memory;
+    let secret = PublicationSecret::generate(view.now).ok_or(No::from(Code::Internal))?;
+    let current = &memory.key_list;
+    let (epoch, mut keys) = match asked.draft {
+        // The overlap: heads are signed with every listed key that is ours, so clients that
+        // have either list believe them.
+        PublicationDraft::SameEpoch => {
+            let valid = current.keys.iter().filter(|key| view.now < key.not_after);
+            (current.epoch, valid.copied().collect())
+        }
+        PublicationDraft::NextEpoch => (current.epoch.saturating_add(1), Vec::new()),
+    };
+    keys.push(secret.listed());
+    let version = current.version.saturating_add(1);
+    let list = revocation::KeyList { feed: memory.core.feed, version, epoch, keys };
+    let draft = KeyListDraft::new(&list, &memory.roots.signers())
+        .map_err(|error| No::from(Code::Conflict.detail(&error.to_string())))?;
+    let event = ask.event().with("key-list", version).with("epoch", epoch).with("key", secret.id());
+    let plan = Plan {
+        ops: vec![memory.put_publication(&secret)],
+        effects: vec![Effect::Publication(Arc::new(secret))],
+        events: vec![event],
+        ..Plan::default()
+    };
+    Ok((plan, PublicationAnswer { version, to_sign: Bytes(draft.to_bytes().to_vec()) }))
+}
+
+/// Takes a key list that the root keys signed into force.
+pub(crate) fn publication_rotate(
+    view: &View<'_>,
+    ask: &Ask,
+    _: &ClientInfo,
+    asked: PublicationRotate,
+) -> Decided<PublicationRotate> {
+    let memory = view.memory;
+    let bytes = asked.key_list.0;
+    let list = revocation::KeyList::verify(&bytes, memory.core.feed, &memory.roots.keys)
+        .map_err(|error| No::from(Code::BadParameters.detail(&error.to_string())))?;
+    let conflict = |what: &str| No::from(Code::Conflict.detail(what));
+    if list.version != memory.key_list.version.saturating_add(1) {
+        return Err(conflict("its version is not the one after the list in force"));
+    }
+    if list.epoch < memory.key_list.epoch || list.epoch > memory.key_list.epoch.saturating_add(1) {
+        return Err(conflict("its epoch is neither the feed's nor the one after"));
+    }
+    let ours = |key: &revocation::PublicationKey| {
+        memory.publication.contains_key(&key.key.id()) && key.is_valid_at(view.now)
+    };
+    if !list.keys.iter().any(ours) {
+        return Err(conflict("it lists no valid key of this signer"));
+    }
+    let event = ask.event().with("key-list", list.version).with("epoch", list.epoch);
+    let plan = Plan {
+        ops: vec![Op::Create(Table::KeyLists, list.version.to_be_bytes().to_vec(), bytes.clone())],
+        effects: vec![Effect::KeyList(Arc::new(CurrentList::new(list, bytes)))],
+        events: vec![event],
+        ..Plan::default()
+    };
+    Ok((plan, Done))
+}
+
+/// Tables of which every value is sealed; `Meta` besides, but for two rows.
+const SEALED: [Table; 6] =
+    [Table::Keys, Table::PublicationKeys, Table::Clients, Table::Tokens, Table::Seen, Table::Idempotency];
+
+/// Seals every record anew under another secret, in one transaction: no record is left that
+/// names the old one, so it can be forgotten the moment this is acknowledged.
+pub(crate) fn rewrap(view: &View<'_>, ask: &Ask, _: &ClientInfo, asked: Rewrap) -> Decided<Rewrap> {
+    if ask.peer != Peer::Control {
+        return Err(Code::NotAllowed.detail("only over the control socket").into());
+    }
+    let old = &view.memory.kek;
+    let secret = Secret::new(asked.secret.expose().to_vec())
+        .map_err(|error| No::from(Code::BadParameters.detail(&error.to_string())))?;
+    let new = Kek::new(&secret, view.memory.authority);
+    let id = new.id().0;
+    if old.matches(&new.check_value()) {
+        return Ok((Plan::default(), RewrapAnswer { secret: id, records: 0 }));
+    }
+    let mut ops = Vec::new();
+    for table in SEALED.into_iter().chain([Table::Meta]) {
+        memory::each(view.store, table, |key, value| {
+            if table == Table::Meta && memory::is_clear(key) {
+                return Ok(());
+            }
+            let plain = unseal(old, table, key, value)?;
+            ops.push(Op::Put(table, key.to_vec(), new.seal(table, key, &plain)));
+            Ok(())
+        })?;
+    }
+    let records = u64::try_from(ops.len()).unwrap_or(u64::MAX);
+    ops.push(Op::Put(Table::Meta, CHECK.to_vec(), new.check_value().to_vec()));
+    let event = ask.event().with("secret", crate::audit::Hex(&id)).with("records", records);
+    let plan =
+        Plan { ops, effects: vec![Effect::Kek(Arc::new(new))], events: vec![event], ..Plan::default() };
+    Ok((plan, RewrapAnswer { secret: id, records }))
+}

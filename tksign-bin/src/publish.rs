@@ -1,0 +1,429 @@
+//! The publishing side: closes steps, signs heads, keeps the served tree. Driven by the writer
+//! thread, so that a step and what it covers are one transaction.
+//!
+//! An acknowledged revocation reaches the feed in three durable stages: its row; then the
+//! transaction that closes the step, which gives every uncovered row its place and stores the
+//! delta's bytes; then the head that names the step, signed only after that and served only
+//! once it is stored. A crash between any two of them is made good at the next start.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tkcore::FeedDigest;
+use tkcore::protocol::FeedPosition;
+use tkcore::revocation::publish::{Publisher as State, Stamp, Step};
+use tkcore::revocation::{Audit, ExpiryDay, FeedPath, Head, Position, RevocationSet, Span};
+use tkcore::{Timestamp, revocation::Revocation};
+
+use crate::audit;
+use crate::clock::monotonic;
+use crate::codec::Reader;
+use crate::feed_tree::FeedTree;
+use crate::memory::{self, Effect, Memory, SignerError};
+use crate::registry;
+use crate::revoked::RevocationRow;
+use crate::store::{Expect, Op, Store, Table};
+use crate::tally::Tally;
+use crate::writer::{Plan, View};
+
+/// How long the first uncovered revocation waits for others to share its step: half of the
+/// 50 ms in which a step must be closed, so that the commit fits as well.
+const STEP: Duration = Duration::from_millis(25);
+/// A new head without a new step, so that clients see that nothing was held back.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// How long a head may be decided by: how long an outage may last, and a freeze could.
+const VALIDITY: Duration = Duration::from_secs(3600);
+/// When clients without a long poll ask again.
+const POLL_AFTER: Duration = Duration::from_secs(10);
+/// After a failure, until it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Single deltas served at most: at one a second more than an hour's, which is longer than any
+/// client decides by what it has. One that lags further takes the snapshot.
+const DELTAS: u64 = 4096;
+
+/// Rows of the feed's table.
+const CHAIN: &[u8] = b"chain";
+const HEAD: &[u8] = b"head";
+
+/// The step closer.
+pub(crate) struct Publisher {
+    state: State,
+    tree: FeedTree,
+    tally: Arc<Tally>,
+    based: Timestamp,
+    /// Bases in the tree, the one in use last.
+    bases: Vec<FeedPath>,
+    /// The oldest single delta of this epoch that is kept.
+    first_delta: u64,
+    /// Deltas that the next head no longer promises.
+    stale: Vec<Position>,
+    /// Rows that a step has dropped: deleted with the head that says so, not before, since
+    /// until then they must add up to the head before.
+    dropped: Vec<Vec<u8>>,
+    waiting_since: Option<Instant>,
+    next_head: Instant,
+    retry: Option<Instant>,
+}
+
+impl Publisher {
+    /// Takes up the feed where the store left it: the rows are compared with the digest that
+    /// the last head was signed for, deltas that no head has named are taken in again.
+    pub(crate) fn resume(
+        store: &dyn Store,
+        memory: &mut Memory,
+        tally: Arc<Tally>,
+        now: Timestamp,
+    ) -> Result<Self, SignerError> {
+        let feed = |error: &dyn std::fmt::Display| SignerError::Feed(error.to_string());
+        let mut rows = Vec::new();
+        let mut uncovered = Vec::new();
+        let head = store.get(Table::Feed, HEAD)?;
+        let signed = head.as_deref().map(Head::parse_unverified).transpose().map_err(|error| feed(&error))?;
+        let until = signed.as_ref().map_or(Position::default(), |head| head.position);
+        let core = Arc::clone(&memory.core);
+        let (mut later, mut count) = (Vec::new(), 0u64);
+        memory::each(store, Table::Revocations, |key, value| {
+            let row = RevocationRow::decode(&core, key, value).map_err(memory::bad(Table::Revocations))?;
+            count = count.saturating_add(1);
+            memory.revoked.floor(&row.revocation);
+            match row.covered {
+                Some(position) if position <= until => rows.push((row.revocation, row.day)),
+                Some(_) => later.push(row),
+                None => uncovered.push(row),
+            }
+            Ok(())
+        })?;
+        let set = RevocationSet::build(rows).map_err(|error| feed(&error))?;
+        let mut state = match &signed {
+            None => State::begin(core.feed, memory.key_list.epoch, set),
+            Some(head) => State::resume(head, set).map_err(|error| feed(&error))?,
+        };
+        let tree = FeedTree::new(core.feed);
+        let mut deltas = Vec::new();
+        memory::each(store, Table::Deltas, |key, value| {
+            deltas.push((place(key)?, value.to_vec()));
+            Ok(())
+        })?;
+        let epoch = state.position().epoch;
+        let first_delta = deltas.iter().find(|(at, _)| at.epoch == epoch).map_or(1, |(at, _)| at.sequence);
+        let mut stale = Vec::new();
+        let mut replayed = false;
+        for (position, bytes) in deltas {
+            if position.epoch != epoch {
+                stale.push(position);
+                continue;
+            }
+            if position > state.position() {
+                state.replay(&bytes).map_err(|error| feed(&error))?;
+                replayed = true;
+            }
+            tree.put(&delta_path(position), bytes);
+        }
+        // Rows of a step that was stored are in the set by now, by way of its delta.
+        if let Some(row) = later.iter().find(|row| row.covered.is_none_or(|at| at > state.position())) {
+            return Err(SignerError::Feed(format!("a {} row's delta is missing", row.revocation.rule())));
+        }
+        memory::each(store, Table::KeyLists, |key, value| {
+            let version = key.try_into().map(u64::from_be_bytes);
+            let version = version.map_err(|_| SignerError::Record(Table::KeyLists, "version"))?;
+            tree.put(&FeedPath::KeyList { version }, value.to_vec());
+            Ok(())
+        })?;
+        memory.apply(&Effect::Step { position: wire(state.position()), set: Arc::new(state.set().clone()) });
+        memory.revocations = count.saturating_sub(u64::try_from(uncovered.len()).unwrap_or(0));
+        uncovered.iter().for_each(|row| memory.apply(&Effect::Revoked(*row)));
+        if let Some((head, bytes)) = signed.zip(head) {
+            memory.apply(&Effect::Head(Box::new(head), bytes));
+        }
+        let mut dropped = Vec::new();
+        if replayed {
+            memory::each(store, Table::Revocations, |key, value| {
+                let row =
+                    RevocationRow::decode(&core, key, value).map_err(memory::bad(Table::Revocations))?;
+                let can_be_dropped = row.covered.is_some() && row.day != ExpiryDay::UNKNOWN;
+                if can_be_dropped && !state.set().has(&row.revocation, row.day) {
+                    dropped.push(key.to_vec());
+                }
+                Ok(())
+            })?;
+        }
+        let mut publisher = Self {
+            state,
+            tree,
+            tally,
+            based: now,
+            bases: Vec::new(),
+            first_delta,
+            stale,
+            dropped,
+            waiting_since: None,
+            next_head: monotonic(),
+            retry: None,
+        };
+        publisher.rebase(now);
+        publisher.merge(&publisher.every_merged());
+        Ok(publisher)
+    }
+
+    /// The tree it keeps.
+    pub(crate) fn tree(&self) -> FeedTree {
+        self.tree.clone()
+    }
+
+    /// Whether a heartbeat is due, which is when everything else that is slow is done as well.
+    pub(crate) fn is_heartbeat(&self, now: Instant) -> bool {
+        now >= self.next_head
+    }
+
+    /// How long nothing is due.
+    pub(crate) fn due(&mut self, memory: &Memory, now: Instant) -> Duration {
+        if memory.uncovered.is_empty() {
+            self.waiting_since = None;
+        } else {
+            self.waiting_since.get_or_insert(now);
+        }
+        let step = self.waiting_since.map(|since| since.checked_add(STEP).unwrap_or(since));
+        // A key list that was just accepted is announced at once, as it may be an emergency.
+        let at =
+            if self.list_is_new(memory) { now } else { step.unwrap_or(self.next_head).min(self.next_head) };
+        self.retry.unwrap_or(at).max(at).saturating_duration_since(now)
+    }
+
+    fn list_is_new(&self, memory: &Memory) -> bool {
+        memory.head.as_ref().is_none_or(|head| head.key_list != memory.key_list.version)
+    }
+
+    /// What is done beside the feed now and then: old records removed, verifies written down.
+    pub(crate) fn housekeeping(&self, view: &View<'_>) -> Result<Plan, SignerError> {
+        let mut plan = registry::sweep(view)?;
+        self.tally.drain(view, &mut plan)?;
+        Ok(plan)
+    }
+
+    /// The transaction that closes the step, and what to give to [`Publisher::closed`] once it
+    /// is durable.
+    pub(crate) fn close(&mut self, view: &View<'_>) -> Result<Option<(Plan, Closed)>, SignerError> {
+        let memory = view.memory;
+        let full = |error: tkcore::revocation::SetFull| SignerError::Feed(error.to_string());
+        let key_list = &memory.key_list;
+        let epoch = self.state.position().epoch;
+        if key_list.epoch > epoch {
+            // The set goes on as it is; only its place in the feed begins anew.
+            let next = State::begin(memory.core.feed, key_list.epoch, self.state.set().clone());
+            let mut plan = self.moved(view, next.position())?;
+            plan.effects.push(Effect::Position(wire(next.position())));
+            return Ok(Some((plan, Closed::Epoch(Box::new(next)))));
+        }
+        // A new epoch's first head comes before its first step.
+        if memory.head.as_ref().is_some_and(|head| head.position.epoch < epoch) {
+            return Ok(None);
+        }
+        let drop = self.state.due_drop(view.now);
+        let rows: Vec<(Revocation, ExpiryDay)> =
+            memory.uncovered.values().map(|row| (row.revocation, row.day)).collect();
+        if rows.is_empty() && drop.is_none() {
+            return Ok(None);
+        }
+        let step = self.state.prepare(&rows, drop).map_err(full)?;
+        let position = step.as_ref().map_or(self.state.position(), |step| step.position);
+        let set = step.as_ref().map_or(self.state.set(), Step::set);
+        let mut plan = self.moved(view, position)?;
+        plan.effects.push(Effect::Step { position: wire(position), set: Arc::new(set.clone()) });
+        for row in memory.uncovered.values() {
+            let row = RevocationRow { covered: Some(position), ..*row };
+            plan.ops.push(Op::Put(Table::Revocations, row.key(), row.value(&memory.core)));
+        }
+        if let Some(step) = &step {
+            plan.ops.push(Op::Create(Table::Deltas, place_key(position), step.delta.clone()));
+        }
+        let mut dropped = Vec::new();
+        if let Some(last) = drop {
+            self.state.set().for_each(|revocation, day| {
+                if day <= last {
+                    dropped.push(RevocationRow { revocation, day, covered: None }.key());
+                }
+            });
+            // What is revoked anew in this very step stays.
+            dropped.retain(|key| !memory.uncovered.contains_key(key));
+        }
+        Ok(Some((plan, Closed::Step(step.map(Box::new), dropped))))
+    }
+
+    /// Moves the chain's row from where it must be to `position`.
+    fn moved(&self, view: &View<'_>, position: Position) -> Result<Plan, SignerError> {
+        let value = view.store.get(Table::Feed, CHAIN)?;
+        Ok(Plan {
+            expects: vec![Expect { table: Table::Feed, key: CHAIN.to_vec(), value }],
+            ops: vec![Op::Put(Table::Feed, CHAIN.to_vec(), place_key(position))],
+            ..Plan::default()
+        })
+    }
+
+    /// The step is durable.
+    pub(crate) fn closed(&mut self, closed: Closed, now: Timestamp) {
+        match closed {
+            Closed::Epoch(next) => {
+                let Position { epoch, sequence } = self.state.position();
+                self.stale.extend((self.first_delta..=sequence).map(|sequence| Position { epoch, sequence }));
+                self.first_delta = 1;
+                self.state = *next;
+                self.rebase(now);
+            }
+            Closed::Step(None, dropped) => self.dropped.extend(dropped),
+            Closed::Step(Some(step), dropped) => {
+                self.dropped.extend(dropped);
+                let (position, delta) = (step.position, step.delta.clone());
+                if self.state.advance(*step) {
+                    self.tree.put(&delta_path(position), delta);
+                    self.merge(&self.state.completed().collect::<Vec<_>>());
+                }
+                if self.state.needs_rebase(now.saturating_since(self.based)) {
+                    self.rebase(now);
+                }
+            }
+        }
+    }
+
+    /// The next head, signed, and the transaction that stores it.
+    pub(crate) fn sign(&mut self, view: &View<'_>) -> Result<(Plan, Vec<u8>), SignerError> {
+        let memory = view.memory;
+        let feed = |error: &dyn std::fmt::Display| SignerError::Feed(error.to_string());
+        self.retire();
+        // Never before the last one, whatever the clock says.
+        let last = memory.head.as_ref().map_or(Timestamp::EPOCH, |head| head.issued_at);
+        let issued_at = view.now.max(last);
+        let keys = memory.publication_keys(issued_at);
+        let Some((end, _)) = keys.first() else {
+            return Err(SignerError::Publication);
+        };
+        let head = self.state.head(&Stamp {
+            key_list: memory.key_list.version,
+            issued_at,
+            validity: VALIDITY.min(end.saturating_since(issued_at)),
+            poll_after: POLL_AFTER,
+            audit: Audit {
+                lines: memory.audit.lines,
+                digest: FeedDigest::from_bytes(audit::digest(&memory.audit)),
+            },
+        });
+        let signing: Vec<_> = keys.iter().map(|(_, key)| key).collect();
+        let bytes = head.sign(&signing).map_err(|error| feed(&error))?;
+        let mut plan = Plan {
+            expects: vec![Expect {
+                table: Table::Feed,
+                key: HEAD.to_vec(),
+                value: memory.head_bytes.clone(),
+            }],
+            ops: vec![Op::Put(Table::Feed, HEAD.to_vec(), bytes.clone())],
+            effects: vec![Effect::Head(Box::new(head), bytes.clone())],
+            ..Plan::default()
+        };
+        // With the head that no longer needs them, old deltas and dropped rows leave the store.
+        plan.ops.extend(self.stale.iter().map(|at| Op::Delete(Table::Deltas, place_key(*at))));
+        plan.ops.extend(self.dropped.iter().map(|key| Op::Delete(Table::Revocations, key.clone())));
+        plan.effects.push(Effect::RevocationsGone(u64::try_from(self.dropped.len()).unwrap_or(0)));
+        Ok((plan, bytes))
+    }
+
+    /// The head is durable: serves it.
+    pub(crate) fn serve(&mut self, head: Vec<u8>, memory: &Memory) {
+        let version = memory.key_list.version;
+        self.tree.put(&FeedPath::KeyList { version }, memory.key_list.bytes.clone());
+        self.tree.announce(wire(self.state.position()), head);
+        for at in std::mem::take(&mut self.stale) {
+            self.tree.remove(&delta_path(at));
+            for span in [Span::Sixteen, Span::TwoHundredFiftySix] {
+                let number = at.sequence.checked_div(span.steps()).and_then(|number| number.checked_sub(1));
+                if let (0, Some(number)) = (at.sequence.checked_rem(span.steps()).unwrap_or(1), number) {
+                    self.tree.remove(&FeedPath::Delta { epoch: at.epoch, span, number });
+                }
+            }
+        }
+        self.dropped.clear();
+        let now = monotonic();
+        self.next_head = now.checked_add(HEARTBEAT).unwrap_or(now);
+        self.retry = None;
+    }
+
+    /// Something did not work; it is tried again shortly, and said aloud.
+    pub(crate) fn failed(&mut self, error: &SignerError) {
+        eprintln!("tksign: publishing: {error}");
+        let now = monotonic();
+        self.retry = now.checked_add(RETRY);
+    }
+
+    /// Makes the latest state the base that new clients start from. The one before stays while
+    /// clients may be fetching it.
+    fn rebase(&mut self, now: Timestamp) {
+        let snapshot = self.state.snapshot();
+        if self.state.rebase(&snapshot) {
+            let path = self.state.base_path();
+            self.tree.put(&path, snapshot.to_bytes());
+            self.bases.retain(|base| *base != path);
+            self.bases.push(path);
+            if self.bases.len() > 2 {
+                self.tree.remove(&self.bases.remove(0));
+            }
+            self.based = now;
+        }
+    }
+
+    /// Says in the next head that the oldest deltas are not served any more.
+    fn retire(&mut self) {
+        let Position { epoch, sequence } = self.state.position();
+        self.state.retire_deltas_before(sequence.saturating_sub(DELTAS).saturating_add(1));
+        let oldest = self.state.oldest_delta();
+        self.stale.extend((self.first_delta..oldest).map(|sequence| Position { epoch, sequence }));
+        self.first_delta = self.first_delta.max(oldest);
+    }
+
+    fn every_merged(&self) -> Vec<(Span, u64)> {
+        let Position { sequence, .. } = self.state.position();
+        let mut all = Vec::new();
+        for span in [Span::Sixteen, Span::TwoHundredFiftySix] {
+            for number in 0..sequence.checked_div(span.steps()).unwrap_or(0) {
+                all.push((span, number));
+            }
+        }
+        all
+    }
+
+    fn merge(&self, wanted: &[(Span, u64)]) {
+        let Position { epoch, .. } = self.state.position();
+        for (span, number) in wanted {
+            let Some(first) = span.first(*number) else { continue };
+            let steps: Vec<_> = (first..first.saturating_add(span.steps()))
+                .map_while(|sequence| self.tree.get(&delta_path(Position { epoch, sequence }).to_string()))
+                .collect();
+            if let Some(bytes) = self.state.merged(*span, *number, steps.iter().map(|step| &step.bytes[..])) {
+                self.tree.put(&FeedPath::Delta { epoch, span: *span, number: *number }, bytes);
+            }
+        }
+    }
+}
+
+/// What was closed.
+pub(crate) enum Closed {
+    Epoch(Box<State>),
+    Step(Option<Box<Step>>, Vec<Vec<u8>>),
+}
+
+fn delta_path(position: Position) -> FeedPath {
+    FeedPath::Delta { epoch: position.epoch, span: Span::One, number: position.sequence }
+}
+
+fn place_key(position: Position) -> Vec<u8> {
+    [position.epoch.to_be_bytes(), position.sequence.to_be_bytes()].concat()
+}
+
+fn place(key: &[u8]) -> Result<Position, SignerError> {
+    let bad = memory::bad(Table::Deltas);
+    let mut reader = Reader::new(key);
+    let position = Position { epoch: reader.u64().map_err(&bad)?, sequence: reader.u64().map_err(&bad)? };
+    reader.finish().map_err(bad)?;
+    Ok(position)
+}
+
+const fn wire(position: Position) -> FeedPosition {
+    FeedPosition { epoch: position.epoch, sequence: position.sequence }
+}

@@ -1,0 +1,252 @@
+//! The registry of minted tokens: what is known of a lineage, never the token.
+//!
+//! Look-ups go by keyed hash, and their rows hold nothing but ids and times. Records leave the
+//! registry a day after the token's expiry, when nothing can depend on them.
+
+use std::time::Duration;
+
+use tkcore::protocol::TokenInfo;
+use tkcore::revocation::{Query, Revocations as _, Rule, Status};
+use tkcore::{BranchId, KeyId, LineageId, Name, Subject, Tenant, Timestamp};
+use zeroize::Zeroizing;
+
+use crate::codec::{BadRecord, Writer};
+use crate::keys::{Core, record};
+use crate::memory::{Effect, Memory, SignerError, bad, unseal};
+use crate::store::{Op, Order, Scan, Store, StoreError, Table};
+use crate::writer::{Plan, View};
+
+/// How long a record outlives its token: longer than any clock is off, and a day for people
+/// who look at what has just ended.
+const KEPT_AFTER_EXPIRY: Duration = Duration::from_secs(86_400);
+
+/// Records removed in one sweep, so that a sweep is never what a caller waits for.
+const SWEEP: usize = 256;
+
+/// What is kept of one minted token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TokenRecord {
+    pub(crate) key: KeyId,
+    pub(crate) tenant: Tenant,
+    pub(crate) subject: Option<Subject>,
+    pub(crate) label: Option<Name>,
+    pub(crate) expiry: Option<Timestamp>,
+    pub(crate) parent: Option<LineageId>,
+    /// Branches that the parent was presented at or below: revoking one kills this token.
+    pub(crate) branches: Vec<BranchId>,
+}
+
+impl TokenRecord {
+    fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let parent = self.parent.as_ref().map_or(&[][..], |parent| parent.as_bytes());
+        Zeroizing::new(
+            Writer::with_capacity(256)
+                .u8(1)
+                .raw(self.key.as_bytes())
+                .text(self.tenant.as_str())
+                .optional(self.subject.as_ref().map(Name::as_str))
+                .optional(self.label.as_ref().map(Name::as_str))
+                .time(self.expiry)
+                .bytes(parent)
+                .bytes(&self.branches.iter().flat_map(|branch| *branch.as_bytes()).collect::<Vec<u8>>())
+                .done(),
+        )
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, BadRecord> {
+        let mut reader = record(bytes)?;
+        let token = Self {
+            key: KeyId::from_bytes(reader.array()?),
+            tenant: reader.name()?,
+            subject: reader.optional_name()?,
+            label: reader.optional_name()?,
+            expiry: reader.time()?,
+            parent: match reader.bytes()? {
+                [] => None,
+                id => Some(LineageId::from_bytes(id.try_into().map_err(|_| BadRecord("parent"))?)),
+            },
+            branches: match reader.bytes()?.as_chunks() {
+                (branches, []) => branches.iter().map(|id| BranchId::from_bytes(*id)).collect(),
+                _ => return Err(BadRecord("branches")),
+            },
+        };
+        reader.finish()?;
+        Ok(token)
+    }
+}
+
+/// A way to find tokens; the byte it starts with keeps the ways apart in their table.
+pub(crate) enum Find<'a> {
+    All,
+    Tenant(&'a Tenant),
+    Subject(&'a Tenant, &'a Subject),
+    Parent(LineageId),
+    /// Service tokens by a branch that their parent was presented at or below.
+    Branch(BranchId),
+    Key(KeyId),
+}
+
+impl Find<'_> {
+    /// The prefix of the rows that name the tokens.
+    fn prefix(&self, core: &Core) -> Vec<u8> {
+        let row = |kind: u8, hash: &[u8]| [&[kind], hash].concat();
+        match self {
+            Self::All => Vec::new(),
+            Self::Tenant(tenant) => row(b't', &core.lookup("tenant", &[tenant.as_str().as_bytes()])),
+            Self::Subject(tenant, subject) => {
+                row(b's', &core.lookup("subject", &[tenant.as_str().as_bytes(), subject.as_str().as_bytes()]))
+            }
+            Self::Parent(parent) => row(b'p', parent.as_bytes()),
+            Self::Branch(branch) => row(b'b', branch.as_bytes()),
+            Self::Key(key) => row(b'k', key.as_bytes()),
+        }
+    }
+
+    const fn table(&self) -> Table {
+        match self {
+            Self::All => Table::Tokens,
+            Self::Tenant(_) | Self::Subject(..) | Self::Parent(_) | Self::Branch(_) | Self::Key(_) => {
+                Table::Index
+            }
+        }
+    }
+}
+
+/// The row that puts something into the queue of what is to be removed at a time.
+fn queue(at: Timestamp, what: u8, key: &[u8]) -> Vec<u8> {
+    Writer::default().u8(b'x').u64(at.millis()).u8(what).raw(key).done()
+}
+
+/// Has a row of the table of kept answers removed at a time.
+pub(crate) fn forget_answer(at: Timestamp, key: &[u8]) -> Op {
+    Op::Put(Table::Index, queue(at, b'i', key), Vec::new())
+}
+
+/// The rows of a token that has just been made.
+pub(crate) fn register(memory: &Memory, lineage: LineageId, token: &TokenRecord) -> Vec<Op> {
+    let id = lineage.as_bytes();
+    let sealed = memory.kek.seal(Table::Tokens, id, &token.encode());
+    let mut ops = vec![Op::Create(Table::Tokens, id.to_vec(), sealed)];
+    ops.extend(rows(&memory.core, lineage, token).map(|key| Op::Put(Table::Index, key, Vec::new())));
+    ops
+}
+
+fn rows(core: &Core, lineage: LineageId, token: &TokenRecord) -> impl Iterator<Item = Vec<u8>> {
+    let find = [
+        Some(Find::Tenant(&token.tenant).prefix(core)),
+        token.subject.as_ref().map(|subject| Find::Subject(&token.tenant, subject).prefix(core)),
+        token.parent.map(|parent| Find::Parent(parent).prefix(core)),
+        Some(Find::Key(token.key).prefix(core)),
+    ];
+    let branches = token.branches.iter().map(|branch| Find::Branch(*branch).prefix(core)).collect::<Vec<_>>();
+    let named = find
+        .into_iter()
+        .flatten()
+        .chain(branches)
+        .map(move |prefix| [&prefix, &lineage.as_bytes()[..]].concat());
+    let end = token.expiry.map(|at| queue(at.saturating_add(KEPT_AFTER_EXPIRY), b't', lineage.as_bytes()));
+    named.chain(end)
+}
+
+/// The lineages that a look-up names, a page of them, and the cursor to go on with.
+pub(crate) fn find(
+    store: &dyn Store,
+    core: &Core,
+    find: &Find<'_>,
+    after: &[u8],
+    limit: usize,
+) -> Result<Vec<LineageId>, StoreError> {
+    let prefix = find.prefix(core);
+    let after = (!after.is_empty()).then(|| [&prefix, after].concat());
+    let scan =
+        Scan { table: find.table(), prefix: &prefix, after: after.as_deref(), order: Order::Forward, limit };
+    let rows = store.scan(scan)?;
+    Ok(rows.iter().filter_map(|(key, _)| Some(LineageId::from_bytes(*key.last_chunk()?))).collect())
+}
+
+/// What is kept of a lineage.
+pub(crate) fn load(
+    store: &dyn Store,
+    memory: &Memory,
+    id: LineageId,
+) -> Result<Option<TokenRecord>, SignerError> {
+    let Some(sealed) = store.get(Table::Tokens, id.as_bytes())? else { return Ok(None) };
+    let plain = unseal(&memory.kek, Table::Tokens, id.as_bytes(), &sealed)?;
+    TokenRecord::decode(&plain).map(Some).map_err(bad(Table::Tokens))
+}
+
+/// The rule that kills a registered token, as far as its lineage tells; a branch of it may be
+/// dead besides.
+pub(crate) fn killed_by(memory: &Memory, lineage: LineageId, token: &TokenRecord) -> Option<Rule> {
+    let rows = memory.core.tenant_key(&token.tenant);
+    let query = Query {
+        lineage,
+        issued_at: lineage.minted(),
+        parent: token.parent,
+        key: Some(token.key),
+        tenant: Some(rows.tenant_row()),
+        subject: token.subject.as_ref().map(|subject| rows.subject_row(subject)),
+        branches: &[],
+    };
+    match memory.revoked.status(&query) {
+        Status::Revoked(rule) => Some(rule),
+        Status::Live | Status::Unknown(_) => None,
+    }
+}
+
+/// A registry entry as the protocol shows it.
+pub(crate) fn info(view: &View<'_>, lineage: LineageId) -> Result<Option<TokenInfo>, SignerError> {
+    let Some(token) = load(view.store, view.memory, lineage)? else { return Ok(None) };
+    let revoked = killed_by(view.memory, lineage, &token);
+    let last_seen = match view.store.get(Table::Seen, lineage.as_bytes())? {
+        None => None,
+        Some(sealed) => {
+            let plain = unseal(&view.memory.kek, Table::Seen, lineage.as_bytes(), &sealed)?;
+            crate::codec::Reader::new(&plain).time().map_err(bad(Table::Seen))?
+        }
+    };
+    let TokenRecord { key, tenant, subject, label, expiry, parent, branches: _ } = token;
+    Ok(Some(TokenInfo { lineage, key, tenant, subject, label, expiry, parent, revoked, last_seen }))
+}
+
+/// The row that notes when a registered lineage was last seen by a remote verify.
+pub(crate) fn seen(memory: &Memory, lineage: LineageId, at: Timestamp) -> Op {
+    memory.put(Table::Seen, lineage.as_bytes(), &Writer::default().time(Some(at)).done())
+}
+
+/// Removes what has ended: registry entries, and answers that no retry will ask for.
+pub(crate) fn sweep(view: &View<'_>) -> Result<Plan, SignerError> {
+    let scan = Scan { table: Table::Index, prefix: b"x", after: None, order: Order::Forward, limit: SWEEP };
+    let mut plan = Plan::default();
+    let mut tokens = 0u64;
+    for (key, _) in view.store.scan(scan)? {
+        let mut reader = crate::codec::Reader::new(&key);
+        let due = (reader.u8(), reader.u64(), reader.u8());
+        let (Ok(_), Ok(at), Ok(what)) = due else { return Err(SignerError::Record(Table::Index, "queue")) };
+        if at > view.now.millis() {
+            break;
+        }
+        let row = reader.rest();
+        match what {
+            b'i' => plan.ops.push(Op::Delete(Table::Idempotency, row.to_vec())),
+            b't' => {
+                let lineage = row.try_into().map_err(|_| SignerError::Record(Table::Index, "queue"))?;
+                let lineage = LineageId::from_bytes(lineage);
+                if let Some(token) = load(view.store, view.memory, lineage)? {
+                    plan.ops.extend(
+                        rows(&view.memory.core, lineage, &token).map(|key| Op::Delete(Table::Index, key)),
+                    );
+                    plan.ops.push(Op::Delete(Table::Tokens, row.to_vec()));
+                    plan.ops.push(Op::Delete(Table::Seen, row.to_vec()));
+                    tokens = tokens.saturating_add(1);
+                }
+            }
+            _ => return Err(SignerError::Record(Table::Index, "queue")),
+        }
+        plan.ops.push(Op::Delete(Table::Index, key));
+    }
+    if tokens > 0 {
+        plan.effects.push(Effect::TokensGone(tokens));
+    }
+    Ok(plan)
+}

@@ -1,0 +1,179 @@
+//! `Revoke` and `RevokePresented`: from the commit on the signer's own answers refuse what is
+//! named, and the next step of the feed carries it everywhere.
+
+use std::time::Duration;
+
+use tkcore::protocol::{
+    ClientInfo, Code, Floor, KeyFloor, Revoke, RevokeAnswer, RevokeEffect, RevokePresented, RevokeScope,
+    RevokeTarget, SecretBytes,
+};
+use tkcore::revocation::publish::kept_day;
+use tkcore::revocation::{ExpiryDay, Revocation};
+use tkcore::{BranchId, Timestamp};
+
+use crate::memory::Effect;
+use crate::registry::{self, Find};
+use crate::revoked::RevocationRow;
+use crate::service::{Ask, Decided, No};
+use crate::store::{Op, Table};
+use crate::verify;
+use crate::writer::{Plan, View};
+
+/// Service tokens that one branch revocation may expand to in one transaction. A parent has a
+/// few workloads; more than this is revoked as a lineage, which needs no expansion.
+const CHILDREN: usize = 4096;
+
+/// Decides a revocation by any rule.
+pub(crate) fn revoke(view: &View<'_>, ask: &Ask, _: &ClientInfo, asked: Revoke) -> Decided<Revoke> {
+    let memory = view.memory;
+    let mut event = ask.event();
+    let (revocation, day) = match &asked.target {
+        RevokeTarget::Token(lineage) => {
+            let known = registry::load(view.store, memory, *lineage)?;
+            (
+                Revocation::Token { lineage: *lineage },
+                known.map_or(ExpiryDay::UNKNOWN, |token| kept_day(token.expiry)),
+            )
+        }
+        RevokeTarget::Branch(branch) => (Revocation::Branch { branch: *branch }, ExpiryDay::UNKNOWN),
+        RevokeTarget::Key(key, floor) => {
+            memory.keys.get(key).ok_or(No::from(Code::NotFound))?;
+            let before = match floor {
+                KeyFloor::All => None,
+                KeyFloor::Before(floor) => Some(time(view, *floor)?),
+            };
+            (Revocation::Key { key: *key, before }, ExpiryDay::UNKNOWN)
+        }
+        RevokeTarget::Subject(tenant, subject, floor) => {
+            event = event
+                .with("tenant", ask.name(memory, "tenant", tenant))
+                .with("subject", ask.name(memory, "subject", subject));
+            let row = memory.core.tenant_key(tenant).subject_row(subject);
+            (Revocation::Subject { row, before: time(view, *floor)? }, ExpiryDay::UNKNOWN)
+        }
+        RevokeTarget::Tenant(tenant, floor) => {
+            event = event.with("tenant", ask.name(memory, "tenant", tenant));
+            let row = memory.core.tenant_key(tenant).tenant_row();
+            (Revocation::Tenant { row, before: time(view, *floor)? }, ExpiryDay::UNKNOWN)
+        }
+        RevokeTarget::Global(floor) => {
+            (Revocation::Global { before: time(view, *floor)? }, ExpiryDay::UNKNOWN)
+        }
+        RevokeTarget::Presented(token, scope) => presented(view, token, *scope)?,
+    };
+    let reason = Some(asked.reason.as_str()).filter(|reason| !reason.is_empty());
+    commit(view, &revocation, day, event.maybe("reason", reason))
+}
+
+/// Decides the revocation of a presented token from its last caveat on.
+pub(crate) fn revoke_presented(
+    view: &View<'_>,
+    ask: &Ask,
+    _: &ClientInfo,
+    asked: RevokePresented,
+) -> Decided<RevokePresented> {
+    let (revocation, day) = presented(view, &asked.token, RevokeScope::Branch)?;
+    let reason = Some(asked.reason.as_str()).filter(|reason| !reason.is_empty());
+    commit(view, &revocation, day, ask.event().maybe("reason", reason))
+}
+
+/// What kills a presented token. Its own chain must hold; discharges are not asked for, since a
+/// leaked token is found without them.
+fn presented(
+    view: &View<'_>,
+    token: &SecretBytes,
+    scope: RevokeScope,
+) -> Result<(Revocation, ExpiryDay), No> {
+    verify::chain(view.memory, token, |identifier, branches| {
+        let revocation = match (scope, branches.last()) {
+            (RevokeScope::Lineage, _) => Revocation::Token { lineage: identifier.lineage },
+            (RevokeScope::Branch, Some(branch)) => Revocation::Branch { branch: *branch },
+            (RevokeScope::Branch, None) => return Err(Code::Internal.error()),
+        };
+        Ok((revocation, kept_day(identifier.expiry)))
+    })
+    .map_err(No::from)
+}
+
+/// The rows, effects and answer of a revocation that has been decided on.
+pub(crate) fn commit(
+    view: &View<'_>,
+    revocation: &Revocation,
+    day: ExpiryDay,
+    event: crate::audit::Event,
+) -> Result<(Plan, RevokeAnswer), No> {
+    let before = floor_of(revocation);
+    let mut event = event.with("rule", revocation.rule());
+    event = match *revocation {
+        Revocation::Token { lineage } => event.with("lineage", lineage),
+        Revocation::Branch { branch } => event.with("branch", branch),
+        Revocation::Key { key, .. } => event.with("key", key),
+        Revocation::Subject { row, .. } | Revocation::Tenant { row, .. } => event.with("row", row),
+        Revocation::Global { .. } => event,
+    };
+    let mut plan = Plan::default();
+    let fresh = add(view, revocation, day, &mut plan)?;
+    if let (Revocation::Branch { branch }, true) = (revocation, fresh) {
+        let children = expand(view, *branch, &mut plan)?;
+        event = event.with("service-tokens", children);
+    }
+    plan.events.push(event.maybe("before", before));
+    let effect = if fresh { RevokeEffect::New } else { RevokeEffect::Already };
+    Ok((plan, RevokeAnswer { effect, before, after: view.memory.position }))
+}
+
+/// Adds the row of one revocation, unless it is there already.
+pub(crate) fn add(
+    view: &View<'_>,
+    revocation: &Revocation,
+    day: ExpiryDay,
+    plan: &mut Plan,
+) -> Result<bool, No> {
+    let row = RevocationRow { revocation: *revocation, day, covered: None };
+    let key = row.key();
+    if view.store.get(Table::Revocations, &key)?.is_some() || view.memory.revoked.has_stricter(revocation) {
+        return Ok(false);
+    }
+    plan.ops.push(Op::Create(Table::Revocations, key, row.value(&view.memory.core)));
+    plan.effects.push(Effect::Revoked(row));
+    Ok(true)
+}
+
+/// Revokes the service tokens that were made from a branch or from what follows from it.
+fn expand(view: &View<'_>, branch: BranchId, plan: &mut Plan) -> Result<usize, No> {
+    let children = registry::find(view.store, &view.memory.core, &Find::Branch(branch), &[], CHILDREN)?;
+    if children.len() >= CHILDREN {
+        return Err(Code::Conflict
+            .detail("too many service tokens come from this branch: revoke the lineage")
+            .into());
+    }
+    for lineage in &children {
+        let expiry = registry::load(view.store, view.memory, *lineage)?.and_then(|token| token.expiry);
+        add(view, &Revocation::Token { lineage: *lineage }, kept_day(expiry), plan)?;
+    }
+    Ok(children.len())
+}
+
+/// The time of a floor. "Now" lies above every mint time there is, so that it kills everything
+/// that exists; another time may not lie in the future.
+fn time(view: &View<'_>, floor: Floor) -> Result<Timestamp, No> {
+    let now = view.now.max(view.memory.last_mint.saturating_add(Duration::from_millis(1)));
+    match floor {
+        Floor::Now => Ok(now),
+        Floor::At(at) if at > now => Err(Code::BadTime.detail("a floor may not lie in the future").into()),
+        Floor::At(at) if at == Timestamp::EPOCH => {
+            Err(Code::BadTime.detail("a floor of 1970 kills nothing").into())
+        }
+        Floor::At(at) => Ok(at),
+    }
+}
+
+const fn floor_of(revocation: &Revocation) -> Option<Timestamp> {
+    match revocation {
+        Revocation::Key { before, .. } => *before,
+        Revocation::Subject { before, .. }
+        | Revocation::Tenant { before, .. }
+        | Revocation::Global { before } => Some(*before),
+        Revocation::Token { .. } | Revocation::Branch { .. } => None,
+    }
+}

@@ -1,0 +1,383 @@
+//! Every request of every client goes through [`Service::handle`]: role, parameters, decision,
+//! durability, answer, in this order and nowhere else.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sha2::{Digest as _, Sha256};
+use tkcore::protocol::{
+    AuditTail, Call, ClientAdd, ClientConfirm, ClientInfo, ClientKey, ClientList, ClientRemove, Code,
+    Exchange, FetchKeys, KeyCreate, KeyList, KeyRetire, KeyRotate, Mint, Operation, PublicationPrepare,
+    PublicationRotate, Request, RequestId, Response, Revoke, RevokePresented, Rewrap, RpcError, Status,
+    TokenList, TokenShow, TraceContext, Verify,
+};
+use tkcore::{AuthorityId, FeedId, Timestamp};
+use zeroize::Zeroizing;
+
+use crate::audit::{Actor, Event};
+use crate::clock::Clock;
+use crate::codec::{self, Reader};
+use crate::keys::record;
+use crate::memory::{Memory, SignerError, unseal};
+use crate::peer::Peer;
+use crate::registry;
+use crate::roles;
+use crate::store::{Op, Table};
+use crate::tally::Tally;
+use crate::writer::{Declined, Plan, View, Writer};
+use crate::{exchange, issue, lists, operate, revoke, verify};
+
+/// What the operator settles once, when the signer starts.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Whose third-party caveats count as authentication: only these can be exchanged away.
+    pub authentication: Vec<AuthorityId>,
+    /// Longest life of a service token, in seconds.
+    pub exchange_cap: u32,
+    /// How names stand in audit lines.
+    pub audit_names: AuditNames,
+}
+
+/// How names stand in audit lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AuditNames {
+    /// As keyed hashes: the log says that two lines are about the same tenant, not which.
+    #[default]
+    Hashed,
+    /// As they are.
+    Clear,
+}
+
+impl Default for Options {
+    /// No exchange, service tokens of a day at most, hashed names.
+    fn default() -> Self {
+        Self { authentication: Vec::new(), exchange_cap: 86_400, audit_names: AuditNames::Hashed }
+    }
+}
+
+/// The signer's operations, over an open store.
+#[derive(Clone)]
+pub struct Service {
+    pub(crate) writer: Writer,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) options: Arc<Options>,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) started: Timestamp,
+    counters: Arc<Counters>,
+}
+
+/// What is only counted. Read for the metrics.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Requests of keys that no client has.
+    pub strangers: AtomicU64,
+    /// Requests of clients.
+    pub requests: AtomicU64,
+    /// Of these, refused.
+    pub refused: AtomicU64,
+    /// Verifies among the requests.
+    pub verifies: AtomicU64,
+}
+
+/// What a request brings besides its parameters.
+#[derive(Clone)]
+pub(crate) struct Ask {
+    pub(crate) caller: ClientKey,
+    pub(crate) peer: Peer,
+    pub(crate) operation: Operation,
+    pub(crate) id: RequestId,
+    pub(crate) trace: Option<TraceContext>,
+    pub(crate) options: Arc<Options>,
+}
+
+impl Ask {
+    /// The audit line of this request, to be filled in.
+    pub(crate) fn event(&self) -> Event {
+        Event::new(Actor::Client(self.caller), self.operation.name()).traced(self.trace)
+    }
+
+    /// A name as audit lines have it.
+    pub(crate) fn name(&self, memory: &Memory, kind: &str, name: &tkcore::Name) -> String {
+        match self.options.audit_names {
+            AuditNames::Hashed => memory.core.alias(kind, name),
+            AuditNames::Clear => name.as_str().to_owned(),
+        }
+    }
+}
+
+/// A refusal on its way to the caller and to the audit.
+pub(crate) struct No {
+    pub(crate) error: RpcError,
+    pub(crate) event: Option<Event>,
+}
+
+impl From<RpcError> for No {
+    fn from(error: RpcError) -> Self {
+        Self { error, event: None }
+    }
+}
+
+impl From<Code> for No {
+    fn from(code: Code) -> Self {
+        code.error().into()
+    }
+}
+
+impl From<SignerError> for No {
+    fn from(error: SignerError) -> Self {
+        // Says which table does not read; never what stands in it.
+        Code::StoreFailed.detail(&error.to_string()).into()
+    }
+}
+
+impl From<crate::store::StoreError> for No {
+    fn from(error: crate::store::StoreError) -> Self {
+        SignerError::from(error).into()
+    }
+}
+
+/// A decision of one operation: what to write, and the answer once it is durable.
+pub(crate) type Decided<C> = Result<(Plan, <C as Call>::Answer), No>;
+
+impl Service {
+    pub(crate) fn new(writer: Writer, clock: Arc<dyn Clock>, options: Options, tally: Arc<Tally>) -> Self {
+        let started = clock.now();
+        Self { writer, clock, options: Arc::new(options), tally, started, counters: Arc::default() }
+    }
+
+    /// The feed this signer publishes.
+    #[must_use]
+    pub fn feed_id(&self) -> FeedId {
+        self.writer.read(|memory| memory.core.feed)
+    }
+
+    /// The private half of the static Noise key, for the sessions.
+    #[must_use]
+    pub fn static_key(&self) -> Zeroizing<[u8; 32]> {
+        self.writer.read(|memory| (*memory.statics.current).clone())
+    }
+
+    /// What is only counted.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Answers one request of one client, whatever it holds: the payload of an answer or of a
+    /// refusal. `caller` is who the session proved it to be.
+    pub async fn handle(&self, caller: ClientKey, peer: Peer, request: &[u8]) -> Vec<u8> {
+        match self.answer(caller, peer, request).await {
+            Ok(payload) => payload,
+            Err(error) => {
+                count(&self.counters.refused);
+                Response::error(&error)
+            }
+        }
+    }
+
+    /// Finishes what waits, publishes what is not yet published, and closes the store.
+    pub async fn stop(&self) {
+        self.writer.stop().await;
+    }
+
+    async fn answer(&self, caller: ClientKey, peer: Peer, request: &[u8]) -> Result<Vec<u8>, RpcError> {
+        let now = self.clock.now();
+        let Some(client) = self.writer.read(|memory| memory.clients.get(&caller).map(Arc::clone)) else {
+            // One constant answer, and no line: a stranger gets no disk to fill.
+            count(&self.counters.strangers);
+            return Err(Code::NotAllowed.error());
+        };
+        count(&self.counters.requests);
+        let request = Request::decode(request).map_err(|error| Code::BadParameters.detail(error.0))?;
+        let Some(operation) = Operation::from_code(request.operation) else {
+            let event = Event::new(Actor::Client(caller), "unknown").with("code", request.operation);
+            return Err(self.refuse(event.traced(request.trace), Code::UnknownOperation.error()).await);
+        };
+        let ask = Ask {
+            caller,
+            peer,
+            operation,
+            id: request.id,
+            trace: request.trace,
+            options: Arc::clone(&self.options),
+        };
+        if let Err(code) = roles::admit(&client, operation, now) {
+            return Err(self.refuse(ask.event(), code.error()).await);
+        }
+        let params = request.params;
+        match operation {
+            Operation::Verify => {
+                count(&self.counters.verifies);
+                verify::answer(self, &client, &self.params::<Verify>(&ask, params).await?)
+            }
+            Operation::Mint => self.change::<Mint>(ask, params, issue::mint).await,
+            Operation::Revoke => self.change::<Revoke>(ask, params, revoke::revoke).await,
+            Operation::RevokePresented => {
+                self.change::<RevokePresented>(ask, params, revoke::revoke_presented).await
+            }
+            Operation::Exchange => self.change::<Exchange>(ask, params, exchange::exchange).await,
+            Operation::FetchKeys => self.look::<FetchKeys>(ask, params, lists::delegated).await,
+            Operation::Status => {
+                let started = self.started;
+                self.look::<Status>(ask, params, move |view, _, _, _| lists::status(view, started)).await
+            }
+            Operation::KeyCreate => self.change::<KeyCreate>(ask, params, operate::key_create).await,
+            Operation::KeyList => self.look::<KeyList>(ask, params, lists::keys).await,
+            Operation::KeyRotate => self.change::<KeyRotate>(ask, params, operate::key_rotate).await,
+            Operation::KeyRetire => self.change::<KeyRetire>(ask, params, operate::key_retire).await,
+            Operation::PublicationPrepare => {
+                self.change::<PublicationPrepare>(ask, params, operate::publication_prepare).await
+            }
+            Operation::PublicationRotate => {
+                self.change::<PublicationRotate>(ask, params, operate::publication_rotate).await
+            }
+            Operation::ClientAdd => self.change::<ClientAdd>(ask, params, operate::client_add).await,
+            Operation::ClientList => self.look::<ClientList>(ask, params, lists::clients).await,
+            Operation::ClientRemove => self.change::<ClientRemove>(ask, params, operate::client_remove).await,
+            Operation::ClientConfirm => {
+                self.change::<ClientConfirm>(ask, params, operate::client_confirm).await
+            }
+            Operation::TokenList => self.look::<TokenList>(ask, params, lists::tokens).await,
+            Operation::TokenShow => self.look::<TokenShow>(ask, params, lists::token).await,
+            Operation::AuditTail => self.look::<AuditTail>(ask, params, lists::audit).await,
+            Operation::Rewrap => self.change::<Rewrap>(ask, params, operate::rewrap).await,
+            // `roles::admit` lets no operation through that is not named there and here.
+            _ => Err(Code::UnknownOperation.error()),
+        }
+    }
+
+    /// The parameters; refused ones leave a line, since a client of ours does not send them.
+    async fn params<C: Call>(&self, ask: &Ask, params: &[u8]) -> Result<C, RpcError> {
+        match C::params(params) {
+            Ok(params) => Ok(params),
+            Err(error) => Err(self.refuse(ask.event(), Code::BadParameters.detail(error.0)).await),
+        }
+    }
+
+    /// Writes the line of a refusal, then gives it. A refusal that cannot be written is told
+    /// as the store's failure: nothing goes unrecorded.
+    async fn refuse(&self, event: Event, error: RpcError) -> RpcError {
+        let event = event.refused(error.code);
+        let declined = Declined { error, event: Some(event) };
+        match self.writer.submit(move |_| Err(declined)).await {
+            Ok(_) => Code::Internal.error(),
+            Err(error) => error,
+        }
+    }
+
+    /// An operation that changes something: decided by the writer, at most once per request id.
+    async fn change<C>(
+        &self,
+        ask: Ask,
+        params: &[u8],
+        decide: impl FnOnce(&View<'_>, &Ask, &ClientInfo, C) -> Decided<C> + Send + 'static,
+    ) -> Result<Vec<u8>, RpcError>
+    where
+        C: Call + Send + 'static,
+    {
+        let digest = digest(&ask, params);
+        let params = self.params::<C>(&ask, params).await?;
+        self.writer
+            .submit(move |view| {
+                let refused = |No { error, event }: No| {
+                    let event = event.unwrap_or_else(|| ask.event()).refused(error.code);
+                    Declined { error, event: Some(event) }
+                };
+                // Once more, since the client may have been removed while the request waited.
+                let client = admitted(view, &ask).map_err(|code| refused(code.into()))?;
+                if let Some(answer) = kept(view, &ask, &digest).map_err(refused)? {
+                    return Ok(Plan { answer, ..Plan::default() });
+                }
+                let (mut plan, answer) = decide(view, &ask, &client, params).map_err(refused)?;
+                plan.answer = C::answer(&answer).map_err(|_| refused(Code::AnswerTooLarge.into()))?;
+                // A new secret is in force from this change on, so the answer cannot be sealed
+                // with the old one; repeating it finds the work done.
+                if ask.operation != Operation::Rewrap {
+                    keep(view, &ask, &digest, &mut plan);
+                }
+                Ok(plan)
+            })
+            .await
+    }
+
+    /// An operation that only reads, in the order of the writes.
+    async fn look<C>(
+        &self,
+        ask: Ask,
+        params: &[u8],
+        look: impl FnOnce(&View<'_>, &Ask, &ClientInfo, C) -> Result<(C::Answer, Vec<Event>), No> + Send + 'static,
+    ) -> Result<Vec<u8>, RpcError>
+    where
+        C: Call + Send + 'static,
+    {
+        let params = self.params::<C>(&ask, params).await?;
+        self.writer
+            .submit(move |view| {
+                let refused = |No { error, event }: No| {
+                    let event = event.unwrap_or_else(|| ask.event()).refused(error.code);
+                    Declined { error, event: Some(event) }
+                };
+                let client = admitted(view, &ask).map_err(|code| refused(code.into()))?;
+                let (answer, events) = look(view, &ask, &client, params).map_err(refused)?;
+                let answer = C::answer(&answer).map_err(|_| refused(Code::AnswerTooLarge.into()))?;
+                Ok(Plan { answer, events, ..Plan::default() })
+            })
+            .await
+    }
+}
+
+fn admitted(view: &View<'_>, ask: &Ask) -> Result<Arc<ClientInfo>, Code> {
+    let client = view.memory.clients.get(&ask.caller).ok_or(Code::NotAllowed)?;
+    roles::admit(client, ask.operation, view.now)?;
+    Ok(Arc::clone(client))
+}
+
+/// Binds a kept answer to what was asked: the same id with other parameters is refused.
+fn digest(ask: &Ask, params: &[u8]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(b"tk-request-v1");
+    hash.update(ask.operation.code().to_be_bytes());
+    hash.update(params);
+    hash.finalize().into()
+}
+
+fn answer_key(memory: &Memory, ask: &Ask) -> Vec<u8> {
+    let client = memory.core.lookup("client", &[ask.caller.as_bytes()]);
+    [&client[..], ask.id.as_bytes()].concat()
+}
+
+/// The kept answer of a request that is repeated.
+fn kept(view: &View<'_>, ask: &Ask, digest: &[u8; 32]) -> Result<Option<Vec<u8>>, No> {
+    let key = answer_key(view.memory, ask);
+    let Some(sealed) = view.store.get(Table::Idempotency, &key)? else { return Ok(None) };
+    let plain = unseal(&view.memory.kek, Table::Idempotency, &key, &sealed)?;
+    let read = |mut reader: Reader<'_>| -> Result<([u8; 32], Vec<u8>), codec::BadRecord> {
+        Ok((reader.array()?, reader.rest().to_vec()))
+    };
+    let (digest_then, answer) =
+        record(&plain).and_then(read).map_err(crate::memory::bad(Table::Idempotency))?;
+    if digest_then == *digest { Ok(Some(answer)) } else { Err(Code::IdempotencyConflict.into()) }
+}
+
+fn keep(view: &View<'_>, ask: &Ask, digest: &[u8; 32], plan: &mut Plan) {
+    let key = answer_key(view.memory, ask);
+    let plain = Zeroizing::new([&[1], &digest[..], &plan.answer].concat());
+    let sealed = view.memory.kek.seal(Table::Idempotency, &key, &plain);
+    let until = view.now.saturating_add(std::time::Duration::from_secs(Operation::KEPT_SECONDS));
+    plan.ops.push(registry::forget_answer(until, &key));
+    plan.ops.push(Op::Create(Table::Idempotency, key, sealed));
+}
+
+impl crate::http::Authority for Service {
+    fn knows(&self, client: &ClientKey) -> bool {
+        self.writer.read(|memory| memory.clients.contains_key(client))
+    }
+
+    async fn handle(&self, client: ClientKey, peer: Peer, request: &[u8]) -> Vec<u8> {
+        Self::handle(self, client, peer, request).await
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

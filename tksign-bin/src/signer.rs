@@ -1,0 +1,137 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use tkcore::protocol::{ClientInfo, ClientKey, ClientState, Role};
+use tkcore::revocation::RootKeys;
+use tkcore::revocation::publish::{FeedSigningKey, KeyListDraft};
+use tkcore::{FeedId, Name};
+use zeroize::Zeroizing;
+
+use crate::audit::{self, Actor, AuditHead, Event};
+use crate::clock::Clock;
+use crate::feed_tree::FeedTree;
+use crate::keys::{PublicationSecret, Roots};
+use crate::memory::{Memory, SignerError};
+use crate::publish::Publisher;
+use crate::random;
+use crate::secret::Secret;
+use crate::service::{Options, Service};
+use crate::store::{Change, Refusal, Sqlite, Store, StoreError};
+use crate::tally::Tally;
+use crate::writer::Writer;
+
+/// An open signer: its operations, and what it publishes.
+pub struct Signer {
+    /// Answers requests.
+    pub service: Service,
+    /// What is served.
+    pub feed: FeedTree,
+}
+
+/// What a new signer's clients pin, and the one secret that is kept away from it.
+pub struct Trust {
+    /// The feed.
+    pub feed: FeedId,
+    /// How many of the root keys must sign a key list.
+    pub threshold: u8,
+    /// The public halves of the root keys (Ed25519).
+    pub root_keys: Vec<[u8; 32]>,
+    /// The signer's static key (X25519).
+    pub static_key: [u8; 32],
+    /// The root key's private half, a seed of RFC 8032: written to a file by `init`, carried
+    /// away, and never needed by a running signer.
+    pub root_seed: Zeroizing<[u8; 32]>,
+}
+
+impl Signer {
+    /// Makes a store in `folder` with all its keys, a key list signed by a new root key, and
+    /// one client: the operator.
+    ///
+    /// # Errors
+    /// [`SignerError::Store`] when there is a store already or the folder cannot be written.
+    pub fn init(
+        folder: &Path,
+        secret: &Secret,
+        operator: ClientKey,
+        clock: &dyn Clock,
+    ) -> Result<Trust, SignerError> {
+        let now = clock.now();
+        let mut root_seed = Zeroizing::new([0; 32]);
+        random::fill(&mut *root_seed);
+        let failed = || SignerError::Feed("the first key list cannot be made".to_owned());
+        let root = FeedSigningKey::from_seed(&root_seed).ok_or_else(failed)?;
+        let roots = Roots::new(1, vec![root.public()]).ok_or_else(failed)?;
+        let pinned: RootKeys = roots.keys.clone();
+        let first = PublicationSecret::generate(now).ok_or_else(failed)?;
+        let sign = |list: &tkcore::revocation::KeyList| KeyListDraft::sign_all(list, &[&root], &pinned).ok();
+        let (memory, mut ops) = Memory::initial(secret, roots, first, sign).ok_or_else(failed)?;
+        let client = ClientInfo {
+            key: operator,
+            name: Name::new("operator").map_err(|_| failed())?,
+            role: Role::Operator,
+            state: ClientState::Active,
+            added: now,
+            expiry: None,
+        };
+        ops.push(memory.put_client(&client));
+        let event =
+            Event::new(Actor::Signer, "init").with("feed", memory.core.feed).with("operator", operator);
+        ops.push(memory.audit.append(&event, now).0);
+        let mut store = Sqlite::create(folder)?;
+        store.begin()?;
+        match store.apply(&Change { ops, ..Change::default() }) {
+            Ok(()) => store.commit()?,
+            Err(Refusal::Conflict) => return Err(StoreError::Exists(folder.to_owned()).into()),
+            Err(Refusal::Failed(error)) => return Err(error.into()),
+        }
+        Ok(Trust {
+            feed: memory.core.feed,
+            threshold: memory.roots.threshold,
+            root_keys: memory.roots.list.iter().map(|key| *key.as_bytes()).collect(),
+            static_key: memory.statics.public(),
+            root_seed,
+        })
+    }
+
+    /// Opens the store in `folder` and starts the writer; the first head is signed at once.
+    ///
+    /// # Errors
+    /// [`SignerError`]: the store, the secret, or what was published does not fit.
+    pub fn open(
+        folder: &Path,
+        secret: &Secret,
+        options: Options,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, SignerError> {
+        Self::start(Box::new(Sqlite::open(folder)?), secret, options, clock)
+    }
+
+    /// The same over any store.
+    ///
+    /// # Errors
+    /// As [`Signer::open`].
+    pub fn start(
+        store: Box<dyn Store>,
+        secret: &Secret,
+        options: Options,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, SignerError> {
+        let tally = Arc::new(Tally::default());
+        let mut memory = Memory::load(&*store, secret)?;
+        let publisher = Publisher::resume(&*store, &mut memory, Arc::clone(&tally), clock.now())?;
+        let feed = publisher.tree();
+        let writer = Writer::start(store, memory, publisher, Arc::clone(&clock))?;
+        Ok(Self { service: Service::new(writer, clock, options, tally), feed })
+    }
+
+    /// Reads the whole audit chain of the store in `folder` and returns its end. Needs no
+    /// secret: names stand in it as keyed hashes.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] names the first bad line.
+    pub fn verify_audit(folder: &Path) -> Result<AuditHead, SignerError> {
+        let store = Sqlite::open(folder)?;
+        let authority = Memory::authority(&store)?;
+        Ok(audit::verify(&store, authority)?)
+    }
+}

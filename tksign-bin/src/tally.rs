@@ -1,0 +1,85 @@
+//! Remote verifies, summed up per client and lineage until they are written to the audit.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use tkcore::protocol::ClientKey;
+use tkcore::{LineageId, Timestamp};
+
+use crate::audit::{Actor, Event};
+use crate::memory::SignerError;
+use crate::registry;
+use crate::store::Table;
+use crate::writer::{Plan, View};
+
+/// Sums kept between two times of writing. At the limit what is new is added up per client
+/// only, so that a service that shows many tokens costs neither memory nor detail of others.
+pub(crate) const TALLIES: usize = 4096;
+
+/// Sums of one client and lineage; no lineage where the token did not even hold.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum {
+    good: u64,
+    refused: u64,
+    last: Option<Timestamp>,
+}
+
+/// The verifies since the last time they were written.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(Mutex<BTreeMap<(ClientKey, Option<LineageId>), Sum>>);
+
+impl Tally {
+    /// Counts one answer. `lineage` only of a token whose chain held: anything else is a
+    /// stranger's claim.
+    pub(crate) fn count(&self, client: ClientKey, lineage: Option<LineageId>, good: bool, now: Timestamp) {
+        let mut sums = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = sums.len() >= TALLIES && !sums.contains_key(&(client, lineage));
+        let sum = sums.entry((client, lineage.filter(|_| !full))).or_default();
+        if good {
+            sum.good = sum.good.saturating_add(1);
+        } else {
+            sum.refused = sum.refused.saturating_add(1);
+        }
+        sum.last = Some(now);
+    }
+
+    /// An audit line for each sum, and when each registered lineage was last seen. What is
+    /// taken out and then not committed is lost: these lines are statistics, and say so.
+    pub(crate) fn drain(&self, view: &View<'_>, plan: &mut Plan) -> Result<(), SignerError> {
+        let sums = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for ((client, lineage), sum) in sums {
+            plan.events.push(
+                Event::new(Actor::Client(client), "verify")
+                    .maybe("lineage", lineage)
+                    .with("good", sum.good)
+                    .with("refused-tokens", sum.refused)
+                    .maybe("last", sum.last),
+            );
+            if let (Some(lineage), Some(last)) = (lineage, sum.last)
+                && view.store.get(Table::Tokens, lineage.as_bytes())?.is_some()
+            {
+                plan.ops.push(registry::seen(view.memory, lineage, last));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_bounded_and_nothing_is_left_out() {
+        let tally = Tally::default();
+        let client = ClientKey::from_bytes([1; 32]);
+        for n in 0..TALLIES + 10 {
+            let lineage = LineageId::new([(n >> 8) as u8; 10], Timestamp::from_millis(n as u64).unwrap());
+            tally.count(client, Some(lineage), n % 2 == 0, Timestamp::EPOCH);
+        }
+        let sums = tally.0.lock().unwrap();
+        assert_eq!(sums.len(), TALLIES + 1);
+        assert_eq!(sums.values().map(|sum| sum.good + sum.refused).sum::<u64>(), TALLIES as u64 + 10);
+        assert_eq!(sums[&(client, None)].good, 5);
+    }
+}

@@ -1,0 +1,148 @@
+//! `Verify`: facts about a lineage for services that hold no key, answered from memory.
+
+use std::sync::Arc;
+
+use tkcore::protocol::{Call as _, ClientInfo, Code, Role, RpcError, SecretBytes, Verify, VerifyAnswer};
+use tkcore::revocation::{Query, Revocations as _, Status};
+use tkcore::{
+    Basis, BranchId, BranchIds, Budget, Error, Identifier, KeyId, LineageFacts, NotAuthentic, Presented,
+    Scratch, Timestamp, Token, Verified, limits,
+};
+
+use crate::keys::{Core, KeyRecord};
+use crate::memory::Memory;
+use crate::service::Service;
+
+/// Answers a verify, and counts it.
+pub(crate) fn answer(service: &Service, client: &ClientInfo, asked: &Verify) -> Result<Vec<u8>, RpcError> {
+    let now = service.clock.now();
+    let mut lineage = None;
+    let result = judge(service, client, asked, now, &mut lineage);
+    service.tally.count(client.key, lineage, result.is_ok(), now);
+    Verify::answer(&result?).map_err(|_| Code::AnswerTooLarge.error())
+}
+
+fn judge(
+    service: &Service,
+    client: &ClientInfo,
+    asked: &Verify,
+    now: Timestamp,
+    lineage: &mut Option<tkcore::LineageId>,
+) -> Result<VerifyAnswer, RpcError> {
+    let Role::Verify(audience) = &client.role else { return Err(Code::NotAllowed.error()) };
+    // The memory is looked at before and after the chain is rolled, and not held meanwhile.
+    let find = |key| {
+        service.writer.read(|memory| Some((Arc::clone(memory.keys.get(&key)?), Arc::clone(&memory.core))))
+    };
+    authentic(find, &asked.root, &asked.discharges, |held| {
+        // Only what was made for everybody, or for this very client's audience: a service that
+        // holds a delegated key could otherwise make tokens that others accept.
+        if held.facts.audience.is_some() && held.facts.audience != *audience {
+            return Err(Code::WrongAudience.error());
+        }
+        *lineage = Some(held.identifier.lineage);
+        let position = service.writer.read(|memory| alive(memory, held, now).map(|()| memory.position))?;
+        let earlier = held.branches.split_last().map_or(&[][..], |(_, earlier)| earlier);
+        Ok(VerifyAnswer {
+            key: held.identifier.key,
+            facts: held.facts.clone(),
+            branches: earlier.to_vec(),
+            position,
+        })
+    })
+}
+
+/// Where a decision of the writer finds the record of a token.
+pub(crate) fn records(memory: &Memory) -> impl Fn(KeyId) -> Option<(Arc<KeyRecord>, Arc<Core>)> + '_ {
+    |key| Some((Arc::clone(memory.keys.get(&key)?), Arc::clone(&memory.core)))
+}
+
+/// A token whose chain and discharges hold under one of our records.
+pub(crate) struct Held<'a> {
+    pub(crate) verified: &'a Verified<'a>,
+    pub(crate) identifier: &'a Identifier<'a>,
+    pub(crate) record: &'a Arc<KeyRecord>,
+    pub(crate) facts: &'a LineageFacts,
+    /// Of every chain point, the token's own last.
+    pub(crate) branches: &'a [BranchId],
+}
+
+/// Verifies a token with its discharges under the record that it names, and hands it on.
+pub(crate) fn authentic<T, E: From<RpcError>>(
+    find: impl Fn(KeyId) -> Option<(Arc<KeyRecord>, Arc<Core>)>,
+    root: &SecretBytes,
+    discharges: &[SecretBytes],
+    then: impl FnOnce(&Held<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    let malformed = |error: tkcore::Malformed| E::from(refusal(&error.into()));
+    if discharges.len() > limits::DISCHARGES {
+        return Err(Code::TokenMalformed.detail("too many discharges").into());
+    }
+    let root = Token::parse(root.expose()).map_err(malformed)?;
+    let discharges: Result<Vec<Token<'_>>, _> =
+        discharges.iter().map(|discharge| Token::parse(discharge.expose())).collect();
+    let discharges = discharges.map_err(malformed)?;
+    let presented = Presented::new(root, &discharges).map_err(malformed)?;
+    let identifier = presented.claimed_identifier().map_err(malformed)?;
+    let unknown = || E::from(Code::UnknownKey.error());
+    let (record, core) = find(identifier.key).ok_or_else(unknown)?;
+    let key = record.root().ok_or_else(unknown)?;
+    let subject = identifier.subject.map(tkcore::Name::new).transpose();
+    let subject = subject.map_err(|_| E::from(Code::TokenMalformed.error()))?;
+    let facts = record.facts(&core, subject.as_ref());
+    let mut scratch = Scratch::new();
+    let mut budget = Budget::new(limits::VERIFY_BUDGET);
+    let verified =
+        tkcore::verify(presented, Basis::Root(&key), &facts, BranchIds::Collect, &mut scratch, &mut budget)
+            .map_err(|error| E::from(refusal(&error)))?;
+    let branches = verified.branch_ids().unwrap_or(&[]);
+    then(&Held { verified: &verified, identifier: &identifier, record: &record, facts: &facts, branches })
+}
+
+/// The same for the token's own chain alone, without its discharges: only for killing it.
+pub(crate) fn chain<T>(
+    memory: &Memory,
+    token: &SecretBytes,
+    then: impl FnOnce(&Identifier<'_>, &[BranchId]) -> Result<T, RpcError>,
+) -> Result<T, RpcError> {
+    let token = Token::parse(token.expose()).map_err(|error| refusal(&error.into()))?;
+    let identifier = token.claimed_identifier().map_err(|error| refusal(&error.into()))?;
+    let record = memory.keys.get(&identifier.key).ok_or_else(|| Code::UnknownKey.error())?;
+    let key = record.root().ok_or_else(|| Code::UnknownKey.error())?;
+    let branches = tkcore::branches_of_own_chain(&token, &key, &mut Budget::new(limits::VERIFY_BUDGET))
+        .map_err(|error| refusal(&error))?;
+    then(&identifier, &branches)
+}
+
+/// Whether an authentic token is neither expired, ahead of time, nor revoked.
+pub(crate) fn alive(memory: &Memory, held: &Held<'_>, now: Timestamp) -> Result<(), RpcError> {
+    let identifier = held.identifier;
+    if identifier.expiry.is_some_and(|expiry| now >= expiry) {
+        return Err(Code::Expired.error());
+    }
+    let ahead = now.saturating_add(std::time::Duration::from_secs(limits::CLOCK_SKEW_SECONDS));
+    if identifier.lineage.minted().is_none_or(|minted| minted > ahead) {
+        return Err(Code::IssuedAhead.error());
+    }
+    let facts = held.facts;
+    let query = Query::new(identifier, Some(facts.tenant_row), facts.subject_row, held.branches);
+    match memory.revoked.status(&query) {
+        Status::Live => Ok(()),
+        Status::Revoked(rule) => Err(Code::Revoked.detail(rule.as_str())),
+        Status::Unknown(_) => Err(Code::Internal.error()),
+    }
+}
+
+/// What a client hears of a token that does not hold.
+pub(crate) fn refusal(error: &Error) -> RpcError {
+    match error {
+        Error::Malformed(what) => Code::TokenMalformed.detail(&what.to_string()),
+        Error::NotAuthentic(NotAuthentic::UnknownKey) => Code::UnknownKey.error(),
+        Error::NotAuthentic(NotAuthentic::Audience) => Code::WrongAudience.error(),
+        Error::NotAuthentic(_) => Code::NotAuthentic.error(),
+        Error::Discharge(what) => Code::BadDischarge.detail(&what.to_string()),
+        Error::TooMuchWork => Code::TooMuchWork.error(),
+        // Nothing else comes out of verifying under a root key.
+        _ => Code::Internal.error(),
+    }
+}

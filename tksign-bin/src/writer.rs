@@ -1,0 +1,299 @@
+//! The one thread that changes anything, and commits in groups.
+//!
+//! A job is a decision: a function of the memory, the store and the time that says what to
+//! write, or refuses. The thread decides the jobs that wait, one after the other, each seeing
+//! what those before it did, writes each with its audit line, commits them together, and only
+//! then lets readers see the effects and gives the answers. When the commit fails every one of
+//! them gets the failure, and the thread goes back to what is durable.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, RwLock};
+
+use tkcore::Timestamp;
+use tkcore::protocol::{Code, RpcError};
+use tokio::sync::oneshot;
+
+use crate::audit::{AuditHead, Event};
+use crate::clock::{Clock, monotonic};
+use crate::memory::{Effect, Memory, SignerError};
+use crate::publish::Publisher;
+use crate::store::{Change, Expect, Op, Refusal, Store, StoreError};
+
+/// Most jobs committed together. Large enough that a sync of some milliseconds is shared by all
+/// who wait, small enough that the first of them does not wait for a thousand decisions.
+const GROUP: usize = 256;
+
+/// What a decision may look at.
+pub(crate) struct View<'a> {
+    /// As of the last decided job.
+    pub(crate) memory: &'a Memory,
+    /// As of the last decided job.
+    pub(crate) store: &'a dyn Store,
+    /// The signer's clock.
+    pub(crate) now: Timestamp,
+}
+
+/// A decision to change something.
+#[derive(Default)]
+pub(crate) struct Plan {
+    pub(crate) expects: Vec<Expect>,
+    pub(crate) ops: Vec<Op>,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) events: Vec<Event>,
+    /// The answer's payload, given once all of the above is durable.
+    pub(crate) answer: Vec<u8>,
+}
+
+/// A decision against it: what the caller hears, and what the audit keeps.
+pub(crate) struct Declined {
+    pub(crate) error: RpcError,
+    pub(crate) event: Option<Event>,
+}
+
+type Decide = Box<dyn FnOnce(&View<'_>) -> Result<Plan, Declined> + Send>;
+type Answer = Result<Vec<u8>, RpcError>;
+
+enum Job {
+    Decide(Decide, oneshot::Sender<Answer>),
+    Stop(oneshot::Sender<()>),
+}
+
+/// The way to the writer thread, and to what it has committed.
+#[derive(Clone)]
+pub(crate) struct Writer {
+    jobs: Sender<Job>,
+    committed: Arc<RwLock<Memory>>,
+}
+
+impl Writer {
+    /// Starts the thread. It owns the store until [`Writer::stop`].
+    pub(crate) fn start(
+        store: Box<dyn Store>,
+        memory: Memory,
+        publisher: Publisher,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, SignerError> {
+        let (jobs, queue) = channel();
+        let committed = Arc::new(RwLock::new(memory.clone()));
+        let thread = Thread { store, working: memory, committed: Arc::clone(&committed), publisher, clock };
+        std::thread::Builder::new()
+            .name("writer".to_owned())
+            .spawn(move || thread.run(&queue))
+            .map_err(|error| StoreError::Io("writer thread".into(), error))?;
+        Ok(Self { jobs, committed })
+    }
+
+    /// Reads what is committed. The closure must be short: writers wait for it.
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&Memory) -> T) -> T {
+        // Nobody panics while holding the lock; a poisoned one still holds committed state.
+        let memory = self.committed.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        look(&memory)
+    }
+
+    /// Has a job decided, and waits until it is durable.
+    pub(crate) async fn submit(
+        &self,
+        decide: impl FnOnce(&View<'_>) -> Result<Plan, Declined> + Send + 'static,
+    ) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        let stopping = || Code::Stopping.error();
+        self.jobs.send(Job::Decide(Box::new(decide), reply)).map_err(|_| stopping())?;
+        answer.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// Lets everything that waits finish, publishes what is uncovered, and closes the store.
+    pub(crate) async fn stop(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.jobs.send(Job::Stop(reply)).is_ok() {
+            let _ = done.await;
+        }
+    }
+}
+
+struct Thread {
+    store: Box<dyn Store>,
+    working: Memory,
+    committed: Arc<RwLock<Memory>>,
+    publisher: Publisher,
+    clock: Arc<dyn Clock>,
+}
+
+/// A job that was decided and waits for the commit.
+type Waiting = (oneshot::Sender<Answer>, Answer);
+
+impl Thread {
+    fn run(mut self, queue: &Receiver<Job>) {
+        let mut stop = None;
+        while stop.is_none() {
+            let wait = self.publisher.due(&self.working, monotonic());
+            let mut group = Vec::new();
+            match queue.recv_timeout(wait) {
+                Ok(job) => {
+                    take(job, &mut group, &mut stop);
+                    while group.len() < GROUP && stop.is_none() {
+                        match queue.try_recv() {
+                            Ok(job) => take(job, &mut group, &mut stop),
+                            Err(_) => break,
+                        }
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if !group.is_empty() {
+                self.decide(group);
+            }
+            if stop.is_some() || self.publisher.due(&self.working, monotonic()).is_zero() {
+                self.publish(stop.is_some());
+            }
+        }
+        drop(self);
+        if let Some(stop) = stop {
+            let _ = stop.send(());
+        }
+    }
+
+    fn decide(&mut self, group: Vec<(Decide, oneshot::Sender<Answer>)>) {
+        let mut effects = Vec::new();
+        let mut waiting: Vec<Waiting> = Vec::new();
+        let mut group = group.into_iter();
+        let mut result = self.store.begin();
+        while result.is_ok() {
+            let Some((decide, reply)) = group.next() else { break };
+            match self.one(decide, &mut effects) {
+                Ok(answer) => waiting.push((reply, answer)),
+                Err(error) => {
+                    waiting.push((reply, Ok(Vec::new())));
+                    result = Err(error);
+                }
+            }
+        }
+        match result.and_then(|()| self.store.commit()) {
+            Ok(()) => {
+                self.show(&effects);
+                for (reply, answer) in waiting {
+                    let _ = reply.send(answer);
+                }
+            }
+            Err(error) => {
+                self.back();
+                // What the store says names files and states, never a value.
+                let failed = Code::StoreFailed.detail(&error.to_string());
+                for reply in waiting.into_iter().map(|(reply, _)| reply).chain(group.map(|(_, reply)| reply))
+                {
+                    let _ = reply.send(Err(failed.clone()));
+                }
+            }
+        }
+    }
+
+    /// Decides one job and adds what it writes to the open group. An error ends the group.
+    fn one(&mut self, decide: Decide, effects: &mut Vec<Effect>) -> Result<Answer, StoreError> {
+        let now = self.clock.now();
+        let view = View { memory: &self.working, store: &*self.store, now };
+        let (plan, answer) = match decide(&view) {
+            Ok(mut plan) => {
+                let answer = std::mem::take(&mut plan.answer);
+                (plan, Ok(answer))
+            }
+            Err(Declined { error, event }) => {
+                (Plan { events: event.into_iter().collect(), ..Plan::default() }, Err(error))
+            }
+        };
+        match self.add(plan, now, effects) {
+            Ok(()) => Ok(answer),
+            Err(Refusal::Conflict) => Ok(Err(Code::Conflict.detail("somebody else was first; ask again"))),
+            Err(Refusal::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Writes a plan and its audit lines as one change.
+    fn add(&mut self, plan: Plan, now: Timestamp, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let Plan { expects, mut ops, effects: mut planned, events, answer: _ } = plan;
+        let mut audit: AuditHead = self.working.audit;
+        for event in &events {
+            let (op, next) = audit.append(event, now);
+            ops.push(op);
+            audit = next;
+        }
+        if !ops.is_empty() {
+            self.store.apply(&Change { expects, ops })?;
+        }
+        self.working.audit = audit;
+        planned.iter().for_each(|effect| self.working.apply(effect));
+        effects.append(&mut planned);
+        Ok(())
+    }
+
+    /// Closes the step when there is one to close, then signs and stores the head, then serves
+    /// it. The delta is durable before a head names it.
+    fn publish(&mut self, stopping: bool) {
+        if let Err(error) = self.try_publish(stopping) {
+            self.back();
+            self.publisher.failed(&error);
+        }
+    }
+
+    fn try_publish(&mut self, stopping: bool) -> Result<(), SignerError> {
+        let now = self.clock.now();
+        if stopping || self.publisher.is_heartbeat(monotonic()) {
+            let view = View { memory: &self.working, store: &*self.store, now };
+            let plan = self.publisher.housekeeping(&view)?;
+            self.commit(plan, now)?;
+        }
+        let view = View { memory: &self.working, store: &*self.store, now };
+        if let Some((plan, closed)) = self.publisher.close(&view)? {
+            self.commit(plan, now)?;
+            self.publisher.closed(closed, now);
+        }
+        let view = View { memory: &self.working, store: &*self.store, now };
+        let (plan, head) = self.publisher.sign(&view)?;
+        self.commit(plan, now)?;
+        self.publisher.serve(head, &self.working);
+        Ok(())
+    }
+
+    fn commit(&mut self, plan: Plan, now: Timestamp) -> Result<(), SignerError> {
+        let mut effects = Vec::new();
+        self.store.begin()?;
+        match self.add(plan, now, &mut effects) {
+            Ok(()) => self.store.commit()?,
+            Err(Refusal::Conflict) => {
+                return Err(SignerError::Feed("another publisher was first".to_owned()));
+            }
+            Err(Refusal::Failed(error)) => return Err(error.into()),
+        }
+        self.show(&effects);
+        Ok(())
+    }
+
+    fn show(&mut self, effects: &[Effect]) {
+        let mut committed = self.committed.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        effects.iter().for_each(|effect| committed.apply(effect));
+        committed.audit = self.working.audit;
+    }
+
+    /// After a failed commit: back to what is durable. A store that turns out to hold more than
+    /// that has committed although it said otherwise; then memory is behind the truth, and
+    /// starting again is the only safe way on.
+    fn back(&mut self) {
+        self.working = self.committed.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        if let Ok(stored) = AuditHead::load(&*self.store, self.working.authority)
+            && stored != self.working.audit
+        {
+            eprintln!("tksign: the store committed what it reported as failed; stopping, start again");
+            std::process::abort();
+        }
+    }
+}
+
+fn take(
+    job: Job,
+    group: &mut Vec<(Decide, oneshot::Sender<Answer>)>,
+    stop: &mut Option<oneshot::Sender<()>>,
+) {
+    match job {
+        Job::Decide(decide, reply) => group.push((decide, reply)),
+        Job::Stop(reply) => *stop = Some(reply),
+    }
+}

@@ -1,0 +1,188 @@
+//! A signer in this process, over the real store, with clients of every role.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use testkit::TempDir;
+use tkcore::protocol::*;
+use tkcore::{Audience, KeyClass, LineageId, Name, Subject, Tenant, Timestamp};
+use tksign::{Clock, Options, Peer, Secret, Signer, SignerError, SystemClock, Trust};
+
+/// A clock that a test sets.
+pub struct Hand(AtomicU64);
+
+impl Hand {
+    pub fn at(millis: u64) -> Arc<Self> {
+        Arc::new(Self(AtomicU64::new(millis)))
+    }
+
+    pub fn set(&self, millis: u64) {
+        self.0.store(millis, Ordering::SeqCst);
+    }
+
+    pub fn advance(&self, millis: u64) {
+        self.0.fetch_add(millis, Ordering::SeqCst);
+    }
+}
+
+impl Clock for Hand {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::SeqCst)).unwrap()
+    }
+}
+
+pub const NOW: u64 = 1_795_000_000_000;
+pub const OPERATOR: ClientKey = ClientKey::from_bytes([1; 32]);
+
+pub fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+pub fn secret(n: u8) -> Secret {
+    Secret::new((0..32).map(|i: u8| i.wrapping_mul(7) ^ n).collect()).unwrap()
+}
+
+pub fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+pub struct World {
+    pub dir: TempDir,
+    pub clock: Arc<Hand>,
+    pub signer: Option<Signer>,
+    pub trust: Trust,
+    pub options: Options,
+    ids: AtomicU64,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(Options::default())
+    }
+
+    pub fn with(options: Options) -> Self {
+        let dir = TempDir::new();
+        let clock = Hand::at(NOW);
+        let trust = Signer::init(dir.path(), &secret(1), OPERATOR, &*clock).unwrap();
+        let mut world = Self { dir, clock, signer: None, trust, options, ids: AtomicU64::new(1) };
+        world.open();
+        world
+    }
+
+    pub fn try_open(&self, key: &Secret) -> Result<Signer, SignerError> {
+        Signer::open(self.dir.path(), key, self.options.clone(), Arc::clone(&self.clock) as Arc<dyn Clock>)
+    }
+
+    pub fn open(&mut self) {
+        self.signer = Some(self.try_open(&secret(1)).unwrap());
+    }
+
+    pub fn close(&mut self) {
+        let signer = self.signer.take().unwrap();
+        run(signer.service.stop());
+    }
+
+    pub fn restart(&mut self) {
+        self.close();
+        self.open();
+    }
+
+    pub fn signer(&self) -> &Signer {
+        self.signer.as_ref().unwrap()
+    }
+
+    pub fn id(&self) -> RequestId {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&self.ids.fetch_add(1, Ordering::SeqCst).to_be_bytes());
+        RequestId::from_bytes(id)
+    }
+
+    pub fn raw(&self, caller: ClientKey, peer: Peer, request: &[u8]) -> Vec<u8> {
+        run(self.signer().service.handle(caller, peer, request))
+    }
+
+    pub fn call_as<C: Call>(
+        &self,
+        caller: ClientKey,
+        peer: Peer,
+        id: RequestId,
+        call: &C,
+    ) -> Result<C::Answer, RpcError> {
+        let request = call.request(id, None).unwrap();
+        C::read_answer(&self.raw(caller, peer, &request)).unwrap()
+    }
+
+    pub fn call<C: Call>(&self, caller: ClientKey, call: &C) -> Result<C::Answer, RpcError> {
+        self.call_as(caller, Peer::Control, self.id(), call)
+    }
+
+    pub fn operate<C: Call>(&self, call: &C) -> C::Answer {
+        self.call(OPERATOR, call).unwrap()
+    }
+
+    /// Adds a client of this role and gives its key.
+    pub fn client(&self, n: u8, role: Role) -> ClientKey {
+        let key = ClientKey::from_bytes([n; 32]);
+        self.operate(&ClientAdd { key, name: name(&format!("client {n}")), role, expiry: None });
+        key
+    }
+
+    pub fn minter(&self) -> ClientKey {
+        self.client(2, Role::Mint(full_power()))
+    }
+
+    pub fn key(&self, tenant: &str, audience: Option<&str>, class: KeyClass) -> KeyInfo {
+        self.operate(&KeyCreate { tenant: name(tenant), audience: audience.map(name), class })
+    }
+
+    pub fn verify(&self, caller: ClientKey, token: &[u8]) -> Result<VerifyAnswer, RpcError> {
+        self.call(caller, &Verify { root: SecretBytes::from(token), discharges: vec![] })
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+pub fn full_power() -> MintPower {
+    MintPower { narrowing: Narrowing::default(), unrestricted: Permit::Given, never_expires: Permit::Given }
+}
+
+pub fn mint(tenant: &str) -> Mint {
+    Mint {
+        tenant: Tenant::new(tenant).unwrap(),
+        audience: None,
+        class: KeyClass::Ordinary,
+        subject: Some(Subject::new("user:1").unwrap()),
+        label: Some(name("a label")),
+        expiry: Expiry::After(3600),
+        caveats: vec![MintCaveat::FirstParty(Bytes(b"action in read,list".to_vec()))],
+        unrestricted: Permit::Withheld,
+        never_expires: Permit::Withheld,
+    }
+}
+
+pub fn revoke(target: RevokeTarget) -> Revoke {
+    Revoke { target, reason: Text::default() }
+}
+
+pub fn code<T>(result: Result<T, RpcError>) -> Code {
+    match result {
+        Ok(_) => panic!("it was allowed"),
+        Err(error) => error.code,
+    }
+}
+
+pub fn audience(text: &str) -> Option<Audience> {
+    Some(name(text))
+}
+
+pub fn lineage(n: u8) -> LineageId {
+    LineageId::new([n; 10], Timestamp::from_millis(NOW).unwrap())
+}
+
+pub fn system() -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
+}
