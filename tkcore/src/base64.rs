@@ -1,6 +1,6 @@
 //! Unpadded URL-safe base64 (RFC 4648, section 5) in its one canonical spelling.
 //!
-//! Arithmetic instead of tables: a token's text is a bearer secret, and no memory address here
+//! Arithmetic instead of tables (docs/spec/token.md, TK-41): a token's text is a bearer secret, and no memory address here
 //! depends on it; the compiler turns the loop over 16 characters into vector instructions.
 
 use alloc::string::String;
@@ -176,6 +176,7 @@ mod tests {
 
     #[test]
     fn exactly_the_alphabet_is_read_at_every_place() {
+        // TK-40, TK-41: every byte value goes through the same arithmetic, at every place.
         for at in 0..43 {
             for byte in 0..=255u8 {
                 let mut coded = [b'A'; 44];

@@ -207,6 +207,21 @@ impl<'s> Authorization<'s> {
         Ok(Self { bytes: &buf.bytes, items: &buf.items, skipped })
     }
 
+    /// Picks the one value out of all the `Authorization` headers of a request: which of two
+    /// would count is something that programs in a row disagree about, so two are refused
+    /// (docs/spec/token.md, TK-54).
+    ///
+    /// # Errors
+    /// `Missing` for none, `Shape` for more than one.
+    pub fn sole_value<'h>(values: impl IntoIterator<Item = &'h [u8]>) -> Result<&'h [u8], Malformed> {
+        let mut values = values.into_iter();
+        let value = values.next().ok_or(Malformed::Missing)?;
+        match values.next() {
+            None => Ok(value),
+            Some(_) => Err(Malformed::Shape("two Authorization headers")),
+        }
+    }
+
     /// The tokens with their discharges, in the order of the header; 1 to [`limits::ROOTS`].
     pub fn candidates(&self) -> impl Iterator<Item = Presented<'s>> + use<'s> {
         let bytes = self.bytes;

@@ -79,6 +79,15 @@ fn limits_hold_at_the_limit_and_one_past_it() {
 }
 
 #[test]
+fn two_headers_are_refused() {
+    // TK-54
+    let sole = |values: &[&'static [u8]]| Authorization::sole_value(values.iter().copied());
+    assert_eq!(sole(&[]), Err(Malformed::Missing));
+    assert_eq!(sole(&[b"Bearer x"]), Ok(&b"Bearer x"[..]));
+    assert_eq!(sole(&[b"Bearer x", b"Bearer x"]), Err(Malformed::Shape("two Authorization headers")));
+}
+
+#[test]
 fn candidates_keep_their_own_discharges() {
     // TK-51, TK-52
     let tokens: Vec<TokenBuf> = (0..3).map(|i| minted(&[&format!("app = {i}")])).collect();

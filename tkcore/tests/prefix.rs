@@ -134,6 +134,49 @@ fn locations_neither_help_nor_hinder() {
 }
 
 #[test]
+fn expiry_caveats_and_revocation_are_judged_every_time() {
+    // TK-85: the same prefix and token; only the request and the revocations change.
+    use tkcore::danger::NoRevocations;
+    use tkcore::revocation::{Query, Revocations, Rule, Status};
+    use tkcore::{Request, Vocabulary};
+
+    struct Killed;
+    impl Revocations for Killed {
+        fn has_branches(&self) -> bool {
+            false
+        }
+        fn status(&self, _: &Query<'_>) -> Status {
+            Status::Revoked(Rule::Token)
+        }
+    }
+
+    let token = minted(&["action in read"]);
+    let prefix = remember(alone(&token));
+    let mut facts = facts();
+    facts.audience = None;
+    let mut scratch = Scratch::new();
+    let mut budget = Budget::default();
+    let basis = Basis::Prefix(&prefix);
+    let verified = verify(alone(&token), basis, &facts, BranchIds::Skip, &mut scratch, &mut budget).unwrap();
+    let vocabulary = Vocabulary::native();
+    let request = |action: &'static str, seconds: u64| {
+        Request::builder("acme", common::at(seconds * 1000)).action(action).build().unwrap()
+    };
+    let mut clear = |action, seconds, revoked: bool| {
+        let (request, budget) = (request(action, seconds), &mut budget);
+        match revoked {
+            false => verified.clear(&request, &vocabulary, &NoRevocations, budget).map(|_| ()),
+            true => verified.clear(&request, &vocabulary, &Killed, budget).map(|_| ()),
+        }
+    };
+    assert_eq!(clear("read", 1_799_999_999, false), Ok(()));
+    assert!(matches!(clear("read", 1_800_000_000, false), Err(Error::Refused(_))));
+    assert!(matches!(clear("write", 1_799_999_999, false), Err(Error::Refused(_))));
+    assert_eq!(clear("read", 1_799_999_999, true), Err(Error::Revoked(Rule::Token)));
+    assert_eq!(clear("read", 1_799_999_999, false), Ok(()));
+}
+
+#[test]
 fn facts_of_another_lineage_are_not_used() {
     // TK-64
     let token = minted(&[]);

@@ -1,6 +1,6 @@
 //! V2, the binary format: `02 [1 location] 2 identifier 00 ([1 location] 2 cid [4 vid] 00)* 00
 //! 06 20 signature`, each field a type, a length and its bytes, lengths as LEB128 varints
-//! (docs/spec/token.md, TK-20 to TK-29).
+//! (docs/spec/token.md, TK-20 to TK-26).
 
 use alloc::vec::Vec;
 
