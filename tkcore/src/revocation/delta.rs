@@ -215,7 +215,10 @@ pub(crate) fn steps(
         return Ok(alloc::vec![bytes]);
     }
     let mut reader = Reader::new(bytes);
-    object::preamble(&mut reader, MERGED_MAGIC)?;
+    // The wrapping is not in the chain, so it has no flags that could be ignored.
+    if object::preamble(&mut reader, MERGED_MAGIC)? != 0 {
+        return Err(ObjectError::UnknownFlag);
+    }
     if object::feed(&mut reader)? != feed {
         return Err(ObjectError::OtherFeed);
     }

@@ -190,6 +190,11 @@ impl Machine {
     /// The same state, signed again.
     pub(super) fn renew(&mut self, head: Head, bytes: Vec<u8>, moment: Moment, out: &mut Vec<Effect>) {
         let validity = Validity::new(&head, &self.config, moment);
+        if let Some(current) = self.current.as_mut().filter(|_| self.must_rewrite) {
+            // The folder lacks something, and a head must not come before what it names.
+            current.files = Files::rewritten(&current.head, &current.set, out);
+            self.must_rewrite = false;
+        }
         out.push(Effect::Write { file: StoreFile::Object(FeedPath::Head), bytes: Arc::new(bytes.clone()) });
         if let Some(current) = &mut self.current {
             if head.issued_at > current.head.issued_at {
@@ -238,11 +243,7 @@ impl Machine {
         }
         let head = target.head;
         if self.must_rewrite || files.are_many() {
-            let snapshot = Snapshot::new(head.feed, head.position, head.chain, set.clone());
-            let path = FeedPath::Snapshot { position: head.position, digest: snapshot.digest };
-            let bytes = Arc::new(snapshot.to_bytes());
-            files = Files { snapshot: Some(path), snapshot_bytes: size(&bytes), ..Files::default() };
-            out.push(Effect::Write { file: StoreFile::Object(path), bytes });
+            files = Files::rewritten(&head, &set, out);
             self.must_rewrite = false;
         }
         let bytes = Arc::new(target.bytes.clone());
@@ -342,6 +343,16 @@ impl Files {
             new.deltas = deltas;
         }
         new
+    }
+
+    /// One snapshot of the whole state, written.
+    fn rewritten(head: &Head, set: &RevocationSet, out: &mut Vec<Effect>) -> Self {
+        let snapshot = Snapshot::new(head.feed, head.position, head.chain, set.clone());
+        let path = FeedPath::Snapshot { position: head.position, digest: snapshot.digest };
+        let bytes = Arc::new(snapshot.to_bytes());
+        let snapshot_bytes = size(&bytes);
+        out.push(Effect::Write { file: StoreFile::Object(path), bytes });
+        Self { snapshot: Some(path), snapshot_bytes, ..Self::default() }
     }
 
     fn are_many(&self) -> bool {

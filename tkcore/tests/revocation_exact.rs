@@ -1,0 +1,323 @@
+//! The set against a plain map over random histories: deltas, merges, expiry, reload.
+//! `cargo test --release -p tkcore --features publish --test revocation_exact -- --ignored
+//! --nocapture` runs ten million rows (`EXACT_ROWS` changes it).
+#![cfg(feature = "publish")]
+
+mod feed_support;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
+
+use feed_support::{FEED, Random, START, at};
+use tkcore::revocation::publish::{Publisher, Stamp, kept_day};
+use tkcore::revocation::{
+    Audit, ExpiryDay, Gap, Query, Revocation, RevocationSet, Revocations, Rule, Snapshot, Status,
+};
+use tkcore::{BranchId, FeedDigest, KeyId, LineageId, Row, Timestamp};
+
+const DAY: u64 = 86_400_000;
+
+/// What must be true, written the plainest way.
+#[derive(Default, Clone)]
+struct Plain {
+    tokens: HashMap<LineageId, Vec<ExpiryDay>>,
+    branches: HashMap<BranchId, Vec<ExpiryDay>>,
+    keys: HashMap<KeyId, BTreeMap<ExpiryDay, u64>>,
+    subjects: HashMap<Row, BTreeMap<ExpiryDay, u64>>,
+    tenants: HashMap<Row, BTreeMap<ExpiryDay, u64>>,
+    floor: u64,
+}
+
+impl Plain {
+    fn add(&mut self, revocation: &Revocation, day: ExpiryDay) {
+        let raise = |floors: &mut BTreeMap<ExpiryDay, u64>, at: u64| {
+            let floor = floors.entry(day).or_default();
+            *floor = (*floor).max(at);
+        };
+        match *revocation {
+            Revocation::Token { lineage } => self.tokens.entry(lineage).or_default().push(day),
+            Revocation::Branch { branch } => self.branches.entry(branch).or_default().push(day),
+            Revocation::Key { key, before } => {
+                raise(self.keys.entry(key).or_default(), before.map_or(u64::MAX, Timestamp::millis));
+            }
+            Revocation::Subject { row, before } => {
+                raise(self.subjects.entry(row).or_default(), before.millis());
+            }
+            Revocation::Tenant { row, before } => {
+                raise(self.tenants.entry(row).or_default(), before.millis());
+            }
+            Revocation::Global { before } => self.floor = self.floor.max(before.millis()),
+        }
+    }
+
+    fn drop_through(&mut self, day: ExpiryDay) {
+        for days in self.tokens.values_mut().chain(self.branches.values_mut()) {
+            days.retain(|own| *own > day);
+        }
+        let floors =
+            self.keys.values_mut().chain(self.subjects.values_mut()).chain(self.tenants.values_mut());
+        for floors in floors {
+            floors.retain(|own, _| *own > day);
+        }
+    }
+
+    fn status(&self, query: &Query<'_>) -> Status {
+        let most = |floors: Option<&BTreeMap<ExpiryDay, u64>>| {
+            floors.and_then(|floors| floors.values().max().copied()).unwrap_or(0)
+        };
+        let issued = query.issued_at.map(Timestamp::millis);
+        let parent = query.parent.and_then(|parent| parent.minted()).map(Timestamp::millis);
+        let hits = |floor: u64| {
+            floor == u64::MAX || issued.is_some_and(|at| at < floor) || parent.is_some_and(|at| at < floor)
+        };
+        let floors = [
+            (Rule::Global, self.floor),
+            (Rule::Tenant, most(query.tenant.and_then(|row| self.tenants.get(&row)))),
+            (Rule::Key, most(query.key.and_then(|key| self.keys.get(&key)))),
+            (Rule::Subject, most(query.subject.and_then(|row| self.subjects.get(&row)))),
+        ];
+        if let Some((rule, _)) = floors.iter().find(|(_, floor)| hits(*floor)) {
+            return Status::Revoked(*rule);
+        }
+        let dead = |lineage: &LineageId| self.tokens.get(lineage).is_some_and(|days| !days.is_empty());
+        if dead(&query.lineage) {
+            return Status::Revoked(Rule::Token);
+        }
+        if query.parent.as_ref().is_some_and(dead) {
+            return Status::Revoked(Rule::Parent);
+        }
+        if query.branches.iter().any(|branch| self.branches.get(branch).is_some_and(|days| !days.is_empty()))
+        {
+            return Status::Revoked(Rule::Branch);
+        }
+        if issued.is_none() && floors.iter().any(|(_, floor)| *floor > 0) {
+            return Status::Unknown(Gap::NoIssueTime);
+        }
+        Status::Live
+    }
+}
+
+fn random_row(random: &mut Random, now: u64) -> (Revocation, ExpiryDay) {
+    // Few ids, so that rows meet; drawn from a small space except now and then.
+    let id = |random: &mut Random| -> [u8; 16] {
+        if random.one_in(3) { [random.below(12) as u8; 16] } else { random.bytes() }
+    };
+    let before = at(now - random.below(40 * DAY));
+    let revocation = match random.below(12) {
+        0 => Revocation::Branch { branch: BranchId::from_bytes(id(random)) },
+        1 => Revocation::Key {
+            key: KeyId::from_bytes([random.below(6) as u8; 8]),
+            before: if random.one_in(4) { None } else { Some(before) },
+        },
+        2 => Revocation::Subject { row: Row::from_bytes(id(random)), before },
+        3 => Revocation::Tenant { row: Row::from_bytes([random.below(9) as u8; 16]), before },
+        4 if random.one_in(40) => Revocation::Global { before: at(now - 30 * DAY) },
+        _ => {
+            let lineage = if random.one_in(3) {
+                LineageId::new([random.below(9) as u8; 10], at(START))
+            } else {
+                random.lineage(now)
+            };
+            Revocation::Token { lineage }
+        }
+    };
+    let day = match random.below(5) {
+        0 => ExpiryDay::UNKNOWN,
+        n => ExpiryDay::of(Some(at(now + n * 5 * DAY))),
+    };
+    (revocation, day)
+}
+
+fn random_query<'a>(random: &mut Random, known: &[Revocation], branches: &'a mut Vec<BranchId>) -> Query<'a> {
+    let pick = |random: &mut Random| known.get(random.below(known.len() as u64) as usize).copied();
+    let mut lineage = LineageId::new(random.bytes(), at(START - random.below(50 * DAY)));
+    let (mut parent, mut key, mut tenant, mut subject) = (None, None, None, None);
+    branches.clear();
+    branches.push(BranchId::from_bytes(random.bytes()));
+    for _ in 0..2 {
+        match pick(random) {
+            Some(Revocation::Token { lineage: other }) if random.one_in(3) => parent = Some(other),
+            Some(Revocation::Token { lineage: other }) => lineage = other,
+            Some(Revocation::Branch { branch }) => branches.push(branch),
+            Some(Revocation::Key { key: other, .. }) => key = Some(other),
+            Some(Revocation::Subject { row, .. }) => subject = Some(row),
+            Some(Revocation::Tenant { row, .. }) => tenant = Some(row),
+            Some(Revocation::Global { .. }) | None => {}
+        }
+    }
+    let issued_at = if random.one_in(8) { None } else { lineage.minted() };
+    Query { lineage, issued_at, parent, key, tenant, subject, branches }
+}
+
+fn stamp() -> Stamp {
+    Stamp {
+        key_list: 1,
+        issued_at: at(START),
+        validity: std::time::Duration::from_secs(3600),
+        poll_after: std::time::Duration::from_secs(10),
+        audit: Audit { lines: 0, digest: FeedDigest::from_bytes([0; 32]) },
+    }
+}
+
+// RV-1, RV-5, RV-6, RV-20, RV-25
+#[test]
+fn random_histories_agree_with_a_plain_map() {
+    for seed in 0..10 {
+        let mut random = Random(seed);
+        let mut now = START;
+        let mut plain = Plain::default();
+        let mut publisher = Publisher::begin(FEED, 1, RevocationSet::empty());
+        let mut follower = publisher.clone();
+        let mut loaded = RevocationSet::empty();
+        let mut known = vec![];
+        for _ in 0..60 {
+            now += random.below(DAY);
+            let count = if random.one_in(10) { random.below(3000) } else { random.below(20) };
+            let rows: Vec<_> = (0..count).map(|_| random_row(&mut random, now)).collect();
+            let drop = publisher.due_drop(at(now)).filter(|_| random.one_in(3));
+            if let Some(day) = drop {
+                plain.drop_through(day);
+            }
+            for (revocation, day) in &rows {
+                plain.add(revocation, *day);
+                known.push(*revocation);
+            }
+            let Some(step) = publisher.prepare(&rows, drop).unwrap() else { continue };
+            follower.replay(&step.delta).unwrap();
+            assert!(publisher.advance(step.clone()));
+            assert!(!publisher.advance(step), "a step is taken once");
+            assert_eq!(follower.set().digest(), publisher.set().digest());
+            assert_eq!(follower.head(&stamp()), publisher.head(&stamp()));
+            if random.one_in(5) {
+                let snapshot = publisher.snapshot();
+                let read = Snapshot::parse(snapshot.to_bytes()).unwrap();
+                assert_eq!(read.digest, snapshot.digest);
+                loaded = read.set;
+                let mut rebuilt = vec![];
+                loaded.for_each(|row, day| rebuilt.push((row, day)));
+                if let Some(before) = publisher.set().global_floor() {
+                    rebuilt.push((Revocation::Global { before }, ExpiryDay::UNKNOWN));
+                }
+                let rebuilt = RevocationSet::build(rebuilt).unwrap();
+                let resumed = Publisher::resume(&publisher.head(&stamp()), rebuilt).unwrap();
+                assert_eq!(resumed.set().digest(), publisher.set().digest());
+                assert!(loaded.covers(publisher.set(), at(now), std::time::Duration::ZERO));
+            }
+            let mut branches = vec![];
+            for _ in 0..100 {
+                let query = random_query(&mut random, &known, &mut branches);
+                let expected = plain.status(&query);
+                assert_eq!(publisher.set().status(&query), expected, "seed {seed} {query:?}");
+                assert_eq!(follower.set().status(&query), expected);
+                if loaded.digest() == publisher.set().digest() {
+                    assert_eq!(loaded.status(&query), expected);
+                }
+            }
+        }
+    }
+}
+
+// RV-24
+#[test]
+fn a_state_has_one_digest_whatever_way_it_was_reached() {
+    let mut random = Random(77);
+    for count in [1usize, 31, 32, 33, 2048, 2049, 8191, 8192, 9000] {
+        let rows: Vec<_> = (0..count)
+            .map(|_| (Revocation::Token { lineage: random.lineage(START) }, ExpiryDay::UNKNOWN))
+            .collect();
+        let at_once = RevocationSet::build(rows.iter().copied()).unwrap();
+        let mut publisher = Publisher::begin(FEED, 1, RevocationSet::empty());
+        for part in rows.chunks(count.div_ceil(7)) {
+            let step = publisher.prepare(part, None).unwrap().unwrap();
+            publisher.advance(step);
+        }
+        assert_eq!(publisher.set().digest(), at_once.digest(), "{count}");
+        assert_eq!(at_once.len(), count as u64);
+    }
+}
+
+// RV-5
+#[test]
+fn floors_are_strict_combine_by_maximum_and_reach_a_childs_parent() {
+    let floor = at(START);
+    let (low, high) = (at(START - 1), at(START));
+    let row = Row::from_bytes([4; 16]);
+    let token = |minted| LineageId::new([1; 10], minted);
+    let set = RevocationSet::build([
+        (Revocation::Subject { row, before: floor }, kept_day(Some(at(START + DAY)))),
+        (Revocation::Subject { row, before: at(START - DAY) }, ExpiryDay::UNKNOWN),
+    ])
+    .unwrap();
+    let query = |minted, parent| Query {
+        parent,
+        subject: Some(row),
+        ..Query::foreign(token(minted), Some(minted), &[])
+    };
+    assert_eq!(set.status(&query(low, None)), Status::Revoked(Rule::Subject));
+    assert_eq!(set.status(&query(high, None)), Status::Live);
+    assert_eq!(set.status(&query(high, Some(token(low)))), Status::Revoked(Rule::Subject));
+    assert_eq!(set.status(&query(high, Some(token(high)))), Status::Live);
+    let unknown = Query { issued_at: None, ..query(high, None) };
+    assert_eq!(set.status(&unknown), Status::Unknown(Gap::NoIssueTime));
+    assert_eq!(set.status(&Query { subject: None, ..unknown }), Status::Live);
+}
+
+// RV-1
+#[test]
+fn a_revoked_parent_kills_its_service_token_and_says_so() {
+    let (parent, child) = (LineageId::new([1; 10], at(START)), LineageId::new([2; 10], at(START)));
+    let set = RevocationSet::build([(Revocation::Token { lineage: parent }, ExpiryDay::UNKNOWN)]).unwrap();
+    let query = Query { parent: Some(parent), ..Query::foreign(child, child.minted(), &[]) };
+    assert_eq!(set.status(&query), Status::Revoked(Rule::Parent));
+    assert_eq!(set.status(&Query { parent: None, ..query }), Status::Live);
+    let set = RevocationSet::build([(
+        Revocation::Branch { branch: BranchId::from_bytes([0; 16]) },
+        ExpiryDay::UNKNOWN,
+    )])
+    .unwrap();
+    assert_eq!(set.status(&query), Status::Unknown(Gap::BranchesNotCollected));
+}
+
+fn exact(rows: u64) {
+    let started = Instant::now();
+    let id = |i: u64, salt: u64| {
+        let mut random = Random(i.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ salt);
+        random.lineage(START + i % (90 * DAY))
+    };
+    let revoked = (0..rows).map(|i| {
+        let expiry = at(START + i % (90 * DAY) + 30 * DAY);
+        (Revocation::Token { lineage: id(i, 0) }, kept_day(Some(expiry)))
+    });
+    let set = RevocationSet::build(revoked).unwrap();
+    assert_eq!(set.len(), rows);
+    println!("{rows} rows built after {:?}", started.elapsed());
+    let snapshot = Publisher::begin(FEED, 1, set).snapshot();
+    let bytes = snapshot.to_bytes();
+    println!(
+        "snapshot {} bytes, {:.3} a row; {:.3} in memory",
+        bytes.len(),
+        bytes.len() as f64 / rows as f64,
+        snapshot.set.memory_bytes() as f64 / rows as f64
+    );
+    let set = Snapshot::parse(bytes).unwrap().set;
+    assert_eq!(set.digest(), snapshot.set.digest());
+    let status = |lineage: LineageId| set.status(&Query::foreign(lineage, lineage.minted(), &[]));
+    for i in 0..rows {
+        assert_eq!(status(id(i, 0)), Status::Revoked(Rule::Token), "row {i} was lost");
+        assert_eq!(status(id(i, 1 << 63)), Status::Live, "id {i} was called revoked");
+    }
+    println!("{rows} revoked found, {rows} live spared, after {:?}", started.elapsed());
+}
+
+// RV-20
+#[test]
+fn a_slice_of_ninety_days_is_exact() {
+    exact(20_000);
+}
+
+#[test]
+#[ignore = "a minute in release; run it with --ignored"]
+fn ten_million_over_ninety_days_are_exact() {
+    let rows = std::env::var("EXACT_ROWS").ok().and_then(|text| text.parse().ok());
+    exact(rows.unwrap_or(10_000_000));
+}
