@@ -1,0 +1,291 @@
+//! Service tokens: each way in which an exchange could widen a token, tried.
+
+mod common;
+
+use common::*;
+use tkcore::plain::Macaroon;
+use tkcore::protocol::*;
+use tkcore::{AuthorityId, CaveatKey, KeyClass, SealTo, SharedKey, Timestamp, Token};
+use tksign::Options;
+
+const LOGIN: AuthorityId = AuthorityId::from_bytes([0xaa; 16]);
+const OTHER: AuthorityId = AuthorityId::from_bytes([0xbb; 16]);
+
+/// A third-party caveat for an authority, and the key its discharge is made with.
+struct Third {
+    ticket: Vec<u8>,
+    key: [u8; 32],
+}
+
+fn third(authority: AuthorityId, n: u8) -> Third {
+    let to = SealTo::Shared { key: &SharedKey::from_bytes([0x77; 32]), nonce: &[n; 24] };
+    let key = [n; 32];
+    Third { ticket: tkcore::seal_ticket(authority, &to, &CaveatKey::from_bytes(key), &[]).unwrap(), key }
+}
+
+impl Third {
+    fn caveat(&self) -> MintCaveat {
+        MintCaveat::ThirdParty {
+            location: Text::default(),
+            ticket: Bytes(self.ticket.clone()),
+            key: SecretKey::new(self.key),
+        }
+    }
+
+    fn key(&self) -> CaveatKey {
+        CaveatKey::from_bytes(self.key)
+    }
+
+    /// Its discharge, made with an ordinary macaroon writer and bound to a root.
+    fn discharge(&self, root: &[u8], caveats: &[&str], nested: Option<&Third>) -> SecretBytes {
+        let mut discharge = Macaroon::create(&self.key().discharge_key(), &self.ticket, None).unwrap();
+        for caveat in caveats {
+            discharge.attenuate(caveat.as_bytes()).unwrap();
+        }
+        if let Some(nested) = nested {
+            discharge.attenuate_third_party(None, &nested.ticket, &nested.key(), &[5; 24]).unwrap();
+        }
+        let bound =
+            tkcore::bind(&Token::parse(root).unwrap(), &Token::parse(discharge.to_v2()).unwrap()).unwrap();
+        SecretBytes::from(bound.as_token().as_v2())
+    }
+}
+
+struct Shop {
+    world: World,
+    minter: ClientKey,
+    verifier: ClientKey,
+    exchanger: ClientKey,
+    revoker: ClientKey,
+    login: Third,
+}
+
+fn shop() -> Shop {
+    let world = World::with(Options { authentication: vec![LOGIN], exchange_cap: 600, ..Options::default() });
+    world.key("acme", None, KeyClass::Ordinary);
+    Shop {
+        minter: world.minter(),
+        verifier: world.client(3, Role::Verify(None)),
+        exchanger: world.client(4, Role::Exchange),
+        revoker: world.client(5, Role::Revoke),
+        login: third(LOGIN, 1),
+        world,
+    }
+}
+
+impl Shop {
+    fn mint(&self, caveats: Vec<MintCaveat>) -> MintAnswer {
+        self.world.call(self.minter, &Mint { caveats, ..mint("acme") }).unwrap()
+    }
+
+    /// A token whose authentication caveat stands between two others.
+    fn parent(&self) -> MintAnswer {
+        self.mint(vec![first("action in read,write"), self.login.caveat(), first("org = 4711")])
+    }
+
+    fn ask(&self, root: &[u8], discharges: Vec<SecretBytes>) -> Exchange {
+        Exchange {
+            root: root.into(),
+            discharges,
+            workload: vec![Bytes(b"host = worker7".to_vec())],
+            expiry: Expiry::Never,
+            label: Some(name("worker")),
+        }
+    }
+
+    fn exchange(&self, root: &[u8], discharges: Vec<SecretBytes>) -> Result<ExchangeAnswer, RpcError> {
+        self.world.call(self.exchanger, &self.ask(root, discharges))
+    }
+
+    fn alive(&self, token: &SecretBytes) -> Result<VerifyAnswer, RpcError> {
+        self.world.verify(self.verifier, token.expose())
+    }
+}
+
+fn first(text: &str) -> MintCaveat {
+    MintCaveat::FirstParty(Bytes(text.as_bytes().to_vec()))
+}
+
+fn texts(token: &[u8]) -> Vec<String> {
+    let token = Token::parse(token).unwrap();
+    let described = token.describe_untrusted();
+    described.caveats().map(|caveat| String::from_utf8(caveat.id.to_vec()).unwrap()).collect()
+}
+
+fn why(result: Result<ExchangeAnswer, RpcError>) -> String {
+    let error = result.unwrap_err();
+    assert_eq!(error.code, Code::NotExchangeable, "{error}");
+    error.detail.as_str().to_owned()
+}
+
+#[test]
+fn a_child_carries_every_caveat_but_the_login_and_its_time() {
+    let shop = shop();
+    let parent = shop.parent();
+    let attenuated =
+        tkcore::attenuate(&Token::parse(parent.token.expose()).unwrap(), &["app in 17,42"]).unwrap();
+    let root = attenuated.as_token().as_v2();
+    let discharge = shop.login.discharge(root, &["time < 2030-01-01T00:00:00Z", "region = eu"], None);
+    let child = shop.exchange(root, vec![discharge]).unwrap();
+    assert_eq!((child.parent, child.key), (parent.lineage, parent.key));
+    let carried = texts(child.token.expose());
+    let expected = ["action in read,write", "org = 4711", "app in 17,42", "region = eu", "host = worker7"];
+    assert_eq!(carried, expected);
+    let answer = shop.alive(&child.token).unwrap();
+    assert_eq!(answer.facts.tenant, name("acme"));
+    let info = shop.world.operate(&TokenShow { lineage: child.lineage });
+    assert_eq!((info.parent, info.subject), (Some(parent.lineage), Some(name("user:1"))));
+    let children =
+        TokenList { tenant: None, subject: None, parent: Some(parent.lineage), from: Cursor::default() };
+    assert_eq!(shop.world.operate(&children).items.len(), 1);
+}
+
+#[test]
+fn third_party_caveats_besides_the_login_stay_and_are_still_asked_for() {
+    let shop = shop();
+    let billing = third(OTHER, 2);
+    let nested = third(OTHER, 3);
+    let parent = shop.mint(vec![billing.caveat(), shop.login.caveat()]);
+    let root = parent.token.expose();
+    let discharges =
+        |root: &[u8]| vec![billing.discharge(root, &[], None), nested.discharge(root, &[], None)];
+    let mut all = discharges(root);
+    all.push(shop.login.discharge(root, &[], Some(&nested)));
+    let child = shop.exchange(root, all).unwrap();
+    // Without their discharges the child does not hold; with them it does.
+    assert_eq!(code(shop.alive(&child.token)), Code::BadDischarge);
+    let root = child.token.expose();
+    let asked = Verify { root: root.into(), discharges: discharges(root) };
+    shop.world.call(shop.verifier, &asked).unwrap();
+}
+
+#[test]
+fn only_a_login_from_mint_by_a_configured_authority_counts() {
+    let shop = shop();
+    // Appended by a holder, who chose the key.
+    let plain = shop.mint(vec![first("action = read")]);
+    let appended = tkcore::attenuate_third_party(
+        &Token::parse(plain.token.expose()).unwrap(),
+        None,
+        &shop.login.ticket,
+        &shop.login.key(),
+        &[9; 24],
+    )
+    .unwrap();
+    let root = appended.as_token().as_v2();
+    let refused = shop.exchange(root, vec![shop.login.discharge(root, &[], None)]);
+    assert!(why(refused).contains("no authentication caveat"));
+    // Of an authority that is not configured.
+    let other = third(OTHER, 4);
+    let parent = shop.mint(vec![other.caveat()]);
+    let root = parent.token.expose();
+    assert!(why(shop.exchange(root, vec![other.discharge(root, &[], None)])).contains("no authentication"));
+    // Two of them: which one to leave out is not for the signer to guess.
+    let again = third(LOGIN, 6);
+    let parent = shop.mint(vec![shop.login.caveat(), again.caveat()]);
+    let root = parent.token.expose();
+    let both = vec![shop.login.discharge(root, &[], None), again.discharge(root, &[], None)];
+    assert!(why(shop.exchange(root, both)).contains("more than one"));
+}
+
+#[test]
+fn without_the_discharge_or_with_a_forged_one_there_is_no_child() {
+    let shop = shop();
+    let parent = shop.parent();
+    let root = parent.token.expose();
+    assert_eq!(code(shop.exchange(root, vec![])), Code::BadDischarge);
+    let forged = Third { ticket: shop.login.ticket.clone(), key: [8; 32] };
+    assert_eq!(code(shop.exchange(root, vec![forged.discharge(root, &[], None)])), Code::BadDischarge);
+}
+
+#[test]
+fn a_child_is_locked_to_a_workload_and_is_not_exchanged_again() {
+    let shop = shop();
+    let parent = shop.parent();
+    let root = parent.token.expose();
+    let discharge = || vec![shop.login.discharge(root, &[], None)];
+    for workload in [vec![], vec![Bytes(b"time < 2030-01-01T00:00:00Z".to_vec())]] {
+        let asked = Exchange { workload, ..shop.ask(root, discharge()) };
+        assert_eq!(code(shop.world.call(shop.exchanger, &asked)), Code::BadParameters);
+    }
+    let child = shop.exchange(root, discharge()).unwrap();
+    assert!(why(shop.exchange(child.token.expose(), vec![])).contains("service token already"));
+}
+
+#[test]
+fn a_token_under_a_key_that_services_hold_is_never_exchanged() {
+    let shop = shop();
+    shop.world.key("acme", Some("billing"), KeyClass::Delegable);
+    let asked = Mint {
+        audience: audience("billing"),
+        class: KeyClass::Delegable,
+        caveats: vec![shop.login.caveat()],
+        ..mint("acme")
+    };
+    let parent = shop.world.call(shop.minter, &asked).unwrap();
+    let root = parent.token.expose();
+    assert!(why(shop.exchange(root, vec![shop.login.discharge(root, &[], None)])).contains("services hold"));
+}
+
+#[test]
+fn a_child_ends_by_the_smallest_bound() {
+    let shop = shop();
+    let parent = shop.parent();
+    let root = parent.token.expose();
+    let child = shop.exchange(root, vec![shop.login.discharge(root, &[], None)]).unwrap();
+    assert_eq!(child.expiry, Timestamp::from_seconds(NOW / 1000 + 600).unwrap(), "the cap");
+    let short = shop.world.call(
+        shop.minter,
+        &Mint { expiry: Expiry::After(60), caveats: vec![shop.login.caveat()], ..mint("acme") },
+    );
+    let short = short.unwrap();
+    let root = short.token.expose();
+    let child = shop.exchange(root, vec![shop.login.discharge(root, &[], None)]).unwrap();
+    assert_eq!(Some(child.expiry), short.expiry, "the parent's own");
+    shop.world.clock.advance(61_000);
+    assert_eq!(code(shop.exchange(root, vec![shop.login.discharge(root, &[], None)])), Code::Expired);
+}
+
+#[test]
+fn the_parents_revocation_stops_the_exchange_and_kills_the_children() {
+    for by_branch in [false, true] {
+        let mut shop = shop();
+        let parent = shop.parent();
+        let presented =
+            tkcore::attenuate(&Token::parse(parent.token.expose()).unwrap(), &["app = 17", "app = 17 "]);
+        let presented = presented.unwrap();
+        let root = presented.as_token().as_v2().to_vec();
+        let discharge = |shop: &Shop| vec![shop.login.discharge(&root, &[], None)];
+        let child = shop.exchange(&root, discharge(&shop)).unwrap();
+        let uncle_root = parent.token.expose();
+        let uncle = shop.exchange(uncle_root, vec![shop.login.discharge(uncle_root, &[], None)]).unwrap();
+        shop.alive(&child.token).unwrap();
+        // The branch is the point after the first appended caveat: above what was presented.
+        let target = if by_branch {
+            let middle = tkcore::attenuate(&Token::parse(uncle_root).unwrap(), &["app = 17"]).unwrap();
+            RevokeTarget::Presented(middle.as_token().as_v2().into(), RevokeScope::Branch)
+        } else {
+            RevokeTarget::Token(parent.lineage)
+        };
+        shop.world.call(shop.revoker, &revoke(target)).unwrap();
+        for _ in 0..2 {
+            assert_eq!(code(shop.alive(&child.token)), Code::Revoked);
+            assert_eq!(code(shop.exchange(&root, discharge(&shop))), Code::Revoked);
+            // Another branch's child goes on when only a branch was killed.
+            assert_eq!(shop.alive(&uncle.token).is_ok(), by_branch);
+            shop.world.restart();
+        }
+    }
+}
+
+#[test]
+fn a_floor_above_the_parent_kills_a_child_minted_after_it() {
+    let shop = shop();
+    let parent = shop.parent();
+    let root = parent.token.expose();
+    shop.world.clock.advance(10_000);
+    let child = shop.exchange(root, vec![shop.login.discharge(root, &[], None)]).unwrap();
+    let between = Floor::At(Timestamp::from_millis(NOW + 5_000).unwrap());
+    shop.world.call(shop.revoker, &revoke(RevokeTarget::Tenant(name("acme"), between))).unwrap();
+    assert_eq!(code(shop.alive(&child.token)), Code::Revoked);
+}
