@@ -222,10 +222,13 @@ pub(crate) fn caveat_verdict(
     if let Some(custom) = vocabulary.custom(text) {
         return custom_verdict(place, text, &custom, request, who, budget);
     }
-    let caveat = match Caveat::from_bytes(text) {
+    // By reference: moving it out of the result costs more than judging it.
+    let parsed = Caveat::from_bytes(text);
+    let caveat = match &parsed {
         Ok(caveat) => caveat,
         Err(error) => {
-            return Err(caveat_refused(place, text, Why::Unknown(error), 0, String::new(), String::new()));
+            let why = Why::Unknown(*error);
+            return Err(caveat_refused(place, text, why, 0, String::new(), String::new()));
         }
     };
     let mut passed = Passed::NotApplicable;
@@ -246,8 +249,8 @@ pub(crate) fn caveat_verdict(
                     text,
                     why,
                     index,
-                    wanted(&caveat, why),
-                    got(&caveat, &asked, why),
+                    wanted(caveat, why),
+                    got(caveat, &asked, why),
                 ));
             }
         }

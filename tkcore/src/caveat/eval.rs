@@ -169,7 +169,7 @@ fn equal(raw: &str, value: Value, fact: Fact<'_>, wanted: bool) -> Option<bool> 
         }
         (Fact::Int(fact), Value::Int(value)) => Some((fact == value) == wanted),
         (Fact::Time(fact), Value::Time(value)) => Some((fact == value) == wanted),
-        (Fact::Ip(fact), Value::Ip(value)) => Some((fact == value) == wanted),
+        (Fact::Ip(fact), Value::Ip) => Some(word::covers(raw, fact) == wanted),
         (Fact::Path(fact), Value::Path | Value::QuotedPath) => {
             Some((fact.as_str() == unquoted(raw)) == wanted)
         }
@@ -210,17 +210,10 @@ fn list(raw: &str, kinds: Kinds, fact: Fact<'_>, negated: bool) -> Option<bool> 
         Fact::Text(fact) => lists(raw, fact) != negated,
         Fact::Set(elements) => elements.iter().all(|element| lists(raw, element) != negated),
         Fact::Int(fact) => Words::new(raw).any(|word| word::integer(word) == Some(fact)) != negated,
-        Fact::Time(_) | Fact::Ip(_) => Words::new(raw).any(|word| matches_value(word, fact)) != negated,
+        Fact::Time(fact) => Words::new(raw).any(|word| Timestamp::from_rfc3339(word) == Ok(fact)) != negated,
+        Fact::Ip(fact) => Words::new(raw).any(|word| word::covers(word, fact)) != negated,
         Fact::Path(fact) => Words::new(raw).any(|word| unquoted(word) == fact.as_str()) != negated,
     })
-}
-
-fn matches_value(raw: &str, fact: Fact<'_>) -> bool {
-    match (word::read(raw, word::Stop::Value), fact) {
-        (Ok((Value::Net(net, len), _)), Fact::Ip(ip)) => word::contains(net, len, ip),
-        (Ok((value, _)), fact) => equal(raw, value, fact, true) == Some(true),
-        (Err(_), _) => false,
-    }
 }
 
 fn allows(raw: &str, kinds: Kinds, fact: Fact<'_>, actions: &[&str]) -> Option<bool> {

@@ -11,23 +11,29 @@ const MOST: usize = limits::CAVEAT_BYTES / 2;
 
 /// Watches the elements of one list for a repetition.
 pub(super) struct Distinct<'a> {
-    few: [&'a str; FEW],
+    list: &'a str,
+    few: [(u16, u16); FEW],
     count: usize,
 }
 
 impl<'a> Distinct<'a> {
-    pub(super) const fn new() -> Self {
-        Self { few: [""; FEW], count: 0 }
+    /// For a list at the start of `list`.
+    pub(super) const fn new(list: &'a str) -> Self {
+        Self { list, few: [(0, 0); FEW], count: 0 }
     }
 
     /// Takes note of an element; `false` when it is one of the first [`FEW`] again.
     #[inline]
     pub(super) fn add(&mut self, element: &'a str) -> bool {
-        if self.few.iter().take(self.count).any(|earlier| *earlier == element) {
+        let Some(span) = span(self.list, element) else { return false };
+        let repeated = |(from, to): &(u16, u16)| {
+            self.list.as_bytes().get(usize::from(*from)..usize::from(*to)) == Some(element.as_bytes())
+        };
+        if self.few.iter().take(self.count).any(repeated) {
             return false;
         }
         if let Some(slot) = self.few.get_mut(self.count) {
-            *slot = element;
+            *slot = span;
         }
         self.count = self.count.saturating_add(1);
         true
@@ -46,18 +52,21 @@ impl<'a> Distinct<'a> {
     }
 }
 
+/// Where an element lies in the list that it was cut from.
+#[inline]
+fn span(list: &str, element: &str) -> Option<(u16, u16)> {
+    let from = element.as_ptr().addr().checked_sub(list.as_ptr().addr())?;
+    let to = from.checked_add(element.len())?;
+    Some((u16::try_from(from).ok()?, u16::try_from(to).ok()?))
+}
+
 #[inline(never)]
 fn sorted_distinct<'a>(list: &'a str, elements: impl Iterator<Item = &'a str>) -> bool {
     let mut spans = [(0u16, 0u16); MOST];
     let mut count = 0usize;
-    let start = list.as_ptr().addr();
     for (slot, element) in spans.iter_mut().zip(elements) {
-        let from = element.as_ptr().addr().saturating_sub(start);
-        let (Ok(from), Ok(to)) = (u16::try_from(from), u16::try_from(from.saturating_add(element.len())))
-        else {
-            return false;
-        };
-        *slot = (from, to);
+        let Some(span) = span(list, element) else { return false };
+        *slot = span;
         count = count.saturating_add(1);
     }
     let element = |span: &(u16, u16)| list.get(usize::from(span.0)..usize::from(span.1));

@@ -114,6 +114,7 @@ impl<'a> Caveat<'a> {
     ///
     /// # Errors
     /// As [`Caveat::parse`].
+    #[inline]
     pub fn from_bytes(bytes: &'a [u8]) -> Result<Self, ParseError> {
         let text = core::str::from_utf8(bytes)
             .map_err(|error| ParseError::new(ParseFault::NotUtf8, error.valid_up_to()))?;

@@ -10,6 +10,7 @@ use crate::limits;
 /// What stands before the list of the `else` part.
 const ELSE: &str = " else ";
 
+#[inline(always)]
 pub(super) fn caveat(text: &str) -> Result<Caveat<'_>, ParseError> {
     if text.len() > limits::CAVEAT_BYTES {
         return Err(ParseError::new(ParseFault::TooLong, limits::CAVEAT_BYTES));
@@ -113,7 +114,7 @@ impl<'a> Scan<'a> {
         self.rest = self.rest.get(bytes..).unwrap_or("");
     }
 
-    #[inline]
+    #[inline(always)]
     fn space(&mut self) -> Result<(), ParseError> {
         match self.rest.as_bytes() {
             [b' ', next, ..] if *next != b' ' => {
@@ -127,7 +128,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn operator(&mut self) -> Result<Operator, ParseError> {
         let bytes = self.rest.as_bytes();
         // The longest operator has six bytes; looking further would be in vain.
@@ -140,6 +141,7 @@ impl<'a> Scan<'a> {
         Ok(operator)
     }
 
+    #[inline(always)]
     fn operand(&mut self, about: About, operator: Operator) -> Result<Operand<'a>, ParseError> {
         match operator {
             Operator::In | Operator::NotIn => {
@@ -158,7 +160,7 @@ impl<'a> Scan<'a> {
                 let at = self.at();
                 let value = self.word(Stop::Value)?;
                 let kinds = value.kinds();
-                let net = matches!(value, Value::Net(..));
+                let net = matches!(value, Value::Net);
                 if net || kinds.and(kinds_of(operator)).is_empty() {
                     return Err(ParseError::new(ParseFault::ValueForOperator, at));
                 }
@@ -175,7 +177,7 @@ impl<'a> Scan<'a> {
         before.get(..before.len().saturating_sub(self.rest.len())).unwrap_or("")
     }
 
-    #[inline]
+    #[inline(always)]
     fn word(&mut self, stop: Stop) -> Result<Value, ParseError> {
         match word::read(self.rest, stop) {
             Ok((value, len)) => {
@@ -187,10 +189,11 @@ impl<'a> Scan<'a> {
     }
 
     /// Words between separators, at least one, none twice.
+    #[inline(always)]
     fn list(&mut self, allowed: Kinds, separator: u8) -> Result<(&'a str, Kinds), ParseError> {
         let before = self.rest;
         let mut kinds = Kinds::ALL;
-        let mut distinct = Distinct::new();
+        let mut distinct = Distinct::new(before);
         loop {
             let at = self.at();
             let element = self.rest;
@@ -222,7 +225,7 @@ impl<'a> Scan<'a> {
         let before = self.rest;
         let allowed = kinds_of(Operator::Allows).and(kinds_for(about));
         let mut kinds = Kinds::ALL;
-        let mut distinct = Distinct::new();
+        let mut distinct = Distinct::new(before);
         loop {
             let at = self.at();
             let element = self.rest;

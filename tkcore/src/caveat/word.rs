@@ -46,10 +46,10 @@ pub(crate) enum Value {
     Int(i64),
     /// A time.
     Time(Timestamp),
-    /// An address.
-    Ip(IpAddr),
+    /// An address. Read again when it is compared: carrying it would make every value larger.
+    Ip,
     /// A network; only lists of `in` and `not-in` hold one.
-    Net(IpAddr, u8),
+    Net,
     /// An absolute path.
     Path,
     /// In quotes, beginning with `/`, and a well-formed path that no bare word can spell: a
@@ -63,7 +63,7 @@ impl Value {
             Self::Text => Kinds::TEXT,
             Self::Int(_) => Kinds::INT.or(Kinds::TEXT),
             Self::Time(_) => Kinds::TIME,
-            Self::Ip(_) | Self::Net(..) => Kinds::IP,
+            Self::Ip | Self::Net => Kinds::IP,
             Self::Path => Kinds::PATH,
             Self::QuotedPath => Kinds::PATH.or(Kinds::TEXT),
         }
@@ -115,7 +115,7 @@ const fn classes() -> [u8; 256] {
 /// Reads one word at the start of `text`: what it stands for and its length in bytes.
 ///
 /// On an error, the fault and how many bytes into `text` it lies.
-#[inline]
+#[inline(always)]
 pub(crate) fn read(text: &str, stop: Stop) -> Result<(Value, usize), (ParseFault, usize)> {
     let bytes = text.as_bytes();
     if bytes.first() == Some(&b'"') {
@@ -173,14 +173,18 @@ fn bare(word: &str, seen: u8) -> Result<Value, ParseFault> {
             return Timestamp::from_rfc3339(word).map(Value::Time).map_err(ParseFault::Time);
         }
         b'0'..=b'9' if seen & !(DIGIT | DOT | SLASH) == 0 && looks_like_v4(bytes) => {
-            return v4(word).ok_or(ParseFault::Address);
+            return v4(word).map(Address::value).ok_or(ParseFault::Address);
         }
         b'-' | b'+' if bytes.len() > 1 && bytes.iter().skip(1).all(u8::is_ascii_digit) => {
             return integer(word).map(Value::Int).ok_or(ParseFault::Integer);
         }
         _ => {}
     }
-    if seen & COLON != 0 && seen & WIDE == 0 { v6(word) } else { Ok(Value::Text) }
+    if seen & COLON != 0 && seen & WIDE == 0 {
+        Ok(v6(word)?.map_or(Value::Text, Address::value))
+    } else {
+        Ok(Value::Text)
+    }
 }
 
 /// Canonical decimal: no plus, no leading zero, no minus zero, within `i64`.
@@ -212,18 +216,42 @@ fn looks_like_v4(bytes: &[u8]) -> bool {
     groups == 4
 }
 
-fn v4(word: &str) -> Option<Value> {
+/// An address, or a network with its prefix length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Address {
+    ip: IpAddr,
+    len: Option<u8>,
+}
+
+impl Address {
+    const fn value(self) -> Value {
+        if self.len.is_some() { Value::Net } else { Value::Ip }
+    }
+}
+
+/// Whether an address word, read before, is this address or a network that holds it.
+pub(crate) fn covers(word: &str, ip: IpAddr) -> bool {
+    let address = if word.contains(':') { v6(word).ok().flatten() } else { v4(word) };
+    match address {
+        Some(Address { ip: net, len: Some(len) }) => contains(net, len, ip),
+        Some(Address { ip: address, len: None }) => address == ip,
+        None => false,
+    }
+}
+
+fn v4(word: &str) -> Option<Address> {
     let Some((host, len)) = word.split_once('/') else {
-        return word.parse().ok().map(|ip: Ipv4Addr| Value::Ip(IpAddr::V4(ip)));
+        return word.parse().ok().map(|ip: Ipv4Addr| Address { ip: IpAddr::V4(ip), len: None });
     };
     let host: Ipv4Addr = host.parse().ok()?;
     let len = prefix_len(len, 32)?;
     let host_bits = u32::MAX.checked_shr(len.into()).unwrap_or(0);
-    (host.to_bits() & host_bits == 0).then_some(Value::Net(IpAddr::V4(host), len))
+    (host.to_bits() & host_bits == 0).then_some(Address { ip: IpAddr::V4(host), len: Some(len) })
 }
 
-/// An IPv6 address or network in the form of RFC 5952. What no IPv6 reader accepts is a text.
-fn v6(word: &str) -> Result<Value, ParseFault> {
+/// An IPv6 address or network in the form of RFC 5952; `None` for what no IPv6 reader accepts,
+/// which is a text.
+fn v6(word: &str) -> Result<Option<Address>, ParseFault> {
     let (host, len) = match word.split_once('/') {
         Some((host, len)) => (host, Some(len)),
         None => (word, None),
@@ -232,14 +260,18 @@ fn v6(word: &str) -> Result<Value, ParseFault> {
         Some((address, _)) => (address, true),
         None => (host, false),
     };
-    let Ok(ip) = address.parse::<Ipv6Addr>() else { return Ok(Value::Text) };
+    let Ok(ip) = address.parse::<Ipv6Addr>() else { return Ok(None) };
     if zone || ip.to_ipv4_mapped().is_some() || !displays_as(&ip, address) {
         return Err(ParseFault::Address);
     }
-    let Some(len) = len else { return Ok(Value::Ip(IpAddr::V6(ip))) };
+    let Some(len) = len else { return Ok(Some(Address { ip: IpAddr::V6(ip), len: None })) };
     let len = prefix_len(len, 128).ok_or(ParseFault::Address)?;
     let host_bits = u128::MAX.checked_shr(len.into()).unwrap_or(0);
-    if ip.to_bits() & host_bits == 0 { Ok(Value::Net(IpAddr::V6(ip), len)) } else { Err(ParseFault::Address) }
+    if ip.to_bits() & host_bits == 0 {
+        Ok(Some(Address { ip: IpAddr::V6(ip), len: Some(len) }))
+    } else {
+        Err(ParseFault::Address)
+    }
 }
 
 fn prefix_len(text: &str, most: u8) -> Option<u8> {
@@ -314,7 +346,7 @@ fn quoted(text: &str, stop: Stop) -> Result<(Value, usize), (ParseFault, usize)>
         content.bytes().fold(0, |seen, byte| seen | CLASS.get(usize::from(byte)).copied().unwrap_or(END));
     match bare(content, seen) {
         Ok(Value::Text | Value::Int(_)) => Err((ParseFault::NeedlessQuotes, 0)),
-        Ok(Value::Time(_) | Value::Ip(_) | Value::Net(..) | Value::Path | Value::QuotedPath) | Err(_) => {
+        Ok(Value::Time(_) | Value::Ip | Value::Net | Value::Path | Value::QuotedPath) | Err(_) => {
             Ok((Value::Text, len))
         }
     }
