@@ -1,4 +1,4 @@
-//! What a caveat says to one access (truth tables CV-40 to CV-69).
+//! What a caveat says to one access (truth tables CV-40 to CV-62).
 
 use super::word::{self, Kinds, Resources, Value, Words};
 use super::{About, Caveat, Operand, Operator, Presence, path};

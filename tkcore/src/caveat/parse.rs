@@ -1,5 +1,5 @@
 //! `name` `?`-or-nothing, one space, operator, one space, value, and `else` with a list after an
-//! optional name (CV-10 to CV-19).
+//! optional name (CV-10 to CV-15).
 
 use super::error::{ParseError, ParseFault};
 use super::list::Distinct;

@@ -1,5 +1,5 @@
 //! Words: what stands for one value. A word is bare, or in double quotes where a bare word will
-//! not do, so that each value has one spelling (docs/spec/caveats.md, CV-20 to CV-39).
+//! not do, so that each value has one spelling (docs/spec/caveats.md, CV-20 to CV-37).
 
 use core::fmt::{self, Write as _};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -4,7 +4,7 @@ use crate::budget::Budget;
 use crate::request::{Access, Fact, Request};
 
 /// The standard checkers of the macaroon bakery, without a namespace prefix: `time-before`,
-/// `declared`, `allow`, `deny`, `error` (docs/spec/dialects.md, CV-130 to CV-139).
+/// `declared`, `allow`, `deny`, `error` (docs/spec/dialects.md, CV-130 to CV-133).
 ///
 /// Operations are the request's actions. A declared fact is a text fact under its own name;
 /// unlike in the bakery, where a caveat declares what it then checks, the service states it.

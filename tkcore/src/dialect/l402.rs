@@ -7,7 +7,7 @@ use crate::caveat::word::integer;
 use crate::request::{Access, Fact, Request};
 
 /// The macaroons of L402 (formerly LSAT): `services`, `SERVICE_capabilities`,
-/// `SERVICE_valid_until` (docs/spec/dialects.md, CV-140 to CV-149).
+/// `SERVICE_valid_until` (docs/spec/dialects.md, CV-140 to CV-145).
 ///
 /// Facts: `service` (text), `capability` (text, or a set of which all are needed), `tier`
 /// (integer, if the service tells tiers apart).

@@ -4,7 +4,7 @@ use crate::budget::Budget;
 use crate::request::{Access, Fact, Request};
 
 /// The macaroons of the Lightning daemon LND: `time-before`, `ipaddr`, `iprange`, `lnd-custom`
-/// (docs/spec/dialects.md, CV-100 to CV-109).
+/// (docs/spec/dialects.md, CV-100 to CV-104).
 ///
 /// Facts: `ip` (address), and `lnd-custom` (set): the custom conditions that the service vouches
 /// for. An element is a whole condition, `name condition`, or a name alone, for which the

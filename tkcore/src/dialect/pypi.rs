@@ -8,7 +8,7 @@ use crate::request::{Access, Fact, Request};
 
 /// The API tokens of PyPI: arrays `[0,exp,nbf]`, `[1,[names]]`, `[2,[ids]]`, `[3,user]`,
 /// `[4,publisher]`, and the four maps that came before them (docs/spec/dialects.md, CV-110 to
-/// CV-119).
+/// CV-117).
 ///
 /// Facts, all text: `project` (normalized name), `project-id`, `user`, `publisher`.
 #[derive(Debug)]
