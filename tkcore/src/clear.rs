@@ -7,8 +7,8 @@ use core::fmt::Write as _;
 
 use crate::budget::{Budget, BudgetSpent};
 use crate::caveat::{
-    About, Asked, Caveat, CustomVerdict, Operand, ParseError, ParseFault, Presence, Reason, TenantWide,
-    Verdict, Vocabulary,
+    About, Asked, Caveat, CustomVerdict, Operand, ParseError, ParseFault, Reason, TenantWide, Verdict,
+    Vocabulary,
 };
 use crate::error::{Error, NotKnowable};
 use crate::grant::Grant;
@@ -362,11 +362,4 @@ pub(crate) fn render(fact: Fact<'_>) -> String {
         text.push('…');
     }
     text
-}
-
-impl Caveat<'_> {
-    /// Whether `else` decides when the fact is absent.
-    pub(crate) const fn has_otherwise(&self) -> bool {
-        matches!(self.presence(), Presence::Otherwise(_))
-    }
 }

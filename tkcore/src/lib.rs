@@ -35,6 +35,7 @@ pub mod danger;
 #[cfg(any(feature = "lnd", feature = "pypi", feature = "dcache", feature = "bakery", feature = "l402"))]
 pub mod dialect;
 mod error;
+mod explain;
 mod extend;
 mod facts;
 mod fault;
@@ -71,6 +72,7 @@ pub use caveat::{
 };
 pub use clear::clear_caveats;
 pub use error::{Bug, Error, Malformed, NotAuthentic, NotKnowable, Owner};
+pub use explain::{Explanation, Line, Outcome, explain_caveats};
 pub use facts::{KeyClass, LineageFacts};
 pub use fault::{DischargeFault, Party};
 pub use grant::Grant;

@@ -168,10 +168,6 @@ impl<'a> Caveat<'a> {
         }
     }
 
-    pub(crate) const fn presence(&self) -> Presence<'a> {
-        self.presence
-    }
-
     pub(crate) const fn operand(&self) -> Operand<'a> {
         self.operand
     }
@@ -245,12 +241,4 @@ pub(crate) fn name_len(bytes: &[u8]) -> usize {
 /// Whether a text is a name and nothing else, at most [`crate::limits::NAME_BYTES`] long.
 pub(crate) fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= crate::limits::NAME_BYTES && name_len(text.as_bytes()) == text.len()
-}
-
-/// Whether every caveat of these is about `time` and nothing else: such a token is power over
-/// the whole tenant. A caveat that cannot be read counts as a restriction, since it refuses.
-pub(crate) fn only_about_time<'c>(mut caveats: impl Iterator<Item = Option<&'c [u8]>>) -> bool {
-    caveats.all(|caveat| {
-        caveat.is_some_and(|bytes| Caveat::from_bytes(bytes).is_ok_and(|caveat| caveat.about == About::Time))
-    })
 }
