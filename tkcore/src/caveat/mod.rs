@@ -242,3 +242,12 @@ pub(crate) fn name_len(bytes: &[u8]) -> usize {
 pub(crate) fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= crate::limits::NAME_BYTES && name_len(text.as_bytes()) == text.len()
 }
+
+/// Whether every caveat of these is about `time` and nothing else: such a token is power over
+/// the whole tenant (CV-72). `None` stands for a third-party caveat, which restricts; so does a
+/// caveat that cannot be read, since it refuses.
+pub(crate) fn only_about_time<'c>(mut caveats: impl Iterator<Item = Option<&'c [u8]>>) -> bool {
+    caveats.all(|caveat| {
+        caveat.is_some_and(|bytes| Caveat::from_bytes(bytes).is_ok_and(|caveat| caveat.about == About::Time))
+    })
+}
