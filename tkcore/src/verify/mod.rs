@@ -3,7 +3,6 @@ mod verified;
 
 use alloc::vec::Vec;
 
-pub(crate) use verified::FirstParty;
 pub use verified::{Place, Verified};
 
 use crate::budget::Budget;
