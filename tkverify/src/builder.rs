@@ -356,6 +356,7 @@ impl Builder {
                     floor: self.floor.as_deref(),
                     source: self.source,
                     ages: self.ages,
+                    held: Held::Wanted,
                 };
                 let driver = follow.driver(&feed, &self.clock)?;
                 Some(Follower::start(driver).map_err(|e| BuildError::Thread(e.to_string()))?)
@@ -396,6 +397,14 @@ pub(crate) struct Following<'b> {
     pub(crate) floor: Option<&'b Path>,
     pub(crate) source: Source,
     pub(crate) ages: Ages,
+    pub(crate) held: Held,
+}
+
+/// Whether requests may be held back by the server until there is news.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    Wanted,
+    Never,
 }
 
 impl Following<'_> {
@@ -432,6 +441,9 @@ impl Following<'_> {
         config.mirrors = self.trust.feeds.len().max(1);
         config.aging = self.ages.aging;
         config.max_age = Some(self.ages.stale);
+        if self.held == Held::Never {
+            config.long_poll = Duration::ZERO;
+        }
         Ok(config)
     }
 }

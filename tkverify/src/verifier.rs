@@ -206,6 +206,15 @@ impl Verifier {
         }
     }
 
+    /// Waits at most `patience` for the first revocation state, and says how the verifier is
+    /// then. For a service that would rather start late than start refusing.
+    pub fn wait_until_loaded(&self, patience: Duration) -> Health {
+        if !self.inner.feed.is_none() {
+            self.inner.feed.wait(patience);
+        }
+        self.health()
+    }
+
     /// Stops following the feed and returns when the thread has ended; the state stays and grows
     /// old. Dropping the last clone does the same.
     pub fn stop(&self) {

@@ -52,14 +52,25 @@ pub(super) fn token(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Z
 
 /// The value of an `Authorization` header: what people paste often lacks the scheme.
 pub(super) fn header_value(text: &str) -> Zeroizing<String> {
-    let first = text.split(' ').next().unwrap_or_default();
-    if first.eq_ignore_ascii_case("bearer") || first.eq_ignore_ascii_case("macaroon") {
+    if without_scheme(text).len() < text.len() {
         return Zeroizing::new(text.to_owned());
     }
     let mut value = Zeroizing::new(String::with_capacity(text.len().saturating_add(SCHEME.len())));
     value.push_str(SCHEME);
     value.push_str(text);
     value
+}
+
+/// What stands behind the scheme, if there is one.
+pub(super) fn without_scheme(text: &str) -> &str {
+    match text.split_once(' ') {
+        Some((scheme, rest))
+            if scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("macaroon") =>
+        {
+            rest.trim()
+        }
+        Some(_) | None => text,
+    }
 }
 
 const SCHEME: &str = "Bearer ";

@@ -6,10 +6,14 @@ use std::io::{Read, Write};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+mod attenuate;
+mod check;
 mod exit;
 mod input;
 mod inspect;
 mod keygen;
+mod refresh;
+mod trust;
 
 pub use exit::Exit;
 
@@ -48,8 +52,11 @@ struct Entry {
 }
 
 const COMMANDS: &[Entry] = &[
+    Entry { name: "attenuate", describe: attenuate::describe, run: attenuate::run },
+    Entry { name: "check", describe: check::describe, run: check::run },
     Entry { name: "inspect", describe: inspect::describe, run: inspect::run },
     Entry { name: "keygen", describe: keygen::describe, run: keygen::run },
+    Entry { name: "refresh", describe: refresh::describe, run: refresh::run },
 ];
 
 /// Why a command failed, for a person: what, and what to do next.

@@ -52,6 +52,13 @@ impl Follower {
         Ok(Self { sender, cancel, thread: Some(thread) })
     }
 
+    /// Follows on this thread, until the process ends.
+    pub(crate) fn keep_on(driver: Driver) {
+        let (sender, receiver) = mpsc::channel();
+        let cancel = Arc::new(AtomicBool::new(false));
+        Follow { driver, receiver, sender, cancel, number: 0, looks: 0 }.run();
+    }
+
     pub(crate) fn poll_now(&self) {
         let _ = self.sender.send(Message::Poll);
     }

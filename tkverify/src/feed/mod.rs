@@ -83,6 +83,10 @@ impl Feed {
         self.shared.slot.get()
     }
 
+    pub(crate) fn wait(&self, patience: std::time::Duration) {
+        self.shared.slot.wait(patience);
+    }
+
     pub(crate) fn swap(&self, view: Arc<View>) {
         self.shared.slot.set(view);
     }

@@ -1,6 +1,6 @@
 //! What is known of the feed at one moment, and how old that is.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tkcore::Timestamp;
@@ -84,17 +84,31 @@ impl View {
 /// Where the poller puts a view and every request takes it. Taking it never waits for more
 /// than the swap of a pointer.
 #[derive(Debug, Default)]
-pub(crate) struct Slot(RwLock<Option<Arc<View>>>);
+pub(crate) struct Slot {
+    view: RwLock<Option<Arc<View>>>,
+    loaded: (Mutex<bool>, Condvar),
+}
 
 impl Slot {
     pub(crate) fn get(&self) -> Option<Arc<View>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Puts a view in place. A set that is dropped here is dropped outside the lock.
     pub(crate) fn set(&self, view: Arc<View>) {
-        let old = self.0.write().unwrap_or_else(PoisonError::into_inner).replace(view);
+        let old = self.view.write().unwrap_or_else(PoisonError::into_inner).replace(view);
+        if old.is_none() {
+            *self.loaded.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            self.loaded.1.notify_all();
+        }
         drop(old);
+    }
+
+    /// Waits at most `patience` for the first view.
+    pub(crate) fn wait(&self, patience: Duration) {
+        let loaded = self.loaded.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whether it came is seen by whoever takes the view.
+        let _ = self.loaded.1.wait_timeout_while(loaded, patience, |loaded| !*loaded);
     }
 }
 

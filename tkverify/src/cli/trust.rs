@@ -1,0 +1,23 @@
+//! `--trust FILE`.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgMatches, value_parser};
+
+use super::{Exit, Failure};
+use crate::trust::Trust;
+
+pub(super) fn arg() -> Arg {
+    Arg::new("trust")
+        .long("trust")
+        .value_name("FILE")
+        .required(true)
+        .value_parser(value_parser!(PathBuf))
+        .help("The trust file that `tksign init` wrote: whom to believe and where to ask")
+}
+
+pub(super) fn read(matches: &ArgMatches) -> Result<Trust, Failure> {
+    let path = matches.get_one::<PathBuf>("trust").cloned().unwrap_or_default();
+    Trust::from_file(&path)
+        .map_err(|e| Failure::new(Exit::Config, e, "give the file that `tksign init` wrote"))
+}
