@@ -54,8 +54,6 @@ pub(crate) struct Driver {
     counts: Arc<Counts>,
     stamp: Option<Stamp>,
     snapshot_bytes: u64,
-    /// The head as it was last taken, to see that a mirror has nothing else.
-    head: Vec<u8>,
     trouble: Trouble,
 }
 
@@ -115,7 +113,6 @@ impl Driver {
             counts,
             stamp: None,
             snapshot_bytes: parts.snapshot_bytes,
-            head: Vec::new(),
         }
     }
 
@@ -165,7 +162,6 @@ impl Driver {
             let have = self.machine.position();
             match stored(&folder, have, self.snapshot_bytes) {
                 Ok(stored) => {
-                    let head = stored.head.clone();
                     let moment = self.moment();
                     let effects = self.machine.load(stored, moment);
                     let refused = effects.iter().any(|e| matches!(e, Effect::Report(Event::StoreRefused(_))));
@@ -173,9 +169,6 @@ impl Driver {
                         continue;
                     }
                     self.trouble.folder = None;
-                    if !refused {
-                        self.head = head.unwrap_or_default();
-                    }
                     events = self.perform(effects);
                     break;
                 }
@@ -226,7 +219,7 @@ impl Driver {
                 *etag = answer.etag;
             }
             let unchanged = match &answer.response {
-                Response::Body(bytes) => *bytes == self.head,
+                Response::Body(bytes) => self.machine.head_bytes() == Some(bytes),
                 Response::NotModified => true,
                 _ => false,
             };
@@ -247,9 +240,6 @@ impl Driver {
         for effect in effects {
             match effect {
                 Effect::Write { file, bytes } => {
-                    if file == StoreFile::Object(FeedPath::Head) {
-                        self.head.clone_from(&bytes);
-                    }
                     if let Some(writer) = self.writer.as_ref().filter(|_| !failed)
                         && let Err(e) = write(writer, file, &bytes)
                     {

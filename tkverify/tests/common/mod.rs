@@ -1,5 +1,5 @@
 //! A feed's origin over real HTTP, as honest or as hostile as a test wants it.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 #[path = "../../../tkcore/tests/feed_support/mod.rs"]
 pub mod feed_support;

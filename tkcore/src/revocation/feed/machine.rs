@@ -110,6 +110,12 @@ impl Machine {
         self.current.as_ref().map(|current| current.validity)
     }
 
+    /// The bytes of the head in force.
+    #[must_use]
+    pub fn head_bytes(&self) -> Option<&[u8]> {
+        self.current.as_ref().map(|current| current.bytes.as_slice())
+    }
+
     /// Where the set in force stands.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
