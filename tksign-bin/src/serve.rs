@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::Incoming;
-use tkcore::protocol::{RPC_PATH, SESSION_PATH};
+use tkcore::protocol::{ClientKey, RPC_PATH, SESSION_PATH};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
@@ -18,10 +18,14 @@ use crate::http::{
     Rpc, Timeouts,
 };
 use crate::peer::Peer;
+use crate::service::Service;
 use crate::session::{Rate, ServerKey, Sessions};
 
 /// Name of the control socket in the state folder.
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";
+
+/// On the control socket: the paths of all objects of the feed, a line each, for `publish`.
+pub(crate) const PATHS: &str = "/v1/paths";
 
 /// Connections of services: a fleet of a thousand with a few each.
 const RPC_CONNECTIONS: usize = 4096;
@@ -60,6 +64,16 @@ pub(crate) struct Bound {
     pub(crate) rpc: Vec<String>,
     pub(crate) public: Vec<String>,
     pub(crate) metrics: Vec<String>,
+}
+
+impl Authority for Service {
+    fn knows(&self, client: &ClientKey) -> bool {
+        self.knows(client)
+    }
+
+    async fn handle(&self, client: ClientKey, peer: Peer, request: &[u8]) -> Vec<u8> {
+        Self::handle(self, client, peer, request).await
+    }
 }
 
 /// Why the server does not start.
@@ -180,6 +194,7 @@ impl<A: Authority, F: Feed> Handler for Both<A, F> {
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Reply {
         match request.uri().path() {
             SESSION_PATH | RPC_PATH => self.rpc.handle(request, peer).await,
+            PATHS => self.public.paths(),
             _ => self.public.handle(request, peer).await,
         }
     }

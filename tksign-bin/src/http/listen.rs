@@ -47,17 +47,21 @@ pub(crate) struct BindError {
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot listen on {}: {}", self.address, self.error)?;
-        f.write_str(match self.error.kind() {
+        write!(f, "cannot listen on {}: {}", self.address, self.error)
+    }
+}
+
+impl BindError {
+    /// What to do about it.
+    pub(crate) fn next(&self) -> &'static str {
+        match self.error.kind() {
             io::ErrorKind::AddrInUse => {
-                "; another program has it: stop that one, or choose another address (port 0 takes a free one)"
+                "another program has the address: stop that one, or choose another (port 0 takes a free one)"
             }
-            io::ErrorKind::PermissionDenied => {
-                "; choose a port above 1023, or a folder that this user can write"
-            }
-            io::ErrorKind::AddrNotAvailable => "; no interface of this machine has that address",
-            _ => "",
-        })
+            io::ErrorKind::PermissionDenied => "choose a port above 1023, or a folder that this user can write",
+            io::ErrorKind::AddrNotAvailable => "choose an address that this machine has",
+            _ => "choose another address",
+        }
     }
 }
 

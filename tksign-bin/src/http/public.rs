@@ -40,6 +40,8 @@ pub(crate) trait Feed: Send + Sync + 'static {
     fn id(&self) -> String;
     /// The object at a path below the feed's folder.
     fn get(&self, path: &str) -> Option<Object>;
+    /// The paths of all objects.
+    fn paths(&self) -> Vec<String>;
     /// The position of the head, changed at each new head (heartbeats as well).
     fn head(&self) -> watch::Receiver<FeedPosition>;
     /// Why the signer is not ready to serve; `None`: it is.
@@ -65,6 +67,12 @@ impl<F: Feed> Public<F> {
     ) -> Self {
         let prefix = format!("/v1/feed/{}/", feed.id());
         Self { feed, prefix, stop, patience, metrics }
+    }
+
+    /// All paths, a line each; for the control socket alone.
+    pub(crate) fn paths(&self) -> Reply {
+        let lines: String = self.feed.paths().into_iter().map(|path| path + "\n").collect();
+        Reply::new(StatusCode::OK, "text/plain; charset=utf-8", lines).cache("no-store")
     }
 
     fn ready(&self) -> Reply {

@@ -49,6 +49,9 @@ impl Feed for Tree {
             immutable,
         })
     }
+    fn paths(&self) -> Vec<String> {
+        vec!["head".to_owned()]
+    }
     fn head(&self) -> watch::Receiver<FeedPosition> {
         self.head.subscribe()
     }

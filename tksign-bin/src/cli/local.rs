@@ -1,0 +1,87 @@
+//! The signer without a server: for commands while none runs. Holds the store's exclusive lock.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tkcore::protocol::ClientKey;
+use tokio::runtime::{Builder, Runtime};
+
+use super::control;
+use super::{Exit, Failure};
+use crate::clock::SystemClock;
+use crate::peer::Peer;
+use crate::secret::Secret;
+use crate::service::Options;
+use crate::signer::Signer;
+use crate::store::StoreError;
+use crate::{FeedTree, SignerError};
+
+/// An open signer and the operator in whose name it is called.
+pub(super) struct Local {
+    runtime: Runtime,
+    signer: Signer,
+    operator: ClientKey,
+}
+
+impl Local {
+    pub(super) fn open(folder: &Path, secret: &Secret) -> Result<Self, Failure> {
+        let operator = control::operator_public(folder)?;
+        let runtime = runtime()?;
+        let signer = open(folder, secret, Options::default())?;
+        Ok(Self { runtime, signer, operator })
+    }
+
+    /// One request payload, one answer payload.
+    pub(super) fn handle(&self, payload: &[u8]) -> Vec<u8> {
+        self.runtime.block_on(self.signer.service.handle(self.operator, Peer::Control, payload))
+    }
+
+    pub(super) const fn feed(&self) -> &FeedTree {
+        &self.signer.feed
+    }
+}
+
+impl Drop for Local {
+    /// What was done reaches the feed's rows before the store is let go.
+    fn drop(&mut self) {
+        self.runtime.block_on(self.signer.service.stop());
+    }
+}
+
+/// One thread: everything that takes long happens beside it.
+pub(super) fn runtime() -> Result<Runtime, Failure> {
+    Builder::new_current_thread().enable_all().max_blocking_threads(8).build().map_err(|error| {
+        Failure::new(Exit::Local, format!("the event loop does not start: {error}"), "raise the limits on files")
+    })
+}
+
+/// Opens the store of a folder.
+pub(super) fn open(folder: &Path, secret: &Secret, options: Options) -> Result<Signer, Failure> {
+    Signer::open(folder, secret, options, Arc::new(SystemClock)).map_err(|error| failure(&error))
+}
+
+/// Why the store could not be used, for a person.
+pub(super) fn failure(error: &SignerError) -> Failure {
+    let (exit, next) = match error {
+        SignerError::Secret(_) => (Exit::Secret, "give the secret that this store was made with"),
+        SignerError::WrongSecret => {
+            (Exit::Secret, "give the secret that this store was made with, or was last rewrapped to")
+        }
+        SignerError::Store(error) => match error {
+            StoreError::Missing(_) => (Exit::Store, "name the state folder with --dir, or make one with tksign init"),
+            StoreError::Exists(_) => (Exit::Store, "use the store that is there, or name another --dir"),
+            StoreError::Held(_) => (Exit::Store, "a tksign process has it: stop that one, or wait until it is up"),
+            StoreError::Foreign(_) => (Exit::Store, "name the signer's own state folder with --dir"),
+            StoreError::Newer(..) => (Exit::Store, "use the newer tksign that wrote it; there is no way back"),
+            StoreError::Damaged(_) => (Exit::Store, "restore the last backup; keep the damaged file for a look"),
+            StoreError::Full => (Exit::Local, "make room on the disk"),
+            StoreError::Io(..) => (Exit::Local, "check that the folder exists and that this user can write it"),
+            StoreError::Database(_) => (Exit::Store, "look at the disk; restore the last backup if it stays"),
+        },
+        SignerError::Sealed(..) | SignerError::Record(..) | SignerError::Feed(_) => {
+            (Exit::Store, "the store was changed outside of the signer: restore the last backup")
+        }
+        _ => (Exit::Store, "look at tksign doctor"),
+    };
+    Failure::new(exit, error, next)
+}
