@@ -149,6 +149,10 @@ impl crate::http::Feed for FeedTree {
         Some(crate::http::Object { bytes, etag, immutable })
     }
 
+    fn paths(&self) -> Vec<String> {
+        self.objects.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
     fn head(&self) -> watch::Receiver<FeedPosition> {
         Self::head(self)
     }

@@ -23,6 +23,7 @@
 )]
 
 mod audit;
+mod cli;
 mod clock;
 mod codec;
 mod exchange;
@@ -52,6 +53,7 @@ mod verify;
 mod writer;
 
 pub use audit::AuditHead;
+pub use cli::{Exit, Streams, run};
 pub use clock::{Clock, SystemClock};
 pub use feed_tree::{FeedObject, FeedTree};
 pub use memory::SignerError;

@@ -9,7 +9,7 @@ use tkcore::protocol::{
 };
 use tkcore::{KeyId, Timestamp};
 
-use crate::audit::{self, Event};
+use crate::audit::{self, AuditHead, Event};
 use crate::keys::KeyRecord;
 use crate::memory::Memory;
 use crate::registry::{self, Find};
@@ -226,6 +226,14 @@ pub(crate) fn token(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: TokenShow) 
 
 /// Lines of the audit chain.
 pub(crate) fn audit(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: AuditTail) -> Look<Page<AuditLine>> {
+    if asked.line == 0 && asked.from.is_start() {
+        // What line 1 follows, on a page of its own (PR-45).
+        let hash = AuditHead::genesis(view.memory.authority).hash;
+        let mut page = Page::default();
+        page.items.push(AuditLine { line: 0, bytes: Bytes(Vec::new()), hash });
+        page.next = Cursor::new(&0u64.to_be_bytes());
+        return Ok((page, Vec::new()));
+    }
     let start = asked.line.saturating_sub(1).to_be_bytes();
     let from = if asked.from.is_start() { &start[..] } else { asked.from.as_bytes() };
     let limit = PAGE.saturating_add(1);

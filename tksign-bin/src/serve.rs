@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::Incoming;
-use tkcore::protocol::{ClientKey, RPC_PATH, SESSION_PATH};
+use tkcore::protocol::{RPC_PATH, SESSION_PATH};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
@@ -18,7 +18,6 @@ use crate::http::{
     Rpc, Timeouts,
 };
 use crate::peer::Peer;
-use crate::service::Service;
 use crate::session::{Rate, ServerKey, Sessions};
 
 /// Name of the control socket in the state folder.
@@ -64,16 +63,6 @@ pub(crate) struct Bound {
     pub(crate) rpc: Vec<String>,
     pub(crate) public: Vec<String>,
     pub(crate) metrics: Vec<String>,
-}
-
-impl Authority for Service {
-    fn knows(&self, client: &ClientKey) -> bool {
-        self.knows(client)
-    }
-
-    async fn handle(&self, client: ClientKey, peer: Peer, request: &[u8]) -> Vec<u8> {
-        Self::handle(self, client, peer, request).await
-    }
 }
 
 /// Why the server does not start.

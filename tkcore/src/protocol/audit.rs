@@ -7,7 +7,8 @@ message! {
     /// Lines of the audit chain, a page of them, oldest first.
     #[derive(Debug)]
     pub struct AuditTail {
-        /// From this line on; lines are numbered from 1. Only looked at on the first page.
+        /// From this line on; lines are numbered from 1. 0 begins with a line 0 that has no bytes
+        /// and the hash that line 1 follows. Only looked at on the first page.
         pub line: u64,
         /// Where to go on.
         pub from: Cursor,

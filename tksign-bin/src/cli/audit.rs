@@ -1,5 +1,3 @@
-use std::io::Write as _;
-
 use clap::{Arg, ArgMatches, Command};
 use sha2::{Digest as _, Sha256};
 use tkcore::protocol::{AuditLine, AuditTail, Status};
@@ -39,7 +37,7 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
             let mut reach = Reach::open(matches)?;
             let last = reach.call(&Status {})?.audit_lines;
             let count = matches.get_one("lines").copied().unwrap_or(20);
-            let line = last.saturating_sub(count).saturating_add(1);
+            let line = last.saturating_sub(count).saturating_add(1).max(1);
             let json = values::set(matches, "json");
             reach.pages(|from| AuditTail { line, from }, |line| show(streams, &line, json))?;
             Ok(Exit::Ok)
@@ -61,7 +59,8 @@ fn show(streams: &mut Streams<'_>, line: &AuditLine, json: bool) -> Result<(), F
         // A line is JSON itself; one that is not stands as text.
         let inner = serde_json::from_str::<serde_json::Value>(&text);
         let inner = inner.unwrap_or_else(|_| serde_json::Value::String(text.into_owned()));
-        let whole = serde_json::json!({"line": line.line, "hash": values::to_hex(&line.hash), "event": inner});
+        let whole =
+            serde_json::json!({"line": line.line, "hash": values::to_hex(&line.hash), "event": inner});
         writeln!(streams.stdout, "{whole}")?;
     } else {
         writeln!(streams.stdout, "{} {text}", line.line)?;
@@ -78,19 +77,18 @@ struct Chain {
 }
 
 impl Chain {
-    /// Line 1 follows 32 zero bytes. A first line above 1 (after pruning) is taken as it is.
+    /// The first one is taken as it is: line 0, which has no bytes and begins the chain, or the
+    /// first one that is left after pruning.
     fn add(&mut self, line: &AuditLine) {
-        self.lines = self.lines.saturating_add(1);
-        let before = match self.last {
-            Some((number, hash)) => (number.saturating_add(1) == line.line).then_some(hash),
-            None if line.line == 1 => Some([0; 32]),
-            None => {
-                self.last = Some((line.line, line.hash));
-                return;
-            }
+        self.lines = self.lines.saturating_add(u64::from(line.line > 0));
+        let Some((number, hash)) = self.last else {
+            self.last = Some((line.line, line.hash));
+            return;
         };
+        let before = (number.saturating_add(1) == line.line).then_some(hash);
         let follows = before.is_some_and(|before| {
-            let hash: [u8; 32] = Sha256::new().chain_update(before).chain_update(&line.bytes.0).finalize().into();
+            let hash: [u8; 32] =
+                Sha256::new().chain_update(before).chain_update(&line.bytes.0).finalize().into();
             hash == line.hash
         });
         if !follows && self.bad.is_none() {
@@ -106,7 +104,7 @@ fn verify(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exit, Failu
     let mut chain = Chain::default();
     let mut at_status = None;
     reach.pages(
-        |from| AuditTail { line: 1, from },
+        |from| AuditTail { line: 0, from },
         |line| {
             chain.add(&line);
             if line.line == status.audit_lines {
@@ -140,14 +138,14 @@ mod tests {
     use super::*;
 
     fn lines(count: u64) -> Vec<AuditLine> {
-        let mut before = [0; 32];
-        (1..=count)
-            .map(|line| {
-                let bytes = Bytes(format!("{{\"n\":{line}}}").into_bytes());
-                before = Sha256::new().chain_update(before).chain_update(&bytes.0).finalize().into();
-                AuditLine { line, bytes, hash: before }
-            })
-            .collect()
+        let mut before = [7; 32];
+        let first = AuditLine { line: 0, bytes: Bytes(Vec::new()), hash: before };
+        let rest = (1..=count).map(|line| {
+            let bytes = Bytes(format!("{{\"n\":{line}}}").into_bytes());
+            before = Sha256::new().chain_update(before).chain_update(&bytes.0).finalize().into();
+            AuditLine { line, bytes, hash: before }
+        });
+        std::iter::once(first).chain(rest).collect()
     }
 
     fn bad(lines: &[AuditLine]) -> Option<u64> {
@@ -160,13 +158,13 @@ mod tests {
     fn the_first_bad_line_is_named() {
         assert_eq!(bad(&lines(5)), None);
         assert_eq!(bad(&lines(5)[2..]), None, "pruned");
-        for changed in 0..5 {
+        for changed in 1..=5 {
             let mut all = lines(5);
             all[changed].bytes.0.push(b' ');
-            assert_eq!(bad(&all), Some(changed as u64 + 1));
+            assert_eq!(bad(&all), Some(changed as u64));
         }
         let mut cut = lines(5);
-        cut.remove(2);
+        cut.remove(3);
         assert_eq!(bad(&cut), Some(4));
     }
 }

@@ -1,5 +1,3 @@
-use std::io::Write as _;
-
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use tkcore::protocol::{
     Bytes, ClientAdd, ClientConfirm, ClientInfo, ClientKey, ClientList, ClientRemove, ClientState, MintPower,
@@ -20,7 +18,8 @@ A key is the public half that tkverify keygen prints. Each key has one role: ver
 revoke-presented, exchange, keys or operator.";
 
 pub(super) fn describe() -> Command {
-    let key = || Arg::new("key").value_name("KEY").required(true).help("The client's public key, 64 hex digits");
+    let key =
+        || Arg::new("key").value_name("KEY").required(true).help("The client's public key, 64 hex digits");
     Command::new("clients")
         .about("Who may call the signer, and for what")
         .after_help(EXAMPLE)
@@ -60,9 +59,11 @@ pub(super) fn describe() -> Command {
                 .arg(values::text_arg("expires", "TIME", "The key counts until then"))
                 .arg(values::request_id_arg()),
             reach::args(Command::new("list").about("All clients and their roles")),
-            reach::args(Command::new("remove").about("End a client; its live sessions end with their next request"))
-                .arg(key())
-                .arg(values::request_id_arg()),
+            reach::args(
+                Command::new("remove").about("End a client; its live sessions end with their next request"),
+            )
+            .arg(key())
+            .arg(values::request_id_arg()),
             reach::args(Command::new("confirm").about("End a client's suspension after a restore"))
                 .arg(key())
                 .arg(values::request_id_arg()),

@@ -9,16 +9,39 @@ use std::time::Duration;
 
 use snow::{Builder, StatelessTransportState};
 use tkcore::protocol::{
-    ClientKey, Frame, HANDSHAKE_REQUEST_BYTES, NOISE, RPC_BODY_BYTES, RPC_PATH, Refused, RpcAnswer, RpcRequest,
-    SESSION_BODY_BYTES, SESSION_PATH, SessionAnswer, SessionId, SessionRequest, TAG_BYTES, VERSION, prologue,
+    ClientKey, Frame, HANDSHAKE_REQUEST_BYTES, NOISE, RPC_BODY_BYTES, RPC_PATH, Refused, RpcAnswer,
+    RpcRequest, SESSION_BODY_BYTES, SESSION_PATH, SessionAnswer, SessionId, SessionRequest, TAG_BYTES,
+    VERSION, prologue,
 };
 use zeroize::Zeroizing;
 
 use super::{Exit, Failure, values};
 use crate::random;
 
-/// The operator's private key, in the state folder.
-pub(super) const OPERATOR_KEY: &str = "operator.key";
+/// In whose name a command speaks. Roles are disjoint, so the command line has one client key
+/// for each power that it needs; whoever wants a machine that cannot mint by command line
+/// removes that client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speaker {
+    /// Role `operator`.
+    Operator,
+    /// Role `mint`.
+    Mint,
+    /// Role `revoke`.
+    Revoke,
+}
+
+impl Speaker {
+    /// The file of its private key, in the state folder.
+    pub(super) const fn file(self) -> &'static str {
+        match self {
+            Self::Operator => "operator.key",
+            Self::Mint => "mint.key",
+            Self::Revoke => "revoke.key",
+        }
+    }
+}
+
 /// The signer's public key, in the state folder: what this command line pins.
 pub(super) const SIGNER_KEY: &str = "signer.pub";
 /// What services must be given, in the state folder.
@@ -47,9 +70,9 @@ pub(super) fn is_served(folder: &Path) -> bool {
 }
 
 impl Control {
-    /// Opens a session with the operator's key of this folder.
-    pub(super) fn open(folder: &Path) -> Result<Self, Failure> {
-        let key = operator_key(&folder.join(OPERATOR_KEY))?;
+    /// Opens a session with a speaker's key of this folder.
+    pub(super) fn open(folder: &Path, speaker: Speaker) -> Result<Self, Failure> {
+        let key = private_key(&folder.join(speaker.file()))?;
         let signer = read_hex(&folder.join(SIGNER_KEY))?;
         let socket = folder.join(crate::serve::CONTROL_SOCKET);
         let mut handshake = initiator(&key, &signer).ok_or_else(|| bug("the keys make no handshake"))?;
@@ -70,7 +93,8 @@ impl Control {
                 "check who runs in this folder; restart the signer",
             )
         })?;
-        let transport = handshake.into_stateless_transport_mode().map_err(|_| bug("the handshake does not end"))?;
+        let transport =
+            handshake.into_stateless_transport_mode().map_err(|_| bug("the handshake does not end"))?;
         Ok(Self { socket, session: answer.session, transport, next: 0 })
     }
 
@@ -103,8 +127,8 @@ fn initiator(key: &[u8; 32], signer: &[u8; 32]) -> Option<snow::HandshakeState> 
     builder.remote_public_key(signer).ok()?.prologue(&prologue).ok()?.build_initiator().ok()
 }
 
-/// The operator's private key: a file that nobody else can read.
-fn operator_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, Failure> {
+/// A speaker's private key: a file that nobody else can read.
+fn private_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, Failure> {
     let mode = std::fs::metadata(path).map_err(|e| unreadable(path, &e))?.mode();
     if mode & 0o077 != 0 {
         return Err(Failure::new(
@@ -168,23 +192,23 @@ fn refusal(refused: Refused) -> Failure {
         ),
         _ => Failure::new(
             Exit::Unreachable,
-            "the running signer does not take this operator's key",
-            "use the state folder that it was started with",
+            "the running signer does not take the command line's key",
+            "use the state folder that it was started with; see tksign clients list",
         ),
     }
 }
 
-/// A new key pair of the operator.
+/// A new key pair.
 pub(super) fn generate() -> Option<(Zeroizing<[u8; 32]>, ClientKey)> {
     let secret = Zeroizing::new(random::bytes());
     let public = public(&secret)?;
     Some((secret, public))
 }
 
-/// Who the operator of a folder is.
-pub(super) fn operator_public(folder: &Path) -> Result<ClientKey, Failure> {
-    let secret = operator_key(&folder.join(OPERATOR_KEY))?;
-    public(&secret).ok_or_else(|| bug("the operator's key is none"))
+/// Who the speaker of a folder is.
+pub(super) fn speaker_public(folder: &Path, speaker: Speaker) -> Result<ClientKey, Failure> {
+    let secret = private_key(&folder.join(speaker.file()))?;
+    public(&secret).ok_or_else(|| bug("the key is none"))
 }
 
 fn public(secret: &[u8; 32]) -> Option<ClientKey> {

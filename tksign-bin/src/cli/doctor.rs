@@ -37,14 +37,15 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     let folder = values::dir(matches);
     let mut checks = vec![
         ("folder", private(&folder, 0o077)),
-        ("operator key", private(&folder.join(control::OPERATOR_KEY), 0o077)),
+        ("operator key", private(&folder.join(control::Speaker::Operator.file()), 0o077)),
         ("store file", private(&folder.join(control::STORE_FILE), 0o077)),
         ("root key", offline(&folder.join("root.key"))),
     ];
     match Reach::open(matches) {
         Err(failure) => checks.push(("signer", Found::Bad(format!("{}; {}", failure.what, failure.next)))),
         Ok(mut reach) => {
-            let running = if matches!(reach, Reach::Running(_)) { "running" } else { "not running; store opened" };
+            let running =
+                if matches!(reach, Reach::Running(_)) { "running" } else { "not running; store opened" };
             checks.push(("signer", Found::Good(running.to_owned())));
             match reach.call(&Status {}) {
                 Err(failure) => checks.push(("status", Found::Bad(failure.what))),
@@ -112,5 +113,11 @@ fn of_status(status: &StatusAnswer, now: Timestamp) -> Vec<(&'static str, Found)
     } else {
         Found::Warn(status.notice.to_string())
     };
-    vec![("mode", mode), ("clock", clock), ("feed", head), ("publication key", publication), ("notice", notice)]
+    vec![
+        ("mode", mode),
+        ("clock", clock),
+        ("feed", head),
+        ("publication key", publication),
+        ("notice", notice),
+    ]
 }

@@ -5,9 +5,13 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::json;
+use tkcore::protocol::{ClientAdd, ClientKey, MintPower, Narrowing, Permit, Role};
 use zeroize::Zeroizing;
 
-use super::{Exit, Failure, Streams, control, local, reach, values};
+use super::control::{self, Speaker};
+use super::local::{self, Local};
+use super::reach::{self, Reach};
+use super::{Exit, Failure, Streams, values};
 use crate::clock::SystemClock;
 use crate::signer::{Signer, Trust};
 
@@ -59,17 +63,21 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     // wrong path. What an earlier try left without a store is of no use and replaced, except a
     // root key, which may be another signer's.
     let mut root = fresh(&root_out, 0o600)?;
-    let (operator, public) = control::generate().ok_or_else(|| bug("no key can be made"))?;
-    let operator_path = folder.join(control::OPERATOR_KEY);
-    remove(&operator_path)?;
-    write_hex(&mut fresh(&operator_path, 0o600)?, operator.as_slice())
-        .map_err(|error| unwritable(&operator_path, &error))?;
-    let trust = match Signer::init(&folder, &secret, public, &SystemClock) {
+    let operator = key_file(&folder, Speaker::Operator)?;
+    let mint = key_file(&folder, Speaker::Mint)?;
+    let revoke = key_file(&folder, Speaker::Revoke)?;
+    let trust = match Signer::init(&folder, &secret, operator, &SystemClock) {
         Ok(trust) => trust,
         Err(error) => {
             // Only what this run has made, and it is empty or useless.
-            let _ = fs::remove_file(&root_out);
-            let _ = fs::remove_file(&operator_path);
+            for path in [
+                &root_out,
+                &folder.join("operator.key"),
+                &folder.join("mint.key"),
+                &folder.join("revoke.key"),
+            ] {
+                let _ = fs::remove_file(path);
+            }
             return Err(local::failure(&error));
         }
     };
@@ -78,7 +86,12 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     remove(&signer_path)?;
     write_hex(&mut fresh(&signer_path, 0o644)?, &trust.static_key)
         .map_err(|error| unwritable(&signer_path, &error))?;
-    let list = |name| matches.get_many::<String>(name).unwrap_or_default().map(String::as_str).collect::<Vec<_>>();
+    let mut reach = Reach::Local(Box::new(Local::open(&folder, &secret, Speaker::Operator)?));
+    add(&mut reach, "command line: mint", mint, Role::Mint(everything()))?;
+    add(&mut reach, "command line: revoke", revoke, Role::Revoke)?;
+    drop(reach);
+    let list =
+        |name| matches.get_many::<String>(name).unwrap_or_default().map(String::as_str).collect::<Vec<_>>();
     let text = trust_json(&trust, &list("rpc-url"), &list("feed-url"));
     let trust_path = folder.join(control::TRUST_FILE);
     remove(&trust_path)?;
@@ -92,6 +105,26 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
         root_out.display()
     )?;
     Ok(Exit::Ok)
+}
+
+/// A new client key for the command line, in a new file; what an earlier try left is replaced.
+fn key_file(folder: &Path, speaker: Speaker) -> Result<ClientKey, Failure> {
+    let (secret, public) = control::generate().ok_or_else(|| bug("no key can be made"))?;
+    let path = folder.join(speaker.file());
+    remove(&path)?;
+    write_hex(&mut fresh(&path, 0o600)?, secret.as_slice()).map_err(|error| unwritable(&path, &error))?;
+    Ok(public)
+}
+
+fn add(reach: &mut Reach, name: &str, key: ClientKey, role: Role) -> Result<(), Failure> {
+    let name = values::name(name)?;
+    reach.call(&ClientAdd { key, name, role, expiry: None }).map(drop)
+}
+
+/// What the command line may mint: anything, each dangerous thing with its own flag.
+fn everything() -> MintPower {
+    let (unrestricted, never_expires) = (Permit::Given, Permit::Given);
+    MintPower { narrowing: Narrowing::default(), unrestricted, never_expires }
 }
 
 /// What every service must be given: whom to believe, and where to ask.
@@ -108,7 +141,12 @@ fn trust_json(trust: &Trust, rpc: &[&str], feeds: &[&str]) -> serde_json::Value 
 
 /// A new file; never one that is there, nor through a link.
 fn fresh(path: &Path, mode: u32) -> Result<File, Failure> {
-    OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(|error| unwritable(path, &error))
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .map_err(|error| unwritable(path, &error))
 }
 
 fn remove(path: &Path) -> Result<(), Failure> {

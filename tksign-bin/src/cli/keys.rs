@@ -1,5 +1,3 @@
-use std::io::Write as _;
-
 use clap::{Arg, ArgMatches, Command};
 use tkcore::protocol::{
     Bytes, KeyCreate, KeyInfo, KeyList, KeyRetire, KeyRotate, KeyState, PublicationDraft, PublicationPrepare,
@@ -49,10 +47,14 @@ pub(super) fn describe() -> Command {
                 .about("The keys that sign the feed")
                 .subcommand_required(true)
                 .subcommands([
-                    reach::args(Command::new("prepare").about("Make a new key and the key list to sign offline"))
-                        .arg(values::text_arg("out", "FILE", "Where to write what is to be signed").required(true))
-                        .arg(values::flag("next-epoch", "Drop every earlier key at once and replace the set"))
-                        .arg(values::request_id_arg()),
+                    reach::args(
+                        Command::new("prepare").about("Make a new key and the key list to sign offline"),
+                    )
+                    .arg(
+                        values::text_arg("out", "FILE", "Where to write what is to be signed").required(true),
+                    )
+                    .arg(values::flag("next-epoch", "Drop every earlier key at once and replace the set"))
+                    .arg(values::request_id_arg()),
                     reach::args(Command::new("install").about("Take the signed key list into force"))
                         .arg(file())
                         .arg(values::request_id_arg()),
@@ -111,8 +113,9 @@ fn publication(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<(), Fa
             let out = values::need(matches, "out")?;
             let id = values::request_id(matches)?;
             let answer = Reach::open(matches)?.call_as(&PublicationPrepare { draft }, id)?;
-            std::fs::write(out, &answer.to_sign.0)
-                .map_err(|e| Failure::new(Exit::Local, format!("{out}: {e}"), "name a file that can be written"))?;
+            std::fs::write(out, &answer.to_sign.0).map_err(|e| {
+                Failure::new(Exit::Local, format!("{out}: {e}"), "name a file that can be written")
+            })?;
             let facts = output::Facts::default().with("version", answer.version).with_text("to sign", out);
             output::show(matches, streams, facts)?;
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tkcore::protocol::ClientKey;
 use tokio::runtime::{Builder, Runtime};
 
-use super::control;
+use super::control::{self, Speaker};
 use super::{Exit, Failure};
 use crate::clock::SystemClock;
 use crate::peer::Peer;
@@ -16,24 +16,24 @@ use crate::signer::Signer;
 use crate::store::StoreError;
 use crate::{FeedTree, SignerError};
 
-/// An open signer and the operator in whose name it is called.
+/// An open signer and the client in whose name it is called.
 pub(super) struct Local {
     runtime: Runtime,
     signer: Signer,
-    operator: ClientKey,
+    speaker: ClientKey,
 }
 
 impl Local {
-    pub(super) fn open(folder: &Path, secret: &Secret) -> Result<Self, Failure> {
-        let operator = control::operator_public(folder)?;
+    pub(super) fn open(folder: &Path, secret: &Secret, speaker: Speaker) -> Result<Self, Failure> {
+        let speaker = control::speaker_public(folder, speaker)?;
         let runtime = runtime()?;
         let signer = open(folder, secret, Options::default())?;
-        Ok(Self { runtime, signer, operator })
+        Ok(Self { runtime, signer, speaker })
     }
 
     /// One request payload, one answer payload.
     pub(super) fn handle(&self, payload: &[u8]) -> Vec<u8> {
-        self.runtime.block_on(self.signer.service.handle(self.operator, Peer::Control, payload))
+        self.runtime.block_on(self.signer.service.handle(self.speaker, Peer::Control, payload))
     }
 
     pub(super) const fn feed(&self) -> &FeedTree {
@@ -51,7 +51,11 @@ impl Drop for Local {
 /// One thread: everything that takes long happens beside it.
 pub(super) fn runtime() -> Result<Runtime, Failure> {
     Builder::new_current_thread().enable_all().max_blocking_threads(8).build().map_err(|error| {
-        Failure::new(Exit::Local, format!("the event loop does not start: {error}"), "raise the limits on files")
+        Failure::new(
+            Exit::Local,
+            format!("the event loop does not start: {error}"),
+            "raise the limits on files",
+        )
     })
 }
 
@@ -68,14 +72,24 @@ pub(super) fn failure(error: &SignerError) -> Failure {
             (Exit::Secret, "give the secret that this store was made with, or was last rewrapped to")
         }
         SignerError::Store(error) => match error {
-            StoreError::Missing(_) => (Exit::Store, "name the state folder with --dir, or make one with tksign init"),
+            StoreError::Missing(_) => {
+                (Exit::Store, "name the state folder with --dir, or make one with tksign init")
+            }
             StoreError::Exists(_) => (Exit::Store, "use the store that is there, or name another --dir"),
-            StoreError::Held(_) => (Exit::Store, "a tksign process has it: stop that one, or wait until it is up"),
+            StoreError::Held(_) => {
+                (Exit::Store, "a tksign process has it: stop that one, or wait until it is up")
+            }
             StoreError::Foreign(_) => (Exit::Store, "name the signer's own state folder with --dir"),
-            StoreError::Newer(..) => (Exit::Store, "use the newer tksign that wrote it; there is no way back"),
-            StoreError::Damaged(_) => (Exit::Store, "restore the last backup; keep the damaged file for a look"),
+            StoreError::Newer(..) => {
+                (Exit::Store, "use the newer tksign that wrote it; there is no way back")
+            }
+            StoreError::Damaged(_) => {
+                (Exit::Store, "restore the last backup; keep the damaged file for a look")
+            }
             StoreError::Full => (Exit::Local, "make room on the disk"),
-            StoreError::Io(..) => (Exit::Local, "check that the folder exists and that this user can write it"),
+            StoreError::Io(..) => {
+                (Exit::Local, "check that the folder exists and that this user can write it")
+            }
             StoreError::Database(_) => (Exit::Store, "look at the disk; restore the last backup if it stays"),
         },
         SignerError::Sealed(..) | SignerError::Record(..) | SignerError::Feed(_) => {

@@ -1,9 +1,8 @@
-use std::io::Write as _;
-
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use tkcore::protocol::{Bytes, Expiry, Mint, MintCaveat, Permit};
 use tkcore::{KeyClass, TokenBuf};
 
+use super::control::Speaker;
 use super::reach::{self, Reach};
 use super::{Exit, Failure, Streams, output, values};
 
@@ -21,11 +20,19 @@ pub(super) fn describe() -> Command {
             .arg(values::text_arg("tenant", "NAME", "Whose power it is").required(true))
             .arg(values::text_arg("audience", "NAME", "Only for this service"))
             .arg(values::flag("delegable", "Under the key that services of the audience may hold"))
-            .arg(values::text_arg("subject", "NAME", "On whose behalf; everything of a subject can be revoked"))
+            .arg(values::text_arg(
+                "subject",
+                "NAME",
+                "On whose behalf; everything of a subject can be revoked",
+            ))
             .arg(values::text_arg("label", "NAME", "For the registry; not in the token"))
             .arg(
-                values::text_arg("expires", "WHEN", "A duration (90s, 15m, 8h, 30d), a time (2026-12-01T00:00:00Z) or never")
-                    .required(true),
+                values::text_arg(
+                    "expires",
+                    "WHEN",
+                    "A duration (90s, 15m, 8h, 30d), a time (2026-12-01T00:00:00Z) or never",
+                )
+                .required(true),
             )
             .arg(
                 Arg::new("caveat")
@@ -62,7 +69,7 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
         ));
     }
     let id = values::request_id(matches)?;
-    let answer = Reach::open(matches)?.call_as(&params, id)?;
+    let answer = Reach::open_as(matches, Speaker::Mint)?.call_as(&params, id)?;
     let token = TokenBuf::from_v2(answer.token.expose().to_vec())
         .map_err(|error| Failure::new(Exit::Bug, error, "report this with the version of tksign"))?;
     let text = token.to_text();

@@ -1,7 +1,5 @@
 //! Tables for people, JSON for programs, from the same facts.
 
-use std::io::Write as _;
-
 use clap::ArgMatches;
 use serde_json::{Map, Value};
 use tkcore::Timestamp;
@@ -70,10 +68,13 @@ pub(super) fn list(matches: &ArgMatches, streams: &mut Streams<'_>, rows: Vec<Fa
     lines.extend(rows.iter().map(|row| row.0.iter().map(|(_, value)| cell(value)).collect()));
     let columns = lines.first().map_or(0, Vec::len);
     let widths: Vec<_> = (0..columns)
-        .map(|at| lines.iter().filter_map(|line| line.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .map(|at| {
+            lines.iter().filter_map(|line| line.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        })
         .collect();
     for line in lines {
-        let text = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  ")).collect::<String>();
+        let text =
+            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  ")).collect::<String>();
         writeln!(streams.stdout, "{}", text.trim_end())?;
     }
     Ok(())
@@ -96,7 +97,10 @@ mod tests {
     fn rows() -> Vec<Facts> {
         vec![
             Facts::default().with_text("name", "a").with("count", 1).with_time("end", None),
-            Facts::default().with_text("name", "longer").with("count", 20).with_time("end", Some(Timestamp::EPOCH)),
+            Facts::default()
+                .with_text("name", "longer")
+                .with("count", 20)
+                .with_time("end", Some(Timestamp::EPOCH)),
         ]
     }
 

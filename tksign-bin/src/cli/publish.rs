@@ -41,7 +41,11 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
         }
     };
     tree.write_folder(to).map_err(|error| {
-        Failure::new(Exit::Local, format!("{}: {error}", to.display()), "name a folder that this user can write")
+        Failure::new(
+            Exit::Local,
+            format!("{}: {error}", to.display()),
+            "name a folder that this user can write",
+        )
     })?;
     let position = *tree.head().borrow();
     let facts = output::Facts::default()

@@ -7,11 +7,11 @@ use clap::{Arg, ArgMatches, Command};
 use tkcore::protocol::{Call, Code, Cursor, Fault, Page, RequestId, RpcError};
 use zeroize::Zeroizing;
 
-use super::control::{self, Control};
+use super::control::{self, Control, Speaker};
 use super::local::Local;
 use super::{Exit, Failure, values};
-use crate::secret::{Secret, SecretError, SecretSources};
 use crate::random;
+use crate::secret::{Secret, SecretError, SecretSources};
 
 /// Most pages of one list: far more than a person reads, an end for a signer that never ends.
 const PAGES: usize = 10_000;
@@ -71,11 +71,16 @@ pub(super) fn secret(matches: &ArgMatches) -> Result<Secret, Failure> {
 }
 
 impl Reach {
-    /// The running server of `--dir`, else its store.
+    /// The running server of `--dir`, else its store, as the operator.
     pub(super) fn open(matches: &ArgMatches) -> Result<Self, Failure> {
+        Self::open_as(matches, Speaker::Operator)
+    }
+
+    /// The same in another name.
+    pub(super) fn open_as(matches: &ArgMatches, speaker: Speaker) -> Result<Self, Failure> {
         let folder = values::dir(matches);
         if control::is_served(&folder) {
-            return Control::open(&folder).map(|control| Self::Running(Box::new(control)));
+            return Control::open(&folder, speaker).map(|control| Self::Running(Box::new(control)));
         }
         let store = folder.join(control::STORE_FILE);
         if !store.exists() {
@@ -89,7 +94,7 @@ impl Reach {
             failure.what = format!("no signer runs in {}, and {}", folder.display(), failure.what);
             failure
         })?;
-        Local::open(&folder, &secret).map(|local| Self::Local(Box::new(local)))
+        Local::open(&folder, &secret, speaker).map(|local| Self::Local(Box::new(local)))
     }
 
     /// Calls under a fresh request id.
@@ -144,7 +149,8 @@ fn refused(error: &RpcError) -> Failure {
     };
     let next = match error.code {
         Code::NeedsPermission => "say it with --unrestricted or --never-expires, if you mean it",
-        Code::NotFound => "list what there is",
+        Code::NotFound => "see what there is with the list command",
+        Code::NotAllowed => "see tksign clients list for what the command line's keys may do",
         Code::AlreadyExists => "use what is there, or rotate it",
         Code::BadTime => "give a time that is not in the future",
         Code::ReadOnly => "see tksign status and the operations page on restoring a backup",

@@ -4,6 +4,7 @@ use tkcore::protocol::{
 };
 use tkcore::{BranchId, KeyId, LineageId};
 
+use super::control::Speaker;
 use super::reach::{self, Reach};
 use super::{Exit, Failure, Streams, output, values};
 
@@ -31,9 +32,10 @@ pub(super) fn describe() -> Command {
             rule("presented", "The token on standard input or in a file")
                 .arg(values::text_arg("token-file", "FILE", "Read the token from here"))
                 .arg(values::flag("branch", "Only from its last caveat on; parent and siblings live")),
-            rule("subject", "Everything of a subject").arg(tenant()).arg(
-                values::text_arg("subject", "NAME", "The subject").required(true),
-            ).arg(before("now")),
+            rule("subject", "Everything of a subject")
+                .arg(tenant())
+                .arg(values::text_arg("subject", "NAME", "The subject").required(true))
+                .arg(before("now")),
             rule("tenant", "Everything of a tenant").arg(tenant()).arg(before("now")),
             rule("key", "Everything under a key").arg(id_arg("KEY")).arg(values::text_arg(
                 "before",
@@ -65,7 +67,7 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     let target = target(rule, matches, streams)?;
     let params = Revoke { target, reason: values::reason(matches)? };
     let id = values::request_id(matches)?;
-    let answer = Reach::open(matches)?.call_as(&params, id)?;
+    let answer = Reach::open_as(matches, Speaker::Revoke)?.call_as(&params, id)?;
     output::show(matches, streams, facts(&answer))?;
     Ok(Exit::Ok)
 }

@@ -26,8 +26,10 @@ pub(super) fn describe() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
-    let sources =
-        SecretSources { file: matches.get_one::<PathBuf>("new-secret-file").cloned(), ..SecretSources::default() };
+    let sources = SecretSources {
+        file: matches.get_one::<PathBuf>("new-secret-file").cloned(),
+        ..SecretSources::default()
+    };
     let secret = Secret::load(&sources)
         .map_err(|error| Failure::new(Exit::Secret, error, "make a new secret of 32 random bytes"))?;
     let params = Rewrap { secret: SecretBytes::from(secret.expose()) };

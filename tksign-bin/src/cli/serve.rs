@@ -91,7 +91,8 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
         let service = signer.service;
         let key = service.static_key();
         let counters = service.clone();
-        let publishing = matches.get_one::<PathBuf>("publish").map(|to| publish(signer.feed.clone(), to.clone()));
+        let publishing =
+            matches.get_one::<PathBuf>("publish").map(|to| publish(signer.feed.clone(), to.clone()));
         let mut told = Ok(());
         let served = serve::serve(
             &folder,
@@ -199,7 +200,9 @@ fn write_trust(folder: &Path, to: &Path, bound: &Bound) -> Result<(), Failure> {
     // Whole or not at all: a service may be reading it.
     let part = to.with_extension("part");
     let written = std::fs::write(&part, format!("{trust}\n")).and_then(|()| std::fs::rename(&part, to));
-    written.map_err(|e| Failure::new(Exit::Local, format!("{}: {e}", to.display()), "name a file that can be written"))
+    written.map_err(|e| {
+        Failure::new(Exit::Local, format!("{}: {e}", to.display()), "name a file that can be written")
+    })
 }
 
 /// Writes the folder at each new head. A failure is told and tried again at the next one.

@@ -195,9 +195,13 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, expected) in
-            [("90s", Some(90)), ("15m", Some(900)), ("8h", Some(28_800)), ("30d", Some(2_592_000)), ("0s", Some(0))]
-        {
+        for (text, expected) in [
+            ("90s", Some(90)),
+            ("15m", Some(900)),
+            ("8h", Some(28_800)),
+            ("30d", Some(2_592_000)),
+            ("0s", Some(0)),
+        ] {
             assert_eq!(seconds(text), expected, "{text}");
         }
         for wrong in ["", "s", "90", "1.5h", "-1s", "1w", "99999999999999999999d", "é"] {

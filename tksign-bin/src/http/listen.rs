@@ -58,7 +58,9 @@ impl BindError {
             io::ErrorKind::AddrInUse => {
                 "another program has the address: stop that one, or choose another (port 0 takes a free one)"
             }
-            io::ErrorKind::PermissionDenied => "choose a port above 1023, or a folder that this user can write",
+            io::ErrorKind::PermissionDenied => {
+                "choose a port above 1023, or a folder that this user can write"
+            }
             io::ErrorKind::AddrNotAvailable => "choose an address that this machine has",
             _ => "choose another address",
         }
