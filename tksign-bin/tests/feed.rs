@@ -1,0 +1,328 @@
+//! What the signer publishes, followed by the real client state machine.
+
+mod common;
+
+use std::fs;
+use std::time::Duration;
+
+use common::*;
+use testkit::TempDir;
+use tkcore::protocol::*;
+use tkcore::revocation::feed::{Config, Effect, Event, Machine, Moment, Next, Response};
+use tkcore::revocation::publish::{FeedSigningKey, KeyListDraft};
+use tkcore::revocation::{
+    FeedKey, FeedPath, Head, Position, Query, Revocations as _, RootKeys, Status as Verdict,
+};
+use tkcore::{KeyClass, LineageId, Timestamp};
+use tksign::{FeedTree, SignerError};
+
+/// A client of the feed; it sees nothing but the bytes of the tree.
+struct Client {
+    machine: Machine,
+    monotonic: Duration,
+    fetched: Vec<String>,
+}
+
+impl Client {
+    fn new(world: &World) -> Self {
+        let config = Config { long_poll: Duration::ZERO, ..Config::new(world.trust.feed, roots(world)) };
+        Self { machine: Machine::new(config), monotonic: Duration::ZERO, fetched: Vec::new() }
+    }
+
+    fn moment(&self, world: &World) -> Moment {
+        use tksign::Clock as _;
+        Moment { wall: world.clock.now(), monotonic: self.monotonic }
+    }
+
+    /// Polls until there is nothing more to fetch. Any alarm is a failure.
+    fn poll(&mut self, world: &World) {
+        self.monotonic += Duration::from_secs(1);
+        self.machine.poll_now();
+        loop {
+            let fetch = match self.machine.next(self.moment(world)) {
+                Next::Sleep(_) => break,
+                Next::Fetch(fetch) => fetch,
+            };
+            self.fetched.push(fetch.path.to_string());
+            let response = match world.signer().feed.get(&fetch.path.to_string()) {
+                Some(object) => Response::Body(object.bytes.to_vec()),
+                None => Response::NotFound,
+            };
+            for effect in self.machine.receive(&fetch, response, self.moment(world), 7) {
+                if let Effect::Report(event) = effect {
+                    let fine =
+                        matches!(event, Event::Advanced { .. } | Event::Heartbeat | Event::KeyList { .. });
+                    assert!(fine, "{event:?}");
+                }
+            }
+        }
+    }
+
+    fn revoked(&self, lineage: LineageId) -> bool {
+        let query = Query { branches: &[], ..Query::foreign(lineage, lineage.minted(), &[]) };
+        self.machine.set().unwrap().status(&query) != Verdict::Live
+    }
+}
+
+fn roots(world: &World) -> RootKeys {
+    let keys: Vec<FeedKey> =
+        world.trust.root_keys.iter().map(|key| FeedKey::from_bytes(key).unwrap()).collect();
+    RootKeys::new(world.trust.threshold, &keys).unwrap()
+}
+
+/// Waits for a head at this position or later.
+fn reach(tree: &FeedTree, position: FeedPosition) {
+    let mut head = tree.head();
+    run(async { head.wait_for(|at| *at >= position).await.map(|_| ()) }).unwrap();
+}
+
+/// Revokes and waits until the feed carries it.
+fn publish(world: &World, revoker: ClientKey, target: RevokeTarget) {
+    let answer = world.call(revoker, &revoke(target)).unwrap();
+    let FeedPosition { epoch, sequence } = answer.after;
+    reach(&world.signer().feed, FeedPosition { epoch, sequence: sequence + 1 });
+}
+
+fn next_head(world: &World, change: impl FnOnce()) {
+    let mut head = world.signer().feed.head();
+    head.borrow_and_update();
+    change();
+    run(head.changed()).unwrap();
+}
+
+#[test]
+fn a_client_follows_every_step_through_a_restart() {
+    let mut world = World::new();
+    let revoker = world.client(4, Role::Revoke);
+    reach(&world.signer().feed, FeedPosition { epoch: 1, sequence: 0 });
+    let mut client = Client::new(&world);
+    for n in 0..40 {
+        if n % 13 == 0 {
+            client.poll(&world);
+        }
+        publish(&world, revoker, RevokeTarget::Token(lineage(n)));
+        if n == 20 {
+            world.restart();
+            reach(&world.signer().feed, FeedPosition { epoch: 1, sequence: 21 });
+        }
+    }
+    client.poll(&world);
+    let mut fresh = Client::new(&world);
+    fresh.poll(&world);
+    for client in [&client, &fresh] {
+        assert_eq!(client.machine.position(), Some(Position { epoch: 1, sequence: 40 }));
+        assert!((0..40).all(|n| client.revoked(lineage(n))) && !client.revoked(lineage(41)));
+    }
+    assert_eq!(client.machine.set().unwrap().digest(), fresh.machine.set().unwrap().digest());
+    assert!(world.signer().feed.get("1/delta16/1").is_some(), "merged from both runs' steps");
+}
+
+#[test]
+fn revocations_at_once_share_a_step() {
+    let world = World::new();
+    let revoker = world.client(4, Role::Revoke);
+    reach(&world.signer().feed, FeedPosition { epoch: 1, sequence: 0 });
+    let service = world.signer().service.clone();
+    run(async {
+        let mut all = tokio::task::JoinSet::new();
+        for n in 0..100 {
+            let (service, id) = (service.clone(), world.id());
+            all.spawn(async move {
+                let request = revoke(RevokeTarget::Token(lineage(n))).request(id, None).unwrap();
+                service.handle(revoker, tksign::Peer::Control, &request).await
+            });
+        }
+        all.join_all().await;
+    });
+    reach(&world.signer().feed, FeedPosition { epoch: 1, sequence: 1 });
+    let mut client = Client::new(&world);
+    client.poll(&world);
+    while !(0..100).all(|n| client.revoked(lineage(n))) {
+        let at = client.machine.position().unwrap();
+        reach(&world.signer().feed, FeedPosition { epoch: at.epoch, sequence: at.sequence + 1 });
+        client.poll(&world);
+    }
+    assert!(client.machine.position().unwrap().sequence < 50);
+}
+
+fn sign(world: &World, prepared: &PublicationAnswer) -> Vec<u8> {
+    let root = FeedSigningKey::from_seed(&world.trust.root_seed).unwrap();
+    let (draft, _) = KeyListDraft::from_bytes(&prepared.to_sign.0).unwrap();
+    let signature = draft.sign(&root).unwrap();
+    draft.assemble(&[(root.public().id(), signature)], &roots(world)).unwrap()
+}
+
+#[test]
+fn publication_keys_rotate_and_an_epoch_begins_by_a_signed_list_only() {
+    let mut world = World::new();
+    let revoker = world.client(4, Role::Revoke);
+    reach(&world.signer().feed, FeedPosition { epoch: 1, sequence: 0 });
+    publish(&world, revoker, RevokeTarget::Token(lineage(1)));
+    let mut client = Client::new(&world);
+    client.poll(&world);
+    for (draft, epoch) in [(PublicationDraft::SameEpoch, 1), (PublicationDraft::NextEpoch, 2)] {
+        let prepared = world.operate(&PublicationPrepare { draft });
+        let mut forged = sign(&world, &prepared);
+        *forged.last_mut().unwrap() ^= 1;
+        let forged = PublicationRotate { key_list: Bytes(forged) };
+        assert_eq!(code(world.call(OPERATOR, &forged)), Code::BadParameters);
+        let good = sign(&world, &prepared);
+        next_head(&world, || drop(world.operate(&PublicationRotate { key_list: Bytes(good.clone()) })));
+        assert_eq!(code(world.call(OPERATOR, &PublicationRotate { key_list: Bytes(good) })), Code::Conflict);
+        world.clock.advance(1_000);
+        client.monotonic += Duration::from_secs(400);
+        client.poll(&world);
+        publish(&world, revoker, RevokeTarget::Token(lineage(10 + epoch as u8)));
+        client.poll(&world);
+        assert_eq!(client.machine.position().unwrap().epoch, epoch);
+        assert!(client.revoked(lineage(1)) && client.revoked(lineage(10 + epoch as u8)));
+        world.restart();
+        assert_eq!(world.operate(&Status {}).key_list, prepared.version);
+        publish(&world, revoker, RevokeTarget::Token(lineage(20 + epoch as u8)));
+        client.poll(&world);
+        assert!(client.revoked(lineage(20 + epoch as u8)));
+    }
+}
+
+#[test]
+fn rows_leave_after_the_last_day_of_what_they_name() {
+    let mut world = World::new();
+    let minter = world.minter();
+    let revoker = world.client(4, Role::Revoke);
+    world.key("acme", None, KeyClass::Ordinary);
+    let minted = world.call(minter, &mint("acme")).unwrap();
+    publish(&world, revoker, RevokeTarget::Token(minted.lineage));
+    publish(&world, revoker, RevokeTarget::Token(lineage(77)));
+    let mut client = Client::new(&world);
+    client.poll(&world);
+    assert!(client.revoked(minted.lineage));
+    // Past the token's last day, the next step drops the row; one of unknown expiry stays.
+    world.clock.advance(20 * 86_400_000);
+    publish(&world, revoker, RevokeTarget::Token(lineage(78)));
+    client.poll(&world);
+    assert!(!client.revoked(minted.lineage) && client.revoked(lineage(77)) && client.revoked(lineage(78)));
+    world.restart();
+    assert_eq!(world.operate(&Status {}).revocations, 2);
+    publish(&world, revoker, RevokeTarget::Token(lineage(79)));
+    client.poll(&world);
+    assert!(client.revoked(lineage(77)) && client.revoked(lineage(79)));
+}
+
+#[test]
+fn a_folder_is_written_whole_and_never_lowered() {
+    let mut world = World::new();
+    let revoker = world.client(4, Role::Revoke);
+    reach(&world.signer().feed, FeedPosition { epoch: 1, sequence: 0 });
+    let later = TempDir::new();
+    publish(&world, revoker, RevokeTarget::Token(lineage(1)));
+    world.signer().feed.write_folder(later.path()).unwrap();
+    let feed = world.trust.feed.to_string();
+    let root = |dir: &TempDir| dir.join("v1").join("feed").join(&feed);
+    let head = fs::read(root(&later).join("head")).unwrap();
+    assert_eq!(Head::parse_unverified(&head).unwrap().position.sequence, 1);
+    for path in ["keys/1".to_owned(), "1/delta/1".to_owned(), base_of(&head)] {
+        let served = world.signer().feed.get(&path).unwrap();
+        assert_eq!(fs::read(root(&later).join(&path)).unwrap(), served.bytes, "{path}");
+    }
+    // A folder that is ahead of the tree stays as it is: written by a successor of this signer.
+    world.close();
+    let older = TempDir::new();
+    fs::create_dir_all(root(&older)).unwrap();
+    fs::write(root(&older).join("head"), b"not a head").unwrap();
+    world.open();
+    reach(&world.signer().feed, FeedPosition { epoch: 1, sequence: 1 });
+    world.signer().feed.write_folder(older.path()).unwrap();
+    assert!(Head::parse_unverified(&fs::read(root(&older).join("head")).unwrap()).is_ok());
+    let newer = signed_later(&world, &head);
+    fs::write(root(&later).join("head"), &newer).unwrap();
+    assert!(world.signer().feed.write_folder(later.path()).is_err());
+    assert_eq!(fs::read(root(&later).join("head")).unwrap(), newer);
+}
+
+fn base_of(head: &[u8]) -> String {
+    let head = Head::parse_unverified(head).unwrap();
+    let position = Position { epoch: head.position.epoch, sequence: head.base.sequence };
+    FeedPath::Snapshot { position, digest: head.base.digest }.to_string()
+}
+
+/// The same head at a later sequence, as a successor would have signed it.
+fn signed_later(world: &World, head: &[u8]) -> Vec<u8> {
+    let mut head = Head::parse_unverified(head).unwrap();
+    head.position.sequence += 5;
+    head.delta_bytes += 500;
+    head.sign(&[&FeedSigningKey::from_seed(&world.trust.root_seed).unwrap()]).unwrap()
+}
+
+/// Changes the database behind the signer's back.
+fn tamper(world: &mut World, sql: &str) -> SignerError {
+    world.close();
+    rusqlite::Connection::open(world.dir.join("tksign.db")).unwrap().execute_batch(sql).unwrap();
+    match world.try_open(&secret(1)) {
+        Ok(_) => panic!("it opened after {sql}"),
+        Err(error) => error,
+    }
+}
+
+fn with_two_revocations() -> World {
+    let world = World::new();
+    let revoker = world.client(4, Role::Revoke);
+    world.key("acme", None, KeyClass::Ordinary);
+    world.key("other", None, KeyClass::Ordinary);
+    publish(&world, revoker, RevokeTarget::Token(lineage(1)));
+    publish(&world, revoker, RevokeTarget::Token(lineage(2)));
+    world
+}
+
+#[test]
+fn a_deleted_revocation_shows_at_the_next_start() {
+    let mut world = with_two_revocations();
+    let error = tamper(&mut world, "DELETE FROM revocations WHERE key = (SELECT min(key) FROM revocations)");
+    assert!(matches!(error, SignerError::Feed(_)), "{error}");
+}
+
+#[test]
+fn a_forged_or_changed_row_does_not_open() {
+    let swap = |table: &str| {
+        format!(
+            "CREATE TEMP TABLE t AS SELECT key, value FROM {table};
+             UPDATE {table} SET value = (SELECT value FROM t WHERE t.key != {table}.key LIMIT 1)"
+        )
+    };
+    for table in ["keys", "clients"] {
+        let error = tamper(&mut with_two_revocations(), &swap(table));
+        assert!(matches!(error, SignerError::Sealed(..)), "{table}: {error}");
+    }
+    let error = tamper(
+        &mut with_two_revocations(),
+        "INSERT INTO revocations VALUES (x'0600000000000f4240', zeroblob(36))",
+    );
+    assert!(matches!(error, SignerError::Record(..)), "{error}");
+    let error =
+        tamper(&mut with_two_revocations(), "UPDATE feed SET value = zeroblob(300) WHERE key = x'68656164'");
+    assert!(matches!(error, SignerError::Feed(_)), "{error}");
+}
+
+#[test]
+fn a_wrong_secret_is_a_clear_error() {
+    let mut world = World::new();
+    world.close();
+    let Err(error) = world.try_open(&secret(2)) else { panic!("it opened") };
+    assert!(matches!(error, SignerError::WrongSecret), "{error}");
+    assert!(error.to_string().contains("secret"));
+    world.open();
+}
+
+#[test]
+fn a_head_never_goes_back_in_time() {
+    let mut world = World::new();
+    reach(&world.signer().feed, FeedPosition { epoch: 1, sequence: 0 });
+    let issued = |world: &World| {
+        let head = world.signer().feed.get("head").unwrap();
+        Head::parse_unverified(&head.bytes).unwrap().issued_at
+    };
+    let before = issued(&world);
+    world.clock.set(NOW - 5_000);
+    world.restart();
+    reach(&world.signer().feed, FeedPosition { epoch: 1, sequence: 0 });
+    assert!(issued(&world) >= before && before >= Timestamp::from_millis(NOW).unwrap());
+}
