@@ -498,7 +498,7 @@ fn ten_thousand_clients_come_back_spread_out() {
     assert!(buckets[30..].iter().all(|count| *count < 1000), "{buckets:?}");
 }
 
-// RV-30, RV-46
+// RV-7, RV-30, RV-45, RV-46
 #[test]
 fn nothing_within_an_epoch_un_revokes() {
     let (mut signer, mut client, lineage) = scene();

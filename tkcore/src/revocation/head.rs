@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 
 const MAGIC: [u8; 4] = *b"tkH1";
 
-/// Longest head, in bytes. With four signatures it is 573; the rest is room for later versions,
+/// Longest head, in bytes. With four signatures it is 541; the rest is room for later versions,
 /// and the most that a client reads before it looks.
 pub const HEAD_BYTES: usize = 4096;
 

@@ -23,6 +23,8 @@ use crate::time::Timestamp;
 pub struct Machine {
     pub(super) config: Config,
     pub(super) keys: Option<KeyList>,
+    /// As it came, to be written again after a failed write.
+    pub(super) key_bytes: Arc<Vec<u8>>,
     pub(super) floor: Floor,
     pub(super) current: Option<Current>,
     pub(super) alarm: Option<Alarm>,
@@ -83,6 +85,7 @@ impl Machine {
         Self {
             config,
             keys: None,
+            key_bytes: Arc::default(),
             floor,
             current: None,
             alarm: None,
@@ -314,7 +317,7 @@ impl Machine {
             Response::Body(bytes) => match self.take_key_list(&bytes, Some(version)) {
                 Ok(()) => {
                     self.answered(turn.mirror);
-                    self.wrote_key_list(bytes, out);
+                    self.wrote_key_list(out);
                     true
                 }
                 Err(refusal) => {

@@ -91,7 +91,9 @@ impl Machine {
             Verdict::Refused(refusal, _) => return Err(refusal),
         };
         if self.position() == Some(head.position) {
+            let must_rewrite = core::mem::take(&mut self.must_rewrite);
             self.renew(head, bytes, moment, out);
+            self.must_rewrite = must_rewrite;
             out.retain(|effect| !matches!(effect, Effect::Write { .. }));
             return Ok(());
         }
@@ -137,27 +139,27 @@ impl Machine {
         let mut failure = None;
         for bytes in lists {
             match KeyList::verify(bytes, self.config.feed, &self.config.roots) {
-                Ok(list) => good.push(list),
+                Ok(list) => good.push((list, bytes)),
                 Err(what) => failure = Some(Refusal::KeyList(what)),
             }
         }
-        good.sort_unstable_by_key(|list| list.version);
+        good.sort_unstable_by_key(|(list, _)| list.version);
         match (good.pop(), failure) {
-            (Some(list), _) => self.adopt(list, None)?,
+            (Some((list, bytes)), _) => self.adopt(list, bytes, None)?,
             (None, Some(failure)) => return Err(failure),
             (None, None) => {}
         }
-        Ok(good)
+        Ok(good.into_iter().map(|(list, _)| list).collect())
     }
 
     /// Takes a key list that is signed, in order, and of no lower epoch. `version` is the one
     /// asked for.
     pub(super) fn take_key_list(&mut self, bytes: &[u8], version: Option<u64>) -> Result<(), Refusal> {
         let list = KeyList::verify(bytes, self.config.feed, &self.config.roots).map_err(Refusal::KeyList)?;
-        self.adopt(list, version)
+        self.adopt(list, bytes, version)
     }
 
-    fn adopt(&mut self, list: KeyList, version: Option<u64>) -> Result<(), Refusal> {
+    fn adopt(&mut self, list: KeyList, bytes: &[u8], version: Option<u64>) -> Result<(), Refusal> {
         let known = self.keys.as_ref();
         let is_in_order = version.is_none_or(|version| list.version == version)
             && list.version >= self.floor.key_list
@@ -174,24 +176,36 @@ impl Machine {
         }
         self.floor.key_list = list.version;
         self.keys = Some(list);
+        self.key_bytes = Arc::new(bytes.to_vec());
         Ok(())
     }
 
-    pub(super) fn wrote_key_list(&mut self, bytes: Vec<u8>, out: &mut Vec<Effect>) {
+    pub(super) fn wrote_key_list(&self, out: &mut Vec<Effect>) {
         if let Some(keys) = &self.keys {
-            let (version, epoch) = (keys.version, keys.epoch);
-            let file = StoreFile::Object(FeedPath::KeyList { version });
-            out.push(Effect::Write { file, bytes: Arc::new(bytes) });
-            out.push(self.floor_file());
-            out.push(Effect::Report(Event::KeyList { version, epoch }));
+            self.key_list_file(out);
+            // While the folder lacks a state, its floor must not name that state.
+            if !self.must_rewrite {
+                out.push(self.floor_file());
+            }
+            out.push(Effect::Report(Event::KeyList { version: keys.version, epoch: keys.epoch }));
+        }
+    }
+
+    fn key_list_file(&self, out: &mut Vec<Effect>) {
+        if let Some(keys) = &self.keys {
+            let file = StoreFile::Object(FeedPath::KeyList { version: keys.version });
+            out.push(Effect::Write { file, bytes: Arc::clone(&self.key_bytes) });
         }
     }
 
     /// The same state, signed again.
     pub(super) fn renew(&mut self, head: Head, bytes: Vec<u8>, moment: Moment, out: &mut Vec<Effect>) {
         let validity = Validity::new(&head, &self.config, moment);
-        if let Some(current) = self.current.as_mut().filter(|_| self.must_rewrite) {
+        if self.must_rewrite {
             // The folder lacks something, and a head must not come before what it names.
+            self.key_list_file(out);
+        }
+        if let Some(current) = self.current.as_mut().filter(|_| self.must_rewrite) {
             current.files = Files::rewritten(&current.head, &current.set, out);
             self.must_rewrite = false;
         }
@@ -242,6 +256,9 @@ impl Machine {
             files = Files::joined(self.current.as_ref().map(|current| &current.files), files);
         }
         let head = target.head;
+        if self.must_rewrite {
+            self.key_list_file(out);
+        }
         if self.must_rewrite || files.are_many() {
             files = Files::rewritten(&head, &set, out);
             self.must_rewrite = false;
