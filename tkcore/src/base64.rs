@@ -119,9 +119,8 @@ fn pack(six: [u8; 8]) -> [u8; 6] {
     let x = u64::from_be_bytes(six);
     let x = ((x & 0x3f00_3f00_3f00_3f00) >> 2) | (x & 0x003f_003f_003f_003f);
     let x = ((x & 0x0fff_0000_0fff_0000) >> 4) | (x & 0x0000_0fff_0000_0fff);
-    let x = ((x & 0x00ff_ffff_0000_0000) >> 8) | (x & 0x0000_0000_00ff_ffff);
-    let [_, _, a, b, c, d, e, f] = x.to_be_bytes();
-    [a, b, c, d, e, f]
+    let x = ((x & 0x00ff_ffff_0000_0000) << 8) | ((x & 0x0000_0000_00ff_ffff) << 16);
+    x.to_be_bytes().first_chunk().copied().unwrap_or_default()
 }
 
 #[cfg(test)]
