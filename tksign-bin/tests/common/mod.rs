@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use testkit::TempDir;
 use tkcore::protocol::*;
 use tkcore::{Audience, KeyClass, LineageId, Name, Subject, Tenant, Timestamp};
+use tksign::store::StoreError;
 use tksign::{Clock, Options, Peer, Secret, Signer, SignerError, SystemClock, Trust};
 
 /// A clock that a test sets.
@@ -51,6 +52,7 @@ pub fn run<T>(future: impl Future<Output = T>) -> T {
 pub struct World {
     pub dir: TempDir,
     pub clock: Arc<Hand>,
+    real: Option<Arc<dyn Clock>>,
     pub signer: Option<Signer>,
     pub trust: Trust,
     pub options: Options,
@@ -66,17 +68,28 @@ impl World {
         let dir = TempDir::new();
         let clock = Hand::at(NOW);
         let trust = Signer::init(dir.path(), &secret(1), OPERATOR, &*clock).unwrap();
-        let mut world = Self { dir, clock, signer: None, trust, options, ids: AtomicU64::new(1) };
+        let ids = AtomicU64::new(1);
+        let mut world = Self { dir, clock, real: None, signer: None, trust, options, ids };
+        world.open();
+        world
+    }
+
+    /// Over a store that was made already, by this clock.
+    pub fn over(dir: TempDir, trust: Trust, clock: Arc<dyn Clock>) -> Self {
+        let (ids, hand) = (AtomicU64::new(1), Hand::at(NOW));
+        let options = Options::default();
+        let mut world = Self { dir, clock: hand, real: Some(clock), signer: None, trust, options, ids };
         world.open();
         world
     }
 
     pub fn try_open(&self, key: &Secret) -> Result<Signer, SignerError> {
-        Signer::open(self.dir.path(), key, self.options.clone(), Arc::clone(&self.clock) as Arc<dyn Clock>)
+        let clock = self.real.clone().unwrap_or_else(|| Arc::clone(&self.clock) as Arc<dyn Clock>);
+        Signer::open(self.dir.path(), key, self.options.clone(), clock)
     }
 
     pub fn open(&mut self) {
-        self.signer = Some(self.try_open(&secret(1)).unwrap());
+        self.signer = Some(unheld(|| self.try_open(&secret(1))).unwrap());
     }
 
     pub fn close(&mut self) {
@@ -143,6 +156,17 @@ impl World {
 
     pub fn path(&self) -> &Path {
         self.dir.path()
+    }
+}
+
+/// Tries again while the store is held: a test beside this one that starts a process hands it
+/// a copy of every open file, the lock included, for the moment between fork and exec.
+pub fn unheld<T>(mut open: impl FnMut() -> Result<T, SignerError>) -> Result<T, SignerError> {
+    loop {
+        match open() {
+            Err(SignerError::Store(StoreError::Held(_))) => std::thread::yield_now(),
+            other => return other,
+        }
     }
 }
 
