@@ -105,6 +105,7 @@ mod reencoded;
 mod refusal;
 mod request;
 pub mod revocation;
+mod summary;
 mod text;
 #[cfg(feature = "third-party")]
 mod third_party;
@@ -127,7 +128,7 @@ pub use verify::{Basis, BranchIds, Place, Scratch, Verified, verify};
 
 // The request and the caveats.
 pub use caveat::{
-    About, Asked, Caveat, CustomCaveat, CustomVerdict, Operator, ParseError, ParseFault, PathFault,
+    About, Asked, Caveat, CustomCaveat, CustomVerdict, Meaning, Operator, ParseError, ParseFault, PathFault,
     Vocabulary, VocabularyBuilder, VocabularyError,
 };
 pub use clear::clear_caveats;
@@ -137,6 +138,7 @@ pub use request::{Access, Fact, PathFact, Request, RequestBuilder, RequestError}
 // Why not.
 pub use error::{Bug, Error, Malformed, NotAuthentic, NotKnowable, Owner};
 pub use explain::{Explanation, Line, Outcome, explain_caveats};
+pub use summary::{Advice, Bound, Summary, advise};
 pub use fault::{DischargeFault, Party};
 pub use refusal::{CaveatRefusal, Refusal, RefusalCause, Why};
 

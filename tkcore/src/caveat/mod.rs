@@ -4,6 +4,7 @@
 mod error;
 mod eval;
 mod list;
+mod meaning;
 mod parse;
 pub(crate) mod path;
 mod vocabulary;
@@ -12,6 +13,7 @@ pub(crate) mod word;
 pub use error::{ParseError, ParseFault};
 pub use eval::Asked;
 pub(crate) use eval::{Reason, Verdict};
+pub use meaning::Meaning;
 pub use path::PathFault;
 pub(crate) use vocabulary::{Custom, TenantWide};
 pub use vocabulary::{CustomCaveat, CustomVerdict, Vocabulary, VocabularyBuilder, VocabularyError};

@@ -239,6 +239,24 @@ pub(crate) fn covers(word: &str, ip: IpAddr) -> bool {
     }
 }
 
+/// Of two address words, the one that lies inside the other; `None` when they do not meet.
+pub(crate) fn narrower<'w>(a: &'w str, b: &'w str) -> Option<&'w str> {
+    let read = |word: &str| if word.contains(':') { v6(word).ok().flatten() } else { v4(word) };
+    let inside = |inner: Address, outer: Address| {
+        let most = if inner.ip.is_ipv4() { 32 } else { 128 };
+        let len = |address: Address| address.len.unwrap_or(most);
+        len(inner) >= len(outer) && contains(outer.ip, len(outer), inner.ip)
+    };
+    let (first, second) = (read(a)?, read(b)?);
+    if inside(first, second) {
+        Some(a)
+    } else if inside(second, first) {
+        Some(b)
+    } else {
+        None
+    }
+}
+
 fn v4(word: &str) -> Option<Address> {
     let Some((host, len)) = word.split_once('/') else {
         return word.parse().ok().map(|ip: Ipv4Addr| Address { ip: IpAddr::V4(ip), len: None });
