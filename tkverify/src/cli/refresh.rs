@@ -9,7 +9,7 @@ use tkcore::revocation::feed::{Event, Freshness, Next, Refusal};
 use tkcore::revocation::{FeedPath, Position};
 
 use super::{Exit, Failure, Streams, Watched, json_flag, trust};
-use crate::builder::{AGING, BuildError, Following, LOCAL_MAXIMUM, Source};
+use crate::builder::{AGING, BuildError, Following, Held, LOCAL_MAXIMUM, Source};
 use crate::clock::{Clock, SystemClock};
 use crate::feed::driver::{Driver, Same};
 use crate::feed::{Ages, Feed, Follow};
@@ -50,7 +50,7 @@ pub(super) fn describe() -> Command {
         .after_help(
             "Silent when all is well; says on standard error what is wrong and exits with a code per class\n\
              (see `tkverify --help`). Never leaves a worse state than it found. Safe to run twice at once:\n\
-             the second leaves the work to the first and only judges the age.\n\n\
+             the second waits for what the first brings.\n\n\
              Example, for a crontab:\n  \
              * * * * * tkverify refresh --once --trust /etc/tk/trust.json --dir /var/cache/tk --max-age 600",
         )
@@ -70,24 +70,40 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
         held: if matches.get_flag("once") { Held::Never } else { Held::Wanted },
     };
     let mut driver = following.driver(&feed, &clock).map_err(config)?;
-    let is_writer = driver.try_write().map_err(|e| {
+    let local = |e: std::io::Error| {
         let what = format!("{}: {e}", dir.display());
         Failure::new(Exit::Local, what, "check that the folder can be written by this user")
-    })?;
+    };
+    let max_age = matches.get_one::<u64>("max-age").copied();
+    let mut is_writer = driver.try_write().map_err(local)?;
     let mut run = Run::default();
     run.note(driver.load());
     if !matches.get_flag("once") {
         return forever(driver, is_writer);
     }
+    // Somebody else is at it: wait for what it brings, or for its end.
+    let start = clock.read();
+    while !is_writer && !is_good(&driver, max_age) && clock.read().since(&start) < OTHERS {
+        std::thread::sleep(Duration::from_millis(200));
+        is_writer = driver.try_write().map_err(local)?;
+        run.note(driver.load());
+    }
     if is_writer {
         fetch(&mut driver, &mut run, streams);
     }
-    let outcome = run.judge(&driver, is_writer, matches.get_one::<u64>("max-age").copied());
+    let outcome = run.judge(&driver, is_writer, max_age);
     report(&driver, &outcome, &run, is_writer, matches, streams)?;
     Ok(outcome.exit)
 }
 
-pub(crate) use crate::builder::Held;
+/// How long a run waits for another one that writes the same folder.
+const OTHERS: Duration = Duration::from_secs(30);
+
+fn is_good(driver: &Driver, max_age: Option<u64>) -> bool {
+    let health = driver.machine().health(driver.moment());
+    health.freshness == Freshness::Fresh
+        && max_age.is_none_or(|limit| health.age.is_some_and(|age| age <= Duration::from_secs(limit)))
+}
 
 fn config(e: BuildError) -> Failure {
     Failure::new(Exit::Config, e, "compare the trust file with the one that `tksign init` printed")
@@ -164,7 +180,7 @@ impl Run {
                 "check why the signer publishes no newer head",
             );
         }
-        if matches!(health.freshness, Freshness::Stale | Freshness::Empty) && is_writer {
+        if matches!(health.freshness, Freshness::Stale | Freshness::Empty) {
             return outcome(
                 Exit::TooOld,
                 "the state is stale".to_owned(),

@@ -93,7 +93,10 @@ enum Go {
 
 impl Follow {
     fn run(mut self) {
-        let _ = self.driver.try_write();
+        // Whoever only reads must not keep the one who writes from it.
+        if self.driver.has_mirrors() {
+            let _ = self.driver.try_write();
+        }
         self.driver.load();
         while let Go::On = self.turn() {}
     }
