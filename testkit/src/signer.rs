@@ -5,6 +5,9 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
+use crate::TempDir;
+use crate::process::{Finished, Process, run};
+
 /// Where `tksign` is, built first when it is missing or older than its sources.
 ///
 /// `cargo test --workspace` has built it already; a test of one crate alone may be the first
@@ -69,6 +72,161 @@ fn build(target: &Path, profile: &str) {
         .output()
         .expect("cargo can be started");
     assert!(done.status.success(), "tksign does not build:\n{}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// A signer of its own for one test: a fresh store and the real server on free loopback ports.
+#[derive(Debug)]
+pub struct Running {
+    dir: TempDir,
+    process: Option<Process>,
+    rpc: String,
+    public: String,
+    metrics: String,
+}
+
+impl Default for Running {
+    fn default() -> Self {
+        Self::start()
+    }
+}
+
+impl Running {
+    /// Makes a store and starts the server.
+    ///
+    /// # Panics
+    /// When either fails.
+    #[must_use]
+    pub fn start() -> Self {
+        let dir = TempDir::new();
+        dir.write("secret", 0o400, secret());
+        let free = || "127.0.0.1:0".to_owned();
+        let mut signer = Self { dir, process: None, rpc: free(), public: free(), metrics: free() };
+        let root = signer.dir.join("root.key");
+        signer.must("init", &["--secret-file", &signer.secret(), "--root-key-out", &text(&root)]);
+        signer.serve();
+        signer
+    }
+
+    /// Starts the server, on the addresses it had before if there were any.
+    ///
+    /// # Panics
+    /// When it does not come up, or runs already.
+    pub fn serve(&mut self) {
+        assert!(self.process.is_none(), "it runs already");
+        let mut command = Command::new(binary());
+        command.args(["serve", "--dir", &self.state(), "--secret-file", &self.secret()]);
+        command.args(["--rpc", &self.rpc, "--public", &self.public, "--metrics", &self.metrics]);
+        command.args(["--trust-out", &text(&self.trust())]);
+        let mut process = Process::start(&mut command);
+        let line =
+            process.await_line("ready line", |line| line.contains("\"ready\":true").then(|| line.to_owned()));
+        let address = |name: &str| {
+            let (_, rest) =
+                line.split_once(&format!("\"{name}\":[\"")).expect("the ready line has the address");
+            rest.split('"').next().expect("an address ends").to_owned()
+        };
+        (self.rpc, self.public, self.metrics) = (address("rpc"), address("public"), address("metrics"));
+        self.process = Some(process);
+    }
+
+    /// Runs a command of the signer's command line: `name`, `--dir`, then `args`. A name of two
+    /// words is a command and its own command.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    pub fn run(&self, name: &str, args: &[&str], input: &[u8]) -> Finished {
+        let state = self.state();
+        let words = name.split(' ').chain(["--dir", &state]).chain(args.iter().copied());
+        run(binary(), words, input)
+    }
+
+    /// Runs a command that must succeed, and gives its standard output.
+    ///
+    /// # Panics
+    /// When it fails; shows what it said.
+    pub fn must(&self, name: &str, args: &[&str]) -> String {
+        let done = self.run(name, args, b"");
+        assert_eq!(done.code, Some(0), "tksign {name} {args:?}: {}{}", done.stdout, done.stderr);
+        done.stdout
+    }
+
+    /// Stops it gracefully.
+    ///
+    /// # Panics
+    /// When it does not end well.
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let status = process.terminate();
+            assert!(status.success(), "{status}: {}", process.output());
+        }
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// The test's folder.
+    #[must_use]
+    pub const fn dir(&self) -> &TempDir {
+        &self.dir
+    }
+
+    /// The signer's state folder.
+    #[must_use]
+    pub fn state(&self) -> String {
+        text(&self.dir.join("state"))
+    }
+
+    /// The file with the injected secret.
+    #[must_use]
+    pub fn secret(&self) -> String {
+        text(&self.dir.join("secret"))
+    }
+
+    /// The trust file with the addresses it serves on.
+    #[must_use]
+    pub fn trust(&self) -> PathBuf {
+        self.dir.join("trust.json")
+    }
+
+    /// `ADDRESS:PORT` of the calls.
+    #[must_use]
+    pub fn rpc(&self) -> &str {
+        &self.rpc
+    }
+
+    /// `ADDRESS:PORT` of the feed.
+    #[must_use]
+    pub fn public(&self) -> &str {
+        &self.public
+    }
+
+    /// `ADDRESS:PORT` of the metrics.
+    #[must_use]
+    pub fn metrics(&self) -> &str {
+        &self.metrics
+    }
+
+    /// The process id of the server.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().expect("test folders are UTF-8").to_owned()
+}
+
+/// 32 bytes that look random, since the signer refuses a secret that does not.
+fn secret() -> [u8; 32] {
+    core::array::from_fn(|at| u8::try_from((at * 37 + 11) % 251).unwrap_or(0))
 }
 
 #[cfg(test)]

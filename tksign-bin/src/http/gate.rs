@@ -47,6 +47,7 @@ impl Gate {
         Some(Place { gate: Arc::clone(self), origin })
     }
 
+    #[cfg(test)]
     pub(crate) fn open(&self) -> usize {
         lock(&self.open).all
     }
@@ -144,6 +145,7 @@ mod tests {
         assert!(lock(&gate.open).each.is_empty());
     }
 
+    /// PR-51.
     #[test]
     fn handshakes_at_the_cap_and_one_past_it() {
         let gate = Arc::new(HandshakeGate::default());

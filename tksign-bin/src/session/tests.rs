@@ -257,6 +257,7 @@ fn a_forgotten_client_has_no_session() {
     sessions.request(&others.say(0, b"x"), now).unwrap();
 }
 
+/// PR-63.
 #[test]
 fn a_client_is_allowed_its_rate() {
     let (server, client, now) = (keys(), keys(), monotonic());
