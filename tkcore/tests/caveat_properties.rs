@@ -1,0 +1,245 @@
+//! Properties of the language over generated caveats and requests (docs/spec/caveats.md, CV-2,
+//! CV-4, CV-20, CV-73). The generator is seeded, so a failure comes back.
+
+use tkcore::{Access, Budget, Caveat, Request, Timestamp, Vocabulary, clear_caveats, explain_caveats};
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, most: usize) -> usize {
+        (self.next() % most as u64) as usize
+    }
+
+    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        from[self.below(from.len())]
+    }
+}
+
+const NAMES: &[&str] =
+    &["app", "org", "ip", "path", "at", "tags", "none", "action", "tenant", "time", "subject"];
+const WORDS: &[&str] = &[
+    "17",
+    "42",
+    "-5",
+    "build",
+    "ä",
+    "\"two words\"",
+    "\"\"",
+    "10.0.0.0/8",
+    "10.1.2.3",
+    "2001:db8::/32",
+    "/projects/7",
+    "/projects",
+    "/",
+    "\"/a b\"",
+    "2026-11-23T12:00:00Z",
+    "2027-01-01T00:00:00Z",
+    "read",
+    "write",
+    "list",
+    "acme",
+];
+const OPERATORS: &[&str] = &["=", "!=", "<", "<=", ">", ">=", "in", "not-in", "under", "allows"];
+
+fn caveat(random: &mut Random) -> String {
+    let name = random.pick(NAMES);
+    let operator = random.pick(OPERATORS);
+    let optional = random.below(3) == 0;
+    let mut text = format!("{name}{} {operator} ", if optional { "?" } else { "" });
+    let list = |random: &mut Random, separator: &str, most: usize| {
+        let count = 1 + random.below(most);
+        let words: Vec<&str> = (0..count).map(|_| random.pick(WORDS)).collect();
+        words.join(separator)
+    };
+    match operator {
+        "in" | "not-in" => text += &list(random, ",", 4),
+        "allows" => {
+            let grants: Vec<String> = (0..1 + random.below(3))
+                .map(|_| {
+                    let resource = random.pick(WORDS);
+                    format!("{resource}:{}", list(random, "|", 2))
+                })
+                .collect();
+            text += &grants.join(",");
+        }
+        _ => text += random.pick(WORDS),
+    }
+    if optional && random.below(2) == 0 {
+        text += " else ";
+        text += &list(random, ",", 3);
+    }
+    text
+}
+
+fn request(random: &mut Random) -> Request<'static> {
+    const SETS: &[&[&str]] = &[&[], &["17"], &["build", "17"], &["read", "write", "ä"]];
+    let access = |random: &mut Random| {
+        let mut access = Access::to(random.pick(&["read", "write", "list"]));
+        if random.below(3) == 0 {
+            access = access.and(random.pick(&["read", "delete"]));
+        }
+        match random.below(4) {
+            0 => access,
+            1 => access.int("app", 17),
+            2 => access.text("app", random.pick(&["17", "build", "two words", ""])),
+            _ => access.set("app", SETS[random.below(SETS.len())]),
+        }
+    };
+    let now =
+        Timestamp::from_rfc3339(random.pick(&["2026-11-23T12:00:00Z", "2027-06-01T00:00:00Z"])).unwrap();
+    let mut builder = Request::builder("acme", now);
+    if random.below(2) == 0 {
+        builder = builder.int("org", random.next() as i64 % 50);
+    }
+    if random.below(2) == 0 {
+        builder = builder.ip("ip", random.pick(&["10.1.2.3", "2001:db8::5", "192.0.2.1"]).parse().unwrap());
+    }
+    if random.below(2) == 0 {
+        builder = builder.path("path", random.pick(&["/projects/7", "/projects/7/a", "/a b", "/"]));
+    }
+    if random.below(2) == 0 {
+        builder = builder.time("at", now);
+    }
+    if random.below(2) == 0 {
+        builder = builder.set("tags", SETS[random.below(SETS.len())]);
+    }
+    for _ in 0..1 + random.below(2) {
+        builder = builder.access(access(random));
+    }
+    builder.build().unwrap()
+}
+
+fn admits(caveats: &[String], request: &Request<'_>) -> bool {
+    let lines = caveats.iter().map(String::as_bytes);
+    clear_caveats(lines, request, &Vocabulary::native(), &mut Budget::default()).is_ok()
+}
+
+#[test]
+fn appending_never_widens_and_order_never_matters() {
+    let mut random = Random(1);
+    let (mut admitted, mut refused) = (0, 0);
+    for round in 0..20_000 {
+        let request = request(&mut random);
+        let mut caveats: Vec<String> = (0..random.below(4)).map(|_| caveat(&mut random)).collect();
+        let before = admits(&caveats, &request);
+        caveats.push(caveat(&mut random));
+        let after = admits(&caveats, &request);
+        assert!(before || !after, "round {round}: {caveats:?} {request:?}");
+        let from = random.below(caveats.len());
+        caveats.rotate_left(from);
+        assert_eq!(admits(&caveats, &request), after, "round {round}: {caveats:?}");
+        if after { admitted += 1 } else { refused += 1 }
+    }
+    assert!(admitted > 150 && refused > 500, "{admitted} admitted, {refused} refused");
+}
+
+#[test]
+fn explaining_and_clearing_agree() {
+    let mut random = Random(2);
+    for _ in 0..10_000 {
+        let request = request(&mut random);
+        let caveats: Vec<String> = (0..1 + random.below(3)).map(|_| caveat(&mut random)).collect();
+        let lines = || caveats.iter().map(String::as_bytes);
+        let explained = explain_caveats(lines(), &request, &Vocabulary::native(), &mut Budget::default());
+        assert_eq!(explained.grants(), admits(&caveats, &request), "{caveats:?}");
+        assert_eq!(explained.lines().len(), caveats.len());
+        // Each line is right alone as well.
+        for (caveat, line) in caveats.iter().zip(explained.lines()) {
+            let alone = admits(std::slice::from_ref(caveat), &request);
+            assert_eq!(line.outcome != tkcore::Outcome::Refuses, alone, "{caveat}");
+        }
+    }
+}
+
+#[test]
+fn what_parses_displays_as_it_was() {
+    let mut random = Random(3);
+    let mut parsed = 0;
+    for _ in 0..20_000 {
+        let text = caveat(&mut random);
+        if let Ok(caveat) = Caveat::parse(&text) {
+            parsed += 1;
+            assert_eq!(caveat.to_string(), text);
+            assert_eq!(Caveat::parse(&caveat.to_string()), Ok(caveat));
+        }
+    }
+    assert!(parsed > 4_000, "{parsed}");
+}
+
+#[test]
+fn a_changed_character_fails_or_changes_the_value() {
+    let mut random = Random(4);
+    let characters: Vec<char> = (' '..='~').chain("\u{0}\n\t\u{85}ä\u{200b}\u{202e}é".chars()).collect();
+    let (mut failed, mut changed) = (0usize, 0usize);
+    for _ in 0..120 {
+        let text = caveat(&mut random);
+        let Ok(original) = Caveat::parse(&text) else { continue };
+        let letters: Vec<char> = text.chars().collect();
+        for at in 0..letters.len() {
+            for c in &characters {
+                if *c == letters[at] {
+                    continue;
+                }
+                let mut letters = letters.clone();
+                letters[at] = *c;
+                let other: String = letters.into_iter().collect();
+                match Caveat::parse(&other) {
+                    Err(_) => failed += 1,
+                    Ok(other) => {
+                        changed += 1;
+                        let same = other.name() == original.name()
+                            && other.operator() == original.operator()
+                            && other.value() == original.value()
+                            && other.is_optional() == original.is_optional()
+                            && other.otherwise() == original.otherwise();
+                        assert!(!same, "{text} and {other}");
+                    }
+                }
+            }
+        }
+    }
+    assert!(failed > 4_000 && changed > 4_000, "{failed} failed, {changed} changed");
+}
+
+#[test]
+fn a_removed_or_doubled_character_fails_or_changes_the_value() {
+    let mut random = Random(5);
+    for _ in 0..2_000 {
+        let text = caveat(&mut random);
+        let Ok(original) = Caveat::parse(&text) else { continue };
+        for (at, c) in text.char_indices() {
+            let end = at + c.len_utf8();
+            let removed = format!("{}{}", &text[..at], &text[end..]);
+            let doubled = format!("{}{}", &text[..end], &text[at..]);
+            for other in [&removed, &doubled] {
+                if let Ok(parsed) = Caveat::parse(other) {
+                    assert_ne!(
+                        (
+                            parsed.name(),
+                            parsed.operator(),
+                            parsed.value(),
+                            parsed.is_optional(),
+                            parsed.otherwise()
+                        ),
+                        (
+                            original.name(),
+                            original.operator(),
+                            original.value(),
+                            original.is_optional(),
+                            original.otherwise()
+                        ),
+                    );
+                }
+            }
+        }
+    }
+}
