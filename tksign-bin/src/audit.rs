@@ -154,7 +154,7 @@ impl AuditHead {
 /// What a published head says of the chains: SHA-256 over a tag, the number of lines and the
 /// last hash.
 #[must_use]
-pub fn digest(head: &AuditHead) -> [u8; 32] {
+pub(crate) fn digest(head: &AuditHead) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"tk-audit-head-v1");
     hash.update(head.lines.to_be_bytes());
@@ -166,7 +166,7 @@ pub fn digest(head: &AuditHead) -> [u8; 32] {
 ///
 /// # Errors
 /// [`StoreError::Damaged`] names the first line that is missing, changed or out of place.
-pub fn verify(store: &dyn Store, authority: Authority) -> Result<AuditHead, StoreError> {
+pub(crate) fn verify(store: &dyn Store, authority: Authority) -> Result<AuditHead, StoreError> {
     let mut head = AuditHead::genesis(authority);
     loop {
         let after = head.lines.to_be_bytes();

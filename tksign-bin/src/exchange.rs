@@ -16,8 +16,10 @@ use crate::writer::{Plan, View};
 pub(crate) fn exchange(view: &View<'_>, ask: &Ask, _: &ClientInfo, asked: Exchange) -> Decided<Exchange> {
     verify::authentic(verify::records(view.memory), &asked.root, &asked.discharges, |held| {
         let parent = held.identifier.lineage;
-        child(view, ask, &asked, held)
-            .map_err(|no| No { event: no.event.or_else(|| Some(ask.event().with("parent", parent))), ..no })
+        child(view, ask, &asked, held).map_err(|no| No {
+            event: no.event.or_else(|| Some(Box::new(ask.event().with("parent", parent)))),
+            ..no
+        })
     })
 }
 

@@ -12,8 +12,7 @@ use tkcore::revocation::publish::FeedSigningKey;
 use tkcore::revocation::{FeedKey, LONGEST_WINDOW, PublicationKey, RootKeys};
 use tkcore::revocation::{RowKey, TenantKey};
 use tkcore::{
-    Audience, FeedId, FeedKeyId, KeyClass, KeyId, LineageFacts, Name, RootKey, Row, Subject, Tenant,
-    Timestamp,
+    Audience, FeedId, FeedKeyId, KeyClass, KeyId, LineageFacts, Name, RootKey, Subject, Tenant, Timestamp,
 };
 use zeroize::Zeroizing;
 
@@ -189,10 +188,6 @@ impl KeyRecord {
             tenant_row: rows.tenant_row(),
             subject_row: subject.map(|subject| rows.subject_row(subject)),
         }
-    }
-
-    pub(crate) fn tenant_row(&self, core: &Core) -> Row {
-        core.tenant_key(&self.tenant).tenant_row()
     }
 
     pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {

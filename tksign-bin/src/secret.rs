@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// Shortest secret accepted: the strength of every key below it (256 bits).
-pub const SECRET_BYTES_MIN: usize = 32;
+pub(crate) const SECRET_BYTES_MIN: usize = 32;
 /// Longest secret accepted. A secret is 32 random bytes, or those in some text form; anything
 /// longer than this is the wrong file.
-pub const SECRET_BYTES_MAX: usize = 4096;
+pub(crate) const SECRET_BYTES_MAX: usize = 4096;
 /// Fewest different byte values in a secret. 32 random bytes have about 30, 64 random
 /// hexadecimal digits 15 or 16; fewer than 10 come about by typing, not by a generator (less
 /// than one in 10^9 for the digits, and practically never for bytes).
-pub const SECRET_DISTINCT_MIN: usize = 10;
+pub(crate) const SECRET_DISTINCT_MIN: usize = 10;
 
 /// The injected secret that everything on disk is sealed under. Wiped on drop; not `Clone`.
 pub struct Secret(Zeroizing<Vec<u8>>);

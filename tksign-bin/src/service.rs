@@ -108,7 +108,7 @@ impl Ask {
 /// A refusal on its way to the caller and to the audit.
 pub(crate) struct No {
     pub(crate) error: RpcError,
-    pub(crate) event: Option<Event>,
+    pub(crate) event: Option<Box<Event>>,
 }
 
 impl From<RpcError> for No {
@@ -258,7 +258,7 @@ impl Service {
     /// as the store's failure: nothing goes unrecorded.
     async fn refuse(&self, event: Event, error: RpcError) -> RpcError {
         let event = event.refused(error.code);
-        let declined = Declined { error, event: Some(event) };
+        let declined = Declined { error, event: Some(Box::new(event)) };
         match self.writer.submit(move |_| Err(declined)).await {
             Ok(_) => Code::Internal.error(),
             Err(error) => error,
@@ -279,9 +279,9 @@ impl Service {
         let params = self.params::<C>(&ask, params).await?;
         self.writer
             .submit(move |view| {
-                let refused = |No { error, event }: No| {
-                    let event = event.unwrap_or_else(|| ask.event()).refused(error.code);
-                    Declined { error, event: Some(event) }
+                let refused = |No { error, event }: No| Declined {
+                    event: Some(refused_event(&ask, event, &error)),
+                    error,
                 };
                 // Once more, since the client may have been removed while the request waited.
                 let client = admitted(view, &ask).map_err(|code| refused(code.into()))?;
@@ -313,9 +313,9 @@ impl Service {
         let params = self.params::<C>(&ask, params).await?;
         self.writer
             .submit(move |view| {
-                let refused = |No { error, event }: No| {
-                    let event = event.unwrap_or_else(|| ask.event()).refused(error.code);
-                    Declined { error, event: Some(event) }
+                let refused = |No { error, event }: No| Declined {
+                    event: Some(refused_event(&ask, event, &error)),
+                    error,
                 };
                 let client = admitted(view, &ask).map_err(|code| refused(code.into()))?;
                 let (answer, events) = look(view, &ask, &client, params).map_err(refused)?;
@@ -324,6 +324,11 @@ impl Service {
             })
             .await
     }
+}
+
+fn refused_event(ask: &Ask, event: Option<Box<Event>>, error: &RpcError) -> Box<Event> {
+    let event = event.map_or_else(|| ask.event(), |event| *event);
+    Box::new(event.refused(error.code))
 }
 
 fn admitted(view: &View<'_>, ask: &Ask) -> Result<Arc<ClientInfo>, Code> {

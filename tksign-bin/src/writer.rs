@@ -47,7 +47,7 @@ pub(crate) struct Plan {
 /// A decision against it: what the caller hears, and what the audit keeps.
 pub(crate) struct Declined {
     pub(crate) error: RpcError,
-    pub(crate) event: Option<Event>,
+    pub(crate) event: Option<Box<Event>>,
 }
 
 type Decide = Box<dyn FnOnce(&View<'_>) -> Result<Plan, Declined> + Send>;
@@ -196,9 +196,10 @@ impl Thread {
                 let answer = std::mem::take(&mut plan.answer);
                 (plan, Ok(answer))
             }
-            Err(Declined { error, event }) => {
-                (Plan { events: event.into_iter().collect(), ..Plan::default() }, Err(error))
-            }
+            Err(Declined { error, event }) => (
+                Plan { events: event.into_iter().map(|event| *event).collect(), ..Plan::default() },
+                Err(error),
+            ),
         };
         match self.add(plan, now, effects) {
             Ok(()) => Ok(answer),

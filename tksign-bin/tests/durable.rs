@@ -1,4 +1,5 @@
 //! Nothing acknowledged is lost, and nothing is acknowledged that is not durable.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 

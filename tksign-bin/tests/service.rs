@@ -1,4 +1,5 @@
 //! The operations over the real store, in one process.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! A signer in this process, over the real store, with clients of every role.
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 use std::sync::Arc;
