@@ -12,6 +12,8 @@ mod exit;
 mod input;
 mod inspect;
 mod keygen;
+#[cfg(test)]
+mod killed;
 mod refresh;
 mod trust;
 
