@@ -1,6 +1,7 @@
 //! The binary form, the text form and `Authorization` values: what is read, what is refused and
 //! how (docs/spec/token.md).
 #![cfg(feature = "mint")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail loudly on their own")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! `Authorization` values (docs/spec/token.md, TK-50 to TK-56).
 #![cfg(feature = "mint")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail loudly on their own")]
 
 mod common;
 

@@ -1,6 +1,7 @@
 //! What may be remembered of a token and what it is good for: each sentence of the argument in
 //! docs/spec/token.md ("Remembered prefixes") has a test here.
 #![cfg(feature = "mint")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail loudly on their own")]
 
 mod common;
 

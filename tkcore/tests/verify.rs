@@ -1,5 +1,6 @@
 //! A token's way: minted, attenuated and verified; nothing allocated on the accepting path.
 #![cfg(feature = "mint")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail loudly on their own")]
 
 mod common;
 

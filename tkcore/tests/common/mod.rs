@@ -6,15 +6,15 @@ use tkcore::{
     Presented, RootKey, Row, Scratch, Tenant, Timestamp, Token, TokenBuf, mint, verify,
 };
 
-pub fn key() -> RootKey {
+pub(crate) fn key() -> RootKey {
     RootKey::derive(b"the root key of these tests")
 }
 
-pub fn at(millis: u64) -> Timestamp {
+pub(crate) fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(millis).unwrap()
 }
 
-pub fn identifier(caveats_at_mint: u8) -> Identifier<'static> {
+pub(crate) fn identifier(caveats_at_mint: u8) -> Identifier<'static> {
     Identifier {
         caveats_at_mint,
         key: KeyId::from_bytes([1, 2, 3, 4, 5, 6, 7, 8]),
@@ -25,7 +25,7 @@ pub fn identifier(caveats_at_mint: u8) -> Identifier<'static> {
     }
 }
 
-pub fn facts() -> LineageFacts {
+pub(crate) fn facts() -> LineageFacts {
     LineageFacts {
         tenant: Tenant::new("acme").unwrap(),
         audience: Some(Audience::new("builds").unwrap()),
@@ -35,12 +35,12 @@ pub fn facts() -> LineageFacts {
     }
 }
 
-pub fn minted(caveats: &[&str]) -> TokenBuf {
+pub(crate) fn minted(caveats: &[&str]) -> TokenBuf {
     mint(&identifier(u8::try_from(caveats.len()).unwrap()), caveats, &key()).unwrap()
 }
 
 /// The verdict alone, with a fresh scratch and the default budget.
-pub fn check(root: Token<'_>, discharges: &[Token<'_>], basis: Basis<'_>) -> Result<(), Error> {
+pub(crate) fn check(root: Token<'_>, discharges: &[Token<'_>], basis: Basis<'_>) -> Result<(), Error> {
     let (facts, mut scratch) = (facts(), Scratch::new());
     let presented = Presented::new(root, discharges)?;
     verify(presented, basis, &facts, BranchIds::Collect, &mut scratch, &mut Budget::default()).map(|_| ())
