@@ -138,9 +138,9 @@ pub use request::{Access, Fact, PathFact, Request, RequestBuilder, RequestError}
 // Why not.
 pub use error::{Bug, Error, Malformed, NotAuthentic, NotKnowable, Owner};
 pub use explain::{Explanation, Line, Outcome, explain_caveats};
-pub use summary::{Advice, Bound, Summary, advise};
 pub use fault::{DischargeFault, Party};
 pub use refusal::{CaveatRefusal, Refusal, RefusalCause, Why};
+pub use summary::{Advice, Bound, Summary, advise};
 
 // Names and times.
 pub use identifier::{Identifier, ServiceToken};

@@ -133,3 +133,32 @@ fn random_tokens_verify_and_random_changes_do_not() {
         }
     }
 }
+
+#[cfg(feature = "third-party")]
+#[test]
+fn discharges_allocate_nothing_either() {
+    // TK-4, TK-72
+    use tkcore::{CaveatKey, Presented, TokenBuf, attenuate_third_party, bind, plain::Macaroon};
+    assert!(testkit::alloc::installed());
+    let mut root = minted(&["app in 1,2"]);
+    let mut plain = Vec::new();
+    for ticket in [b"login", b"audit"] {
+        let caveat_key = CaveatKey::from_bytes([ticket[0]; 32]);
+        root = attenuate_third_party(&root.as_token(), None, ticket, &caveat_key, &[8; 24]).unwrap();
+        let macaroon = Macaroon::create(&caveat_key.discharge_key(), ticket, None).unwrap();
+        plain.push(TokenBuf::from_v2(macaroon.to_v2().to_vec()).unwrap());
+    }
+    let bound: Vec<TokenBuf> =
+        plain.iter().rev().map(|token| bind(&root.as_token(), &token.as_token()).unwrap()).collect();
+    let discharges: Vec<Token<'_>> = bound.iter().map(TokenBuf::as_token).collect();
+    let (key, facts, mut scratch) = (key(), facts(), Scratch::new());
+    let mut judge = || {
+        let presented = Presented::new(root.as_token(), &discharges).unwrap();
+        let mut budget = Budget::default();
+        verify(presented, Basis::Root(&key), &facts, BranchIds::Collect, &mut scratch, &mut budget).is_ok()
+    };
+    assert!(judge());
+    let (held, cost) = testkit::alloc::measure(judge);
+    assert!(held);
+    assert_eq!(cost.allocations, 0);
+}
