@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::Incoming;
-use tkcore::protocol::{RPC_PATH, SESSION_PATH};
+use tkcore::protocol::{FeedPosition, RPC_PATH, SESSION_PATH};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::clock::monotonic;
@@ -38,6 +39,9 @@ const PUBLIC_CONNECTIONS_EACH: usize = 12_000;
 const FEW_CONNECTIONS: usize = 64;
 /// How long requests under way may take to end when the server stops.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long the first head may take before the server says that it serves all the same: a
+/// signer that cannot publish still verifies and revokes, and `/readyz` tells.
+const FIRST_HEAD: Duration = Duration::from_secs(5);
 /// How often ended sessions are dropped.
 const SWEEP: Duration = Duration::from_secs(5);
 
@@ -105,6 +109,7 @@ pub(crate) async fn serve<A: Authority, F: Feed>(
     let timeouts = Timeouts::default();
     let mut doors = Doors::new(timeouts);
     let rpc = Arc::new(Rpc::new(Arc::clone(&sessions), authority, timeouts, Arc::clone(&metrics)));
+    let mut head = feed.head();
     let public = Arc::new(Public::new(feed, doors.stopping(), timeouts.wait, Arc::clone(&metrics)));
     let page = {
         let (sessions, metrics) = (Arc::clone(&sessions), Arc::clone(&metrics));
@@ -134,6 +139,7 @@ pub(crate) async fn serve<A: Authority, F: Feed>(
         let gate = Gate::new(FEW_CONNECTIONS, FEW_CONNECTIONS);
         doors.open(door, gate, Arc::clone(&page), Arc::clone(&metrics));
     }
+    let _ = tokio::time::timeout(FIRST_HEAD, first_head(&mut head)).await;
     ready(Bound { rpc: rpc_bound, public: public_bound, metrics: metrics_bound });
     let sweeping = tokio::spawn(async move {
         loop {
@@ -145,6 +151,11 @@ pub(crate) async fn serve<A: Authority, F: Feed>(
     sweeping.abort();
     doors.close(PATIENCE).await;
     Ok(())
+}
+
+async fn first_head(head: &mut watch::Receiver<FeedPosition>) {
+    // The sender lives as long as the feed, which is served.
+    let _ = head.wait_for(|position| position.epoch > 0).await;
 }
 
 async fn bind(addresses: &[Address]) -> Result<(Vec<Listener>, Vec<String>), BindError> {

@@ -392,7 +392,7 @@ fn a_lost_answer_is_asked_for_again_and_nothing_is_done_twice() {
     assert_eq!(numbers.len(), distinct.len());
 }
 
-/// A broken connection is tried again by the client itself, under the same request id.
+/// PR-72: a broken connection is tried again by the client itself, under the same request id.
 #[test]
 fn a_broken_connection_is_tried_again_by_itself() {
     let signer = signer();

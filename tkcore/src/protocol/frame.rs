@@ -1,4 +1,4 @@
-//! What stands in the HTTP bodies, before any key is used (PR-1 to PR-14).
+//! What stands in the HTTP bodies, before any key is used (PR-1 to PR-12).
 
 use alloc::vec::Vec;
 use core::fmt;

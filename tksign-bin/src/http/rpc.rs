@@ -1,4 +1,4 @@
-//! The two endpoints of the protocol (PR-1, PR-5, PR-50 to PR-66).
+//! The two endpoints of the protocol (PR-1, PR-5, PR-50 to PR-63).
 
 use std::future::Future;
 use std::sync::Arc;

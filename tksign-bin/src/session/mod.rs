@@ -1,4 +1,4 @@
-//! Noise sessions: who speaks, and that nothing recorded can be said twice (PR-50 to PR-66).
+//! Noise sessions: who speaks, and that nothing recorded can be said twice (PR-50 to PR-63).
 
 mod noise;
 mod rate;

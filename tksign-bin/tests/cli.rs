@@ -1,0 +1,290 @@
+//! The command line as a person meets it: the real program, its exit codes and its advice.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use testkit::TempDir;
+use testkit::process::{Finished, Process, run};
+use testkit::signer::{Running, binary};
+
+fn tksign(args: &[&str]) -> Finished {
+    run(binary(), args, b"")
+}
+
+/// The exit code, and that the error says `what` and has a next step.
+#[track_caller]
+fn fails(done: &Finished, code: i32, what: &str) {
+    assert_eq!(done.code, Some(code), "{}{}", done.stdout, done.stderr);
+    assert!(done.stderr.contains(what), "\"{what}\" is not in: {}", done.stderr);
+    assert!(done.stderr.contains("\nnext: "), "{}", done.stderr);
+}
+
+fn path(dir: &TempDir, name: &str) -> String {
+    dir.join(name).to_str().unwrap().to_owned()
+}
+
+fn secret(dir: &TempDir, name: &str, from: u8, mode: u32) -> String {
+    let bytes: [u8; 32] = core::array::from_fn(|at| (at as u8).wrapping_mul(31).wrapping_add(from));
+    dir.write(name, mode, bytes);
+    path(dir, name)
+}
+
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes())
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn init_makes_a_signer_once_and_leaves_the_root_key_outside() {
+    let dir = TempDir::new();
+    let (state, root, good) = (path(&dir, "state"), path(&dir, "root.key"), secret(&dir, "secret", 1, 0o400));
+    let init = ["init", "--dir", &state, "--secret-file", &good, "--root-key-out", &root];
+    let made = tksign(&[&init[..], &["--rpc-url", "http://h:1", "--feed-url", "http://h:2"]].concat());
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let trust: serde_json::Value = serde_json::from_str(&made.stdout).unwrap();
+    assert_eq!(trust["signers"][0]["url"], "http://h:1");
+    assert_eq!(trust["feeds"][0], "http://h:2");
+    for (name, mode) in
+        [("operator.key", 0o600), ("mint.key", 0o600), ("revoke.key", 0o600), ("tksign.db", 0o600)]
+    {
+        let found = std::fs::metadata(format!("{state}/{name}")).unwrap().permissions().mode();
+        assert_eq!(found & 0o7777, mode, "{name}");
+    }
+    assert_eq!(std::fs::metadata(&state).unwrap().permissions().mode() & 0o7777, 0o700);
+    let kept = std::fs::read(&root).unwrap();
+    assert_eq!(kept.len(), 65);
+    fails(&tksign(&init), 22, "there is a store in");
+    // Another signer's root key is never overwritten, and nothing is made.
+    let other = path(&dir, "other");
+    let clash = ["init", "--dir", &other, "--secret-file", &good, "--root-key-out", &root];
+    fails(&tksign(&clash), 24, "root.key");
+    assert!(!dir.join("other/tksign.db").exists());
+    assert_eq!(std::fs::read(&root).unwrap(), kept);
+}
+
+#[test]
+fn a_wrong_secret_is_told_at_start() {
+    let mut signer = Running::start();
+    signer.stop();
+    let dir = TempDir::new();
+    let state = signer.state();
+    let serve = |secret: &str| tksign(&["serve", "--dir", &state, "--secret-file", secret]);
+    fails(&serve(&secret(&dir, "wrong", 99, 0o400)), 21, "not the one this store is sealed under");
+    fails(&serve(&secret(&dir, "open", 1, 0o644)), 21, "must be 0400");
+    fails(&serve(&path(&dir, "absent")), 21, "cannot be read");
+    dir.write("short", 0o400, "short");
+    fails(&serve(&path(&dir, "short")), 21, "bytes");
+    fails(&tksign(&["serve", "--dir", &state]), 21, "no secret");
+    // Commands say first that no server runs.
+    fails(&tksign(&["status", "--dir", &state]), 21, "no signer runs in");
+    fails(&tksign(&["status", "--dir", &state, "--secret-file", &path(&dir, "wrong")]), 21, "sealed under");
+}
+
+#[test]
+fn stores_that_cannot_be_used_are_told_apart() {
+    let dir = TempDir::new();
+    let good = secret(&dir, "secret", 1, 0o400);
+    let absent = path(&dir, "absent");
+    fails(&tksign(&["serve", "--dir", &absent, "--secret-file", &good]), 22, "no store");
+    fails(&tksign(&["status", "--dir", &absent, "--secret-file", &good]), 22, "no store");
+    // A folder that cannot be made or written (also for root).
+    for folder in ["/dev/null/state", "/proc/state"] {
+        let root = path(&dir, "root.key");
+        fails(
+            &tksign(&["init", "--dir", folder, "--secret-file", &good, "--root-key-out", &root]),
+            24,
+            folder,
+        );
+        assert!(!dir.join("root.key").exists());
+    }
+    let mut signer = Running::start();
+    signer.stop();
+    let database = format!("{}/tksign.db", signer.state());
+    let store = rusqlite::Connection::open(&database).unwrap();
+    let version: u32 = store.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    store.pragma_update(None, "user_version", version + 1).unwrap();
+    drop(store);
+    let serve = ["serve", "--dir", &signer.state(), "--secret-file", &signer.secret()];
+    fails(&tksign(&serve), 22, "newer");
+    std::fs::write(&database, "not a database, and long enough to be looked at as if it were one").unwrap();
+    fails(&tksign(&serve), 22, "");
+}
+
+#[test]
+fn one_server_holds_the_store_and_its_addresses() {
+    let mut signer = Running::start();
+    let (state, secret) = (signer.state(), signer.secret());
+    fails(&tksign(&["serve", "--dir", &state, "--secret-file", &secret]), 22, "serves");
+    // Without its control socket it still holds the store.
+    std::fs::rename(format!("{state}/control.sock"), format!("{state}/moved")).unwrap();
+    fails(&tksign(&["status", "--dir", &state, "--secret-file", &secret]), 22, "");
+    fails(&tksign(&["serve", "--dir", &state, "--secret-file", &secret]), 22, "");
+    std::fs::rename(format!("{state}/moved"), format!("{state}/control.sock")).unwrap();
+    signer.must("status", &[]);
+    // Another signer cannot have the same address, and stops whole.
+    let dir = TempDir::new();
+    let (new_state, root) = (path(&dir, "state"), path(&dir, "root.key"));
+    let made = tksign(&["init", "--dir", &new_state, "--secret-file", &secret, "--root-key-out", &root]);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let taken = ["serve", "--dir", &new_state, "--secret-file", &secret, "--rpc", signer.rpc()];
+    fails(&tksign(&taken), 23, "in use");
+    // A socket file left by a killed server is no obstacle.
+    signer.kill();
+    assert!(std::path::Path::new(&format!("{state}/control.sock")).exists());
+    signer.serve();
+    signer.stop();
+    assert!(!std::path::Path::new(&format!("{state}/control.sock")).exists());
+}
+
+#[test]
+fn the_same_commands_work_with_and_without_a_server() {
+    let mut signer = Running::start();
+    let mut lineages = Vec::new();
+    for running in [true, false] {
+        if !running {
+            signer.stop();
+        }
+        let secret = signer.secret();
+        let access: &[&str] = if running { &[] } else { &["--secret-file", &secret] };
+        let tenant = if running { "acme" } else { "umbrella" };
+        let must = |name: &str, args: &[&str]| signer.must(name, &[args, access].concat());
+        must("keys create", &["--tenant", tenant]);
+        let id = "00112233445566778899aabbccddeeff";
+        let mint = ["--tenant", tenant, "--expires", "8h", "--caveat", "action in read", "--label", "x"];
+        let token = must("mint", &mint);
+        assert!(
+            token.starts_with("tk1_") && token.lines().count() == 1,
+            "only the token is printed: {token}"
+        );
+        let twice = [&mint[..], &["--json", "--request-id", id]].concat();
+        if running {
+            let first: serde_json::Value = serde_json::from_str(&must("mint", &twice)).unwrap();
+            let second: serde_json::Value = serde_json::from_str(&must("mint", &twice)).unwrap();
+            assert_eq!(first, second, "a request id is done once");
+        }
+        let listed = must("tokens list", &["--tenant", tenant, "--json"]);
+        let row: serde_json::Value = serde_json::from_str(listed.lines().next().unwrap()).unwrap();
+        let lineage = row["lineage"].as_str().unwrap().to_owned();
+        must("revoke token", &[&lineage, "--reason", "lost"]);
+        let shown: serde_json::Value =
+            serde_json::from_str(&must("tokens show", &[&lineage, "--json"])).unwrap();
+        assert_eq!(shown["revoked by"], "token");
+        lineages.push(lineage);
+        let done = signer.run("revoke presented", access, token.as_bytes());
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        // PR-45: the chain from its start.
+        assert!(must("audit verify", &[]).contains("the chain holds"));
+        let status: serde_json::Value = serde_json::from_str(&must("status", &["--json"])).unwrap();
+        assert_eq!((status["running"].as_bool(), status["mode"].as_str()), (Some(running), Some("serving")));
+        let folder = path(signer.dir(), "www");
+        must("publish", &[&folder]);
+        let feed = status["feed"].as_str().unwrap();
+        assert!(std::path::Path::new(&format!("{folder}/v1/feed/{feed}/head")).exists());
+        assert!(std::path::Path::new(&format!("{folder}/v1/feed/{feed}/keys/1")).exists());
+    }
+    // What was done without a server is there with one.
+    signer.serve();
+    let shown: serde_json::Value =
+        serde_json::from_str(&signer.must("tokens show", &[&lineages[1], "--json"])).unwrap();
+    assert_eq!(shown["revoked by"], "token");
+}
+
+#[test]
+fn refusals_have_their_own_exit_codes() {
+    let signer = Running::start();
+    signer.must("keys create", &["--tenant", "acme"]);
+    let run = |name: &str, args: &[&str]| signer.run(name, args, b"");
+    fails(&run("tokens show", &["00000000000000000000000000000000"]), 11, "not found");
+    fails(&run("keys create", &["--tenant", "acme"]), 10, "already exists");
+    let mint = |more: &[&str]| run("mint", &[&["--tenant", "acme"], more].concat());
+    fails(&mint(&["--expires", "8h"]), 10, "explicit permission");
+    fails(&mint(&["--expires", "never", "--caveat", "action in read"]), 10, "must be meant");
+    fails(&mint(&["--expires", "soon", "--caveat", "action in read"]), 2, "soon");
+    fails(&run("revoke tenant", &["--tenant", "acme", "--before", "2999-01-01T00:00:00Z"]), 10, "time");
+    fails(&signer.run("revoke presented", &[], b"tk1_AgIi"), 10, "");
+    fails(&signer.run("revoke presented", &[], b""), 10, "");
+    fails(&run("revoke token", &["xyz"]), 2, "lineage");
+    fails(&run("clients add", &["--key", "12", "--name", "a", "--role", "verify"]), 2, "64");
+    let key = "ab".repeat(32);
+    let narrowed = ["--key", &key, "--name", "a", "--role", "verify", "--tenant", "acme"];
+    fails(&run("clients add", &narrowed), 2, "takes none of");
+    assert_eq!(run("mint", &["--unknown"]).code, Some(2));
+    assert_eq!(tksign(&["--help"]).code, Some(0));
+}
+
+#[test]
+fn doctor_finds_what_is_open_to_others() {
+    let signer = Running::start();
+    signer.must("doctor", &[]);
+    let key = format!("{}/operator.key", signer.state());
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let found = signer.run("doctor", &["--json"], b"");
+    assert_eq!(found.code, Some(25), "{}", found.stdout);
+    assert!(found.stdout.contains("open to others"));
+}
+
+#[test]
+fn a_changed_audit_line_is_found() {
+    let mut signer = Running::start();
+    signer.must("keys create", &["--tenant", "acme"]);
+    signer.stop();
+    let store = rusqlite::Connection::open(format!("{}/tksign.db", signer.state())).unwrap();
+    let tables: Vec<String> = store
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE '%audit%'")
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let [table] = &tables[..] else { panic!("{tables:?}") };
+    let changed = store
+        .execute(
+            &format!("UPDATE {table} SET value = CAST(replace(value, 'key-create', 'key-retire') AS BLOB)"),
+            [],
+        )
+        .unwrap();
+    assert!(changed > 0);
+    drop(store);
+    let found = signer.run("audit verify", &["--secret-file", &signer.secret()], b"");
+    fails(&found, 25, "does not follow");
+}
+
+#[test]
+fn each_listener_serves_its_own_and_the_ready_line_goes_where_it_is_asked() {
+    let mut signer = Running::start();
+    let metrics = get(signer.metrics(), "/metrics");
+    assert!(metrics.contains("openmetrics-text") && metrics.ends_with("# EOF\n"), "{metrics}");
+    assert!(metrics.contains("tksign_sessions{state=\"confirmed\"}"));
+    for (address, path, status) in [
+        (signer.public(), "/healthz", "200"),
+        (signer.public(), "/readyz", "200"),
+        (signer.public(), "/metrics", "404"),
+        (signer.public(), "/v1/session", "404"),
+        (signer.rpc(), "/healthz", "404"),
+        (signer.rpc(), "/v1/session", "405"),
+        (signer.metrics(), "/healthz", "404"),
+    ] {
+        assert_eq!(get(address, path).split(' ').nth(1), Some(status), "{address} {path}");
+    }
+    signer.stop();
+    // Descriptor 3 is what was standard output; the program's own goes nowhere.
+    let script = format!(
+        "exec {} serve --dir {} --secret-file {} --rpc unix:{} --public 127.0.0.1:0 --ready-fd 3 3>&1 >/dev/null",
+        binary().display(),
+        signer.state(),
+        signer.secret(),
+        path(signer.dir(), "rpc.sock"),
+    );
+    let mut process = Process::start(Command::new("sh").args(["-c", &script]));
+    let line =
+        process.await_line("ready line", |line| line.contains("\"ready\":true").then(|| line.to_owned()));
+    assert!(line.contains("unix:"), "{line}");
+    assert!(process.terminate().success());
+}
