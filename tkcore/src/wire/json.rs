@@ -18,7 +18,8 @@ const SKIP_DEPTH: usize = 32;
 /// Transcodes V2 JSON text into canonical V2 bytes.
 ///
 /// Strict: `v` is the number 2, base64 is URL-safe and unpadded, every member is known. Lenient:
-/// `v` may be absent or `"2"`, any base64, unknown members are skipped. In both, a member that
+/// `v` may be absent or `"2"`, any base64, `null` is as good as absent, unknown members are
+/// skipped. In both, a member that
 /// stands twice is refused: peers keep the last one, and which one was meant cannot be known.
 pub(crate) fn read(text: &[u8], caps: &Caps) -> Result<Vec<u8>, Malformed> {
     // A control character takes six bytes here and one in V2; nothing grows more.
@@ -139,6 +140,7 @@ impl<'a> Fields<'a> {
     ) -> Result<(), Malformed> {
         let (slot, kind): (_, fn(Str<'a>) -> Data<'a>) = match name {
             Some(b"l") => (&mut self.location, Data::Text),
+            Some(b"l64") if reading == Reading::Lenient => (&mut self.location, Data::Base64),
             Some(b"i") => (&mut self.id, Data::Text),
             Some(b"i64") => (&mut self.id, Data::Base64),
             Some(b"v64") => (&mut self.vid, Data::Base64),
@@ -152,6 +154,10 @@ impl<'a> Fields<'a> {
                 };
             }
         };
+        if reading == Reading::Lenient && json.peek()? == b'n' {
+            // What the Rust crates write for a member that a token does not have.
+            return json.literal(b"null");
+        }
         once(slot.is_some())?;
         *slot = Some(kind(json.string()?));
         Ok(())
@@ -442,10 +448,12 @@ pub(crate) fn write(parts: &Parts<'_>) -> Result<Vec<u8>, Malformed> {
     location(&mut out, parts.location)?;
     out.push(b',');
     data(&mut out, "i", parts.identifier);
-    let mut separator = &b",\"c\":["[..];
-    for caveat in parts.caveats() {
-        out.extend_from_slice(separator);
-        separator = b",";
+    // Some peers cannot read a token without this list, even an empty one.
+    out.extend_from_slice(b",\"c\":[");
+    for (at, caveat) in parts.caveats().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
         out.push(b'{');
         data(&mut out, "i", caveat.cid);
         if let Some(vid) = caveat.vid.map(<[u8; VID_BYTES]>::as_slice) {
@@ -455,10 +463,7 @@ pub(crate) fn write(parts: &Parts<'_>) -> Result<Vec<u8>, Malformed> {
         location(&mut out, caveat.location)?;
         out.push(b'}');
     }
-    if separator == b"," {
-        out.push(b']');
-    }
-    out.push(b',');
+    out.extend_from_slice(b"],");
     encoded(&mut out, "s", parts.signature);
     out.push(b'}');
     Ok(out)
@@ -549,7 +554,7 @@ mod tests {
         let none = strict(&format!(r#"{{"v":2,"i":"x","s64":"{SIGNATURE}"}}"#)).unwrap();
         assert_eq!(
             write(&Parts::parse(&none).unwrap()).unwrap(),
-            format!(r#"{{"v":2,"i":"x","s64":"{SIGNATURE}"}}"#).as_bytes()
+            format!(r#"{{"v":2,"i":"x","c":[],"s64":"{SIGNATURE}"}}"#).as_bytes()
         );
     }
 
@@ -570,6 +575,11 @@ mod tests {
         for text in [
             format!(r#"{{"i":"x","s64":"{SIGNATURE}"}}"#),
             format!(r#"{{"v":"2","i":"x","s64":"{SIGNATURE}"}}"#),
+            // As the Rust crates write it.
+            format!(
+                r#"{{"v":2,"i":null,"i64":"eA==","l":null,"l64":null,"c":[{{"i":null,"i64":"eA==","l":null,"l64":null,"v":null,"v64":null}}],"s":null,"s64":"{SIGNATURE}="}}"#
+            ),
+            format!(r#"{{"v":2,"i":"x","l64":"eA","s64":"{SIGNATURE}"}}"#),
             format!(r#"{{"v":2,"i":"x","s64":"{standard}"}}"#),
             format!(
                 r#"{{"v":2,"i":"x","s64":"{SIGNATURE}","n":{{"a":[1,-2.5e+3,true,false,null,"]",{{}},[]]}}}}"#
@@ -608,6 +618,7 @@ mod tests {
             with(r#""i":"x","#),
             with(r#""i":1"#),
             with(r#""i":null"#),
+            with(r#""i":"x","l":"x","l64":"eA""#),
             with(r#""i":"\x""#),
             with(r#""i":"\ud800""#),
             with(r#""i":"\ud800\u0041""#),
