@@ -32,7 +32,7 @@ const commands = {
       M.newMacaroon({ version: 2, rootKey: hex(s.key), identifier: hex(s.id), location: s.location }), s.caveats);
     const root = make(r.root);
     const discharges = r.discharges.map(make);
-    for (const one of discharges) one.bind(root.signature);
+    for (const one of discharges) one.bindToRoot(root.signature);
     return { root: write(root, r.format), discharges: discharges.map((m) => write(m, r.format)),
              unbound: r.discharges.map((s) => write(make(s), r.format)), signature: out(root.signature) };
   },
@@ -43,7 +43,7 @@ const commands = {
     const root = read(r.root);
     return { discharges: r.discharges.map((text) => {
       const one = read(text);
-      one.bind(root.signature);
+      one.bindToRoot(root.signature);
       return write(one, r.format);
     }) };
   },

@@ -14,9 +14,19 @@ fn main() {
         let root = spec.ours();
         let discharges: Vec<Macaroon> =
             spec.discharges().iter().map(|discharge| root.bind(&discharge.ours()).unwrap()).collect();
+        let unbound: Vec<Macaroon> = spec.discharges().iter().map(Spec::ours).collect();
         let written = |write: &dyn Fn(&Macaroon) -> Option<Vec<u8>>| -> Value {
-            let all: Option<Vec<_>> = std::iter::once(&root).chain(&discharges).map(write).collect();
-            all.map_or(Value::Null, |all| all.iter().map(|bytes| hex(bytes)).collect())
+            let hex_all = |all: &[Macaroon]| -> Option<Vec<String>> {
+                all.iter().map(|one| write(one).map(|bytes| hex(&bytes))).collect()
+            };
+            let all = || {
+                Some(json!({
+                    "root": hex(&write(&root)?),
+                    "discharges": hex_all(&discharges)?,
+                    "unbound": hex_all(&unbound)?,
+                }))
+            };
+            all().unwrap_or(Value::Null)
         };
         let predicates: Vec<String> = spec.predicates().iter().map(|text| hex(text)).collect();
         println!(

@@ -52,7 +52,7 @@ impl Macaroon {
     pub fn from_bytes_lenient(bytes: &[u8]) -> Result<Self, Malformed> {
         match bytes {
             [] => Err(Malformed::Missing),
-            [2, ..] => Self::canonical(Parts::parse(bytes)?.assemble(&Caps::FOREIGN)?),
+            [2, ..] => Self::from_v2(bytes),
             [b'0'..=b'9' | b'a'..=b'f', ..] => Self::canonical(v1::read(bytes, &Caps::FOREIGN)?),
             [b'{' | b' ' | b'\t' | b'\r' | b'\n', ..] => Self::from_json(bytes),
             [_, ..] => Err(Malformed::Shape("no known macaroon format")),
@@ -78,6 +78,16 @@ impl Macaroon {
                 Self::from_bytes_lenient(&bytes)
             }
         }
+    }
+
+    /// In V2 every peer refuses a location that is not text; in V1 two of them take any bytes.
+    fn from_v2(bytes: &[u8]) -> Result<Self, Malformed> {
+        let parts = Parts::parse(bytes)?;
+        let mut locations = parts.caveats().map(|caveat| caveat.location).chain([parts.location]).flatten();
+        if locations.any(|location| core::str::from_utf8(location).is_err()) {
+            return Err(Malformed::Shape("a location that is not UTF-8"));
+        }
+        Self::canonical(parts.assemble(&Caps::FOREIGN)?)
     }
 
     #[cfg(feature = "json")]
@@ -295,6 +305,17 @@ mod tests {
                 Malformed::Shape("no known macaroon format")
             );
         }
+    }
+
+    #[test]
+    fn a_location_that_is_not_text_is_refused_in_v2_and_taken_in_v1() {
+        let mut v1 = example().to_v1().unwrap();
+        let at = v1.windows(4).position(|four| four == b"here").unwrap();
+        v1[at] = 0xff;
+        let macaroon = Macaroon::from_bytes_lenient(&v1).unwrap();
+        assert_eq!(macaroon.location(), Some(&b"\xffere"[..]));
+        let wrong = Malformed::Shape("a location that is not UTF-8");
+        assert_eq!(Macaroon::from_bytes_lenient(macaroon.to_v2()).unwrap_err(), wrong);
     }
 
     #[test]
