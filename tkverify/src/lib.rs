@@ -6,6 +6,8 @@ mod builder;
 pub mod cli;
 mod client_key;
 mod clock;
+#[cfg(any(feature = "macaroon", feature = "libmacaroon"))]
+pub mod convert;
 pub mod danger;
 pub mod discharge;
 mod feed;

@@ -118,6 +118,26 @@ impl Macaroon {
         self.parts().ok()?.location
     }
 
+    /// How many caveats it has, third-party ones included.
+    #[must_use]
+    pub fn caveat_count(&self) -> usize {
+        self.parts().map_or(0, |parts| parts.caveats().count())
+    }
+
+    /// Whether both are the same macaroon: identifier, each caveat with its sealed key, signature.
+    /// Locations do not count, since nothing signs them. The signatures are compared in constant
+    /// time.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let (Ok(one), Ok(two)) = (self.parts(), other.parts()) else { return false };
+        let content = |parts: &Parts<'_>| {
+            let caveats = parts.caveats().map(|caveat| (caveat.cid.to_vec(), caveat.vid.copied()));
+            (parts.identifier.to_vec(), caveats.collect::<Vec<_>>())
+        };
+        let tail = |parts: &Parts<'_>| Tail::from_bytes(*parts.signature);
+        content(&one) == content(&two) && tail(&one).ct_eq(&tail(&two))
+    }
+
     /// Under what it is revoked: the first 16 bytes of
     /// `SHA-256("tk-foreign-v1" ‖ identifier)`. Safe to log.
     #[must_use]
@@ -293,6 +313,18 @@ mod tests {
             Macaroon::from_text_lenient(&macaroon.to_json().unwrap()).unwrap().to_v2(),
             macaroon.to_v2()
         );
+    }
+
+    #[test]
+    fn locations_are_no_part_of_what_a_macaroon_is() {
+        let mut elsewhere = Macaroon::create(&RootKey::derive(b"key"), b"id", None).unwrap();
+        assert!(!elsewhere.is_same(&example()));
+        elsewhere.attenuate(b"a = 1").unwrap();
+        assert!(elsewhere.is_same(&example()));
+        elsewhere.attenuate(b"a = 1").unwrap();
+        assert!(!elsewhere.is_same(&example()));
+        let other = Macaroon::create(&RootKey::derive(b"yek"), b"id", None).unwrap();
+        assert!(!other.is_same(&Macaroon::create(&RootKey::derive(b"key"), b"id", None).unwrap()));
     }
 
     #[test]
