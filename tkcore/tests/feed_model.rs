@@ -290,13 +290,13 @@ impl World {
     }
 
     fn take(&mut self, fetch: &Fetch, response: Response) {
-        let before = self.client.machine.floor().issued_at;
         let random = self.random.next();
         let effects = self.client.machine.receive(fetch, response, self.client.moment, random);
         let swaps = effects.iter().filter(|effect| matches!(effect, Effect::Swap { .. })).count();
         assert!(swaps <= 1);
+        let renews = effects.iter().filter(|effect| matches!(effect, Effect::Renew(_))).count();
         self.client.apply(effects);
-        if self.client.machine.floor().issued_at != before {
+        if swaps + renews > 0 {
             self.was_suspended = false;
             // What a clock that is set back lets in looks younger than it is.
             self.is_blind = self.offset < 0;
@@ -334,7 +334,14 @@ impl World {
         let age = self.now.saturating_sub(issued);
         if freshness > Freshness::Stale && !self.is_blind {
             // A head may be signed up to the skew ahead of the client's clock.
-            assert!(age < 3_600_000 + 60_000, "{freshness:?} at an age of {age} ms");
+            assert!(
+                age < 3_600_000 + 60_000,
+                "{freshness:?} at an age of {age} ms: clock off by {}, suspended {}, {:?}, {:?}",
+                self.offset,
+                self.was_suspended,
+                self.client.machine.health(self.client.moment),
+                self.client.machine.validity()
+            );
         }
     }
 

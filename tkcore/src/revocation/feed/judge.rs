@@ -88,17 +88,20 @@ impl Judge<'_> {
                 .any(|list| signed.standing(list, |key| self.may_sign(key, &signed.head)) == Standing::Good)
     }
 
-    /// Nothing is in force yet, and this is the state that the floor names.
+    /// Nothing is in force yet, and this is the state that the floor names, or one that came
+    /// after it in its epoch, when the process ended before it wrote the floor.
     fn is_known_start(&self, head: &Head) -> bool {
         let is_start = match self.source {
             Source::Network => false,
             Source::Store => self.current.is_none(),
         };
+        let floor = self.floor;
+        let is_same =
+            head.state == floor.state && head.chain == floor.chain && head.issued_at <= floor.issued_at;
+        let is_later = head.position > floor.position && head.issued_at >= floor.issued_at;
         is_start
-            && head.position == self.floor.position
-            && head.state == self.floor.state
-            && head.chain == self.floor.chain
-            && head.issued_at <= self.floor.issued_at
+            && head.position.epoch == floor.position.epoch
+            && (is_later || (head.position == floor.position && is_same))
     }
 
     fn history(&self, head: &Head, keys: &KeyList) -> Option<(Refusal, Option<Alarm>)> {
