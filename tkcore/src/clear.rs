@@ -164,7 +164,7 @@ fn refused(cause: RefusalCause) -> Error {
     Error::Refused(Refusal::new(cause))
 }
 
-fn not_expired(identifier: &Identifier<'_>, request: &Request<'_>) -> Result<Passed, Error> {
+pub(crate) fn not_expired(identifier: &Identifier<'_>, request: &Request<'_>) -> Result<Passed, Error> {
     match identifier.expiry {
         None => Ok(Passed::NotApplicable),
         Some(at) if request.now() < at => Ok(Passed::Admits),
@@ -172,7 +172,7 @@ fn not_expired(identifier: &Identifier<'_>, request: &Request<'_>) -> Result<Pas
     }
 }
 
-fn not_ahead(identifier: &Identifier<'_>, request: &Request<'_>) -> Result<Passed, Error> {
+pub(crate) fn not_ahead(identifier: &Identifier<'_>, request: &Request<'_>) -> Result<Passed, Error> {
     let skew = core::time::Duration::from_secs(limits::CLOCK_SKEW_SECONDS);
     match identifier.lineage.minted() {
         Some(minted) if minted <= request.now().saturating_add(skew) => Ok(Passed::Admits),

@@ -7,11 +7,12 @@ use core::fmt;
 
 use crate::budget::Budget;
 use crate::caveat::{Asked, Caveat, Vocabulary};
-use crate::clear::{Passed, Sink, Step, Who, caveat_verdict, got, wanted};
+use crate::clear::{Passed, Sink, Step, Who, caveat_verdict, got, not_ahead, not_expired, wanted};
 use crate::error::Error;
 use crate::refusal::{RefusalCause, Why, printable};
 use crate::request::Request;
 use crate::revocation::Revocations;
+use crate::token::Untrusted;
 use crate::verify::{Place, Verified};
 
 /// What every step of clearing said about one request.
@@ -169,6 +170,51 @@ pub fn explain_caveats<'c>(
     Explanation { lines: all.lines }
 }
 
+impl Untrusted<'_> {
+    /// What this token's own expiry, mint time and caveats would say to a request if the token
+    /// were authentic: for people who look for the caveat that is in the way. Its chain, its
+    /// revocation and its tenant are not looked at, and no [`Grant`](crate::Grant) can come of it.
+    #[must_use]
+    pub fn explain(
+        &self,
+        request: &Request<'_>,
+        vocabulary: &Vocabulary,
+        budget: &mut Budget,
+    ) -> Explanation {
+        let identifier = self.identifier();
+        let who = claimed(self, request);
+        let mut all = All { request, who, lines: Vec::new() };
+        if let Some(identifier) = &identifier {
+            // The sink keeps every refusal, so these end nothing.
+            let _ = all.step(Step::Expiry(identifier.expiry), not_expired(identifier, request));
+            let _ = all.step(Step::Issued, not_ahead(identifier, request));
+        }
+        all.caveats_of(self, None, vocabulary, budget);
+        Explanation { lines: all.lines }
+    }
+
+    /// As [`Untrusted::explain`], for this discharge beside the token it was presented with: the
+    /// subject is that token's. `index` counts discharges in the order presented.
+    #[must_use]
+    pub fn explain_beside(
+        &self,
+        root: &Untrusted<'_>,
+        index: u16,
+        request: &Request<'_>,
+        vocabulary: &Vocabulary,
+        budget: &mut Budget,
+    ) -> Explanation {
+        let mut all = All { request, who: claimed(root, request), lines: Vec::new() };
+        all.caveats_of(self, Some(index), vocabulary, budget);
+        Explanation { lines: all.lines }
+    }
+}
+
+fn claimed<'a>(root: &Untrusted<'a>, request: &Request<'a>) -> Who<'a> {
+    let subject = root.identifier().and_then(|identifier| identifier.subject);
+    Who { subject, audience: request.audience() }
+}
+
 /// Keeps every step.
 struct All<'a, 'r> {
     request: &'a Request<'r>,
@@ -227,6 +273,22 @@ impl<'c> Sink<'c> for All<'_, '_> {
 }
 
 impl All<'_, '_> {
+    fn caveats_of(
+        &mut self,
+        token: &Untrusted<'_>,
+        discharge: Option<u16>,
+        vocabulary: &Vocabulary,
+        budget: &mut Budget,
+    ) {
+        for (index, caveat) in (0u16..).zip(token.caveats()).filter(|(_, caveat)| !caveat.third_party) {
+            let place = Place { discharge, caveat: index };
+            let result = caveat_verdict(place, caveat.id, self.request, &self.who, vocabulary, budget);
+            if self.step(Step::Caveat(place, caveat.id), result).is_err() {
+                break;
+            }
+        }
+    }
+
     /// What a caveat that did not refuse asks for, and what the first access has.
     fn satisfied(&self, text: &[u8]) -> (String, String) {
         let (Ok(caveat), Some(access)) = (Caveat::from_bytes(text), self.request.accesses().first()) else {

@@ -182,7 +182,7 @@ fn readable(bytes: &[u8]) -> String {
 }
 
 /// Characters that reorder what stands beside them, so that a caveat could look like another.
-const fn is_direction(c: char) -> bool {
+pub(super) const fn is_direction(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

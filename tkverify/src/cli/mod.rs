@@ -7,14 +7,17 @@ use std::io::{Read, Write};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 mod attenuate;
+mod caveat;
 mod check;
 mod exit;
+mod explain;
 mod input;
 mod inspect;
 mod keygen;
 #[cfg(test)]
 mod killed;
 mod refresh;
+mod request;
 mod trust;
 
 pub use exit::Exit;
@@ -29,6 +32,8 @@ pub struct Streams<'a> {
     pub stderr: &'a mut dyn Write,
     /// Whether somebody watches `stderr`: progress is shown to people alone.
     pub watched: Watched,
+    /// Whether `stdout` shows colours.
+    pub colours: Colours,
 }
 
 impl fmt::Debug for Streams<'_> {
@@ -46,6 +51,38 @@ pub enum Watched {
     No,
 }
 
+/// Whether `stdout` is a terminal whose person wants colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colours {
+    /// A terminal, and `NO_COLOR` is not set.
+    Shown,
+    /// Text alone.
+    None,
+}
+
+/// What a piece of text is, for its colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Paint {
+    Name,
+    Good,
+    Warning,
+    Bad,
+}
+
+impl Colours {
+    /// The text, painted if colours are shown. `text` holds no escape sequences of its own.
+    fn paint(self, paint: Paint, text: &str) -> String {
+        let code = match (self, paint) {
+            (Self::None, _) => return text.to_owned(),
+            (Self::Shown, Paint::Name) => "36",
+            (Self::Shown, Paint::Good) => "32",
+            (Self::Shown, Paint::Warning) => "33",
+            (Self::Shown, Paint::Bad) => "31",
+        };
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+}
+
 /// One command.
 struct Entry {
     name: &'static str,
@@ -55,7 +92,9 @@ struct Entry {
 
 const COMMANDS: &[Entry] = &[
     Entry { name: "attenuate", describe: attenuate::describe, run: attenuate::run },
+    Entry { name: "caveat", describe: caveat::describe, run: caveat::run },
     Entry { name: "check", describe: check::describe, run: check::run },
+    Entry { name: "explain", describe: explain::describe, run: explain::run },
     Entry { name: "inspect", describe: inspect::describe, run: inspect::run },
     Entry { name: "keygen", describe: keygen::describe, run: keygen::run },
     Entry { name: "refresh", describe: refresh::describe, run: refresh::run },
