@@ -11,7 +11,7 @@ use testkit::TempDir;
 use testkit::http::{Reply, Server};
 use tkcore::revocation::{ExpiryDay, Revocation};
 
-use super::{Exit, Streams, Watched, run};
+use super::{Exit, Colours, Streams, Watched, run};
 use crate::clock::{Clock as _, SystemClock};
 use crate::trust::Trust;
 
@@ -31,6 +31,7 @@ fn refresh(trust: &Path, dir: &Path) -> (Exit, String) {
         stdout: &mut stdout,
         stderr: &mut stderr,
         watched: Watched::No,
+        colours: Colours::None,
     };
     let args = ["tkverify", "refresh", "--once", "--json", "--trust", trust.to_str().unwrap(), "--dir"];
     let exit = run(args.into_iter().chain([dir.to_str().unwrap()]), &mut streams);
