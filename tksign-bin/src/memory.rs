@@ -4,7 +4,7 @@
 //! that is being committed; what everybody else reads follows when the group is durable. When
 //! a commit fails the writer goes back to the readers' copy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -107,6 +107,9 @@ pub(crate) struct Memory {
     pub(crate) keys: BTreeMap<KeyId, Arc<KeyRecord>>,
     current: BTreeMap<Purpose, KeyId>,
     pub(crate) clients: BTreeMap<ClientKey, Arc<ClientInfo>>,
+    /// Clients whose private keys lie beside the store, for the command line: they count on the
+    /// control socket only, so that a stolen disk speaks to nobody.
+    pub(crate) local: BTreeSet<ClientKey>,
     pub(crate) revoked: Revoked,
     /// Revocations that no step has covered yet, by row key.
     pub(crate) uncovered: BTreeMap<Vec<u8>, RevocationRow>,
@@ -214,6 +217,7 @@ impl Memory {
             keys: BTreeMap::new(),
             current: BTreeMap::new(),
             clients: BTreeMap::new(),
+            local: BTreeSet::new(),
             revoked: Revoked::default(),
             uncovered: BTreeMap::new(),
             revocations: 0,
@@ -281,7 +285,11 @@ impl Memory {
         })?;
         each(store, Table::Clients, |key, value| {
             let plain = unseal(&memory.kek, Table::Clients, key, value)?;
-            memory.apply(&Effect::Client(Arc::new(decode_client(key, &plain)?)));
+            let (info, is_local) = decode_client(key, &plain)?;
+            if is_local {
+                memory.local.insert(info.key);
+            }
+            memory.apply(&Effect::Client(Arc::new(info)));
             Ok(())
         })?;
         Ok(memory)
@@ -303,6 +311,7 @@ impl Memory {
             }
             Effect::ClientGone(key) => {
                 self.clients.remove(key);
+                self.local.remove(key);
             }
             Effect::Revoked(row) => {
                 self.revoked.add(&row.revocation);
@@ -366,7 +375,8 @@ impl Memory {
     pub(crate) fn put_client(&self, info: &ClientInfo) -> Op {
         // What the protocol says of a client is all there is to know, so its layout is the
         // record's; the state that depends on the clock is worked out on reading.
-        let plain = Writer::default().u8(1).raw(&info.encode().unwrap_or_default()).done();
+        let reach = if self.local.contains(&info.key) { LOCAL } else { ANYWHERE };
+        let plain = Writer::default().u8(reach).raw(&info.encode().unwrap_or_default()).done();
         self.put(Table::Clients, info.key.as_bytes(), &plain)
     }
 
@@ -385,11 +395,15 @@ pub(crate) fn is_clear(key: &[u8]) -> bool {
     key == AUTHORITY || key == CHECK
 }
 
-fn decode_client(key: &[u8], plain: &[u8]) -> Result<ClientInfo, SignerError> {
+/// First byte of a client's record: its version, and where the client may speak.
+const ANYWHERE: u8 = 1;
+const LOCAL: u8 = 2;
+
+fn decode_client(key: &[u8], plain: &[u8]) -> Result<(ClientInfo, bool), SignerError> {
     let wrong = SignerError::Record(Table::Clients, "layout");
-    let Some((1, bytes)) = plain.split_first() else { return Err(wrong) };
+    let Some((reach @ (&ANYWHERE | &LOCAL), bytes)) = plain.split_first() else { return Err(wrong) };
     match ClientInfo::decode(bytes) {
-        Ok(info) if info.key.as_bytes() == key => Ok(info),
+        Ok(info) if info.key.as_bytes() == key => Ok((info, *reach == LOCAL)),
         Ok(_) | Err(_) => Err(wrong),
     }
 }

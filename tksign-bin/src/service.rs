@@ -182,7 +182,11 @@ impl Service {
 
     async fn answer(&self, caller: ClientKey, peer: Peer, request: &[u8]) -> Result<Vec<u8>, RpcError> {
         let now = self.clock.now();
-        let Some(client) = self.writer.read(|memory| memory.clients.get(&caller).map(Arc::clone)) else {
+        let found = self.writer.read(|memory| {
+            let here = peer == Peer::Control || !memory.local.contains(&caller);
+            memory.clients.get(&caller).filter(|_| here).map(Arc::clone)
+        });
+        let Some(client) = found else {
             // One constant answer, and no line: a stranger gets no disk to fill.
             count(&self.counters.strangers);
             return Err(Code::NotAllowed.error());

@@ -45,14 +45,15 @@ pub struct Trust {
 
 impl Signer {
     /// Makes a store in `folder` with all its keys, a key list signed by a new root key, and
-    /// one client: the operator.
+    /// the clients of the local command line. Their private keys are to lie beside the store, so
+    /// they count on the control socket only; one of them is to be an operator.
     ///
     /// # Errors
     /// [`SignerError::Store`] when there is a store already or the folder cannot be written.
     pub fn init(
         folder: &Path,
         secret: &Secret,
-        operator: ClientKey,
+        local: &[(ClientKey, Name, Role)],
         clock: &dyn Clock,
     ) -> Result<Trust, SignerError> {
         let now = clock.now();
@@ -64,18 +65,21 @@ impl Signer {
         let pinned: RootKeys = roots.keys.clone();
         let first = PublicationSecret::generate(now).ok_or_else(failed)?;
         let sign = |list: &tkcore::revocation::KeyList| KeyListDraft::sign_all(list, &[&root], &pinned).ok();
-        let (memory, mut ops) = Memory::initial(secret, roots, first, sign).ok_or_else(failed)?;
-        let client = ClientInfo {
-            key: operator,
-            name: Name::new("operator").map_err(|_| failed())?,
-            role: Role::Operator,
-            state: ClientState::Active,
-            added: now,
-            expiry: None,
-        };
-        ops.push(memory.put_client(&client));
-        let event =
-            Event::new(Actor::Signer, "init").with("feed", memory.core.feed).with("operator", operator);
+        let (mut memory, mut ops) = Memory::initial(secret, roots, first, sign).ok_or_else(failed)?;
+        let mut event = Event::new(Actor::Signer, "init").with("feed", memory.core.feed);
+        for (key, name, role) in local {
+            let (name, role, state) = (name.clone(), role.clone(), ClientState::Active);
+            event = event.with(role.name(), key);
+            memory.local.insert(*key);
+            ops.push(memory.put_client(&ClientInfo {
+                key: *key,
+                name,
+                role,
+                state,
+                added: now,
+                expiry: None,
+            }));
+        }
         ops.push(memory.audit.append(&event, now).0);
         let mut store = Sqlite::create(folder)?;
         store.begin()?;

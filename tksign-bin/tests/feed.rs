@@ -168,7 +168,9 @@ fn publication_keys_rotate_and_an_epoch_begins_by_a_signed_list_only() {
         let forged = PublicationRotate { key_list: Bytes(forged) };
         assert_eq!(code(world.call(OPERATOR, &forged)), Code::BadParameters);
         let good = sign(&world, &prepared);
-        next_head(&world, || drop(world.operate(&PublicationRotate { key_list: Bytes(good.clone()) })));
+        next_head(&world, || {
+            world.operate(&PublicationRotate { key_list: Bytes(good.clone()) });
+        });
         assert_eq!(code(world.call(OPERATOR, &PublicationRotate { key_list: Bytes(good) })), Code::Conflict);
         world.clock.advance(1_000);
         client.monotonic += Duration::from_secs(400);

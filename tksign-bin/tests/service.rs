@@ -59,7 +59,8 @@ fn branch_ids_of_the_answer_are_those_before_the_presented_tail() {
 
 #[test]
 fn every_rule_revokes_what_it_names_at_once_and_after_a_restart() {
-    let targets: Vec<(Box<dyn Fn(&MintAnswer) -> RevokeTarget>, Rule)> = vec![
+    type Target = Box<dyn Fn(&MintAnswer) -> RevokeTarget>;
+    let targets: Vec<(Target, Rule)> = vec![
         (Box::new(|minted| RevokeTarget::Token(minted.lineage)), Rule::Token),
         (Box::new(|minted| RevokeTarget::Key(minted.key, KeyFloor::All)), Rule::Key),
         (Box::new(|minted| RevokeTarget::Key(minted.key, KeyFloor::Before(Floor::Now))), Rule::Key),
@@ -248,6 +249,22 @@ fn removing_a_client_ends_it_with_its_next_request() {
 }
 
 #[test]
+fn a_key_from_the_state_folder_speaks_on_the_control_socket_only() {
+    let mut world = World::new();
+    let far = Peer::Tcp("192.0.2.1:1".parse().unwrap());
+    let minter = world.minter();
+    world.key("acme", None, KeyClass::Ordinary);
+    for _ in 0..2 {
+        for peer in [far, Peer::Unix] {
+            assert_eq!(code(world.call_as(OPERATOR, peer, world.id(), &Status {})), Code::NotAllowed);
+            world.call_as(minter, peer, world.id(), &mint("acme")).unwrap();
+        }
+        world.call_as(OPERATOR, Peer::Control, world.id(), &Status {}).unwrap();
+        world.restart();
+    }
+}
+
+#[test]
 fn roles_are_looked_up_before_parameters_are_parsed() {
     let world = World::new();
     let verifier = world.client(3, Role::Verify(None));
@@ -313,7 +330,8 @@ fn rewrap_moves_every_record_and_the_old_secret_is_refused() {
     let next: Vec<u8> = (0..32).map(|i: u8| i ^ 0x5a).collect();
     let rewrap = || Rewrap { secret: SecretBytes::new(next.clone()) };
     let far = Peer::Tcp("192.0.2.1:1".parse().unwrap());
-    assert_eq!(code(world.call_as(OPERATOR, far, world.id(), &rewrap())), Code::NotAllowed);
+    let remote = world.client(7, Role::Operator);
+    assert_eq!(code(world.call_as(remote, far, world.id(), &rewrap())), Code::NotAllowed);
     let answer = world.operate(&rewrap());
     assert!(answer.records >= 8, "{answer:?}");
     assert_eq!(world.operate(&rewrap()).records, 0, "repeating it finds the work done");

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::json;
-use tkcore::protocol::{ClientAdd, ClientKey, MintPower, Narrowing, Permit, Role};
+use tkcore::protocol::{ClientKey, MintPower, Narrowing, Permit, Role};
 use zeroize::Zeroizing;
 
 use super::control::{self, Speaker};
-use super::local::{self, Local};
-use super::reach::{self, Reach};
+use super::local;
+use super::reach;
 use super::{Exit, Failure, Streams, values};
 use crate::clock::SystemClock;
 use crate::signer::{Signer, Trust};
@@ -66,7 +66,16 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     let operator = key_file(&folder, Speaker::Operator)?;
     let mint = key_file(&folder, Speaker::Mint)?;
     let revoke = key_file(&folder, Speaker::Revoke)?;
-    let trust = match Signer::init(&folder, &secret, operator, &SystemClock) {
+    let trust = match Signer::init(
+        &folder,
+        &secret,
+        &[
+            (operator, values::name("command line: operator")?, Role::Operator),
+            (mint, values::name("command line: mint")?, Role::Mint(everything())),
+            (revoke, values::name("command line: revoke")?, Role::Revoke),
+        ],
+        &SystemClock,
+    ) {
         Ok(trust) => trust,
         Err(error) => {
             // Only what this run has made, and it is empty or useless.
@@ -86,10 +95,6 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     remove(&signer_path)?;
     write_hex(&mut fresh(&signer_path, 0o644)?, &trust.static_key)
         .map_err(|error| unwritable(&signer_path, &error))?;
-    let mut reach = Reach::Local(Box::new(Local::open(&folder, &secret, Speaker::Operator)?));
-    add(&mut reach, "command line: mint", mint, Role::Mint(everything()))?;
-    add(&mut reach, "command line: revoke", revoke, Role::Revoke)?;
-    drop(reach);
     let list =
         |name| matches.get_many::<String>(name).unwrap_or_default().map(String::as_str).collect::<Vec<_>>();
     let text = trust_json(&trust, &list("rpc-url"), &list("feed-url"));
@@ -114,11 +119,6 @@ fn key_file(folder: &Path, speaker: Speaker) -> Result<ClientKey, Failure> {
     remove(&path)?;
     write_hex(&mut fresh(&path, 0o600)?, secret.as_slice()).map_err(|error| unwritable(&path, &error))?;
     Ok(public)
-}
-
-fn add(reach: &mut Reach, name: &str, key: ClientKey, role: Role) -> Result<(), Failure> {
-    let name = values::name(name)?;
-    reach.call(&ClientAdd { key, name, role, expiry: None }).map(drop)
 }
 
 /// What the command line may mint: anything, each dangerous thing with its own flag.

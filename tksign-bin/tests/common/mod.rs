@@ -68,7 +68,7 @@ impl World {
     pub fn with(options: Options) -> Self {
         let dir = TempDir::new();
         let clock = Hand::at(NOW);
-        let trust = Signer::init(dir.path(), &secret(1), OPERATOR, &*clock).unwrap();
+        let trust = Signer::init(dir.path(), &secret(1), &operator(), &*clock).unwrap();
         let ids = AtomicU64::new(1);
         let mut world = Self { dir, clock, real: None, signer: None, trust, options, ids };
         world.open();
@@ -169,6 +169,11 @@ pub fn unheld<T>(mut open: impl FnMut() -> Result<T, SignerError>) -> Result<T, 
             other => return other,
         }
     }
+}
+
+/// The one client of a new store.
+pub fn operator() -> [(ClientKey, Name, Role); 1] {
+    [(OPERATOR, name("operator"), Role::Operator)]
 }
 
 pub fn full_power() -> MintPower {
