@@ -1,0 +1,200 @@
+//! The whole way with real parts: the `tksign` process, verifiers in this one, the `tkverify`
+//! program.
+
+mod common;
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use common::{code, refresh, text, tkverify};
+use testkit::TempDir;
+use testkit::signer::Running;
+use tkcore::revocation::Rule;
+use tkcore::{Error, NotKnowable};
+use tkverify::{Builder, ClientKey, Clock as _, Freshness, SystemClock, Trust, Verifier, WhenStale};
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn signer() -> Running {
+    let signer = Running::start();
+    signer.must("keys create", &["--tenant", "acme"]);
+    signer
+}
+
+fn client(signer: &Running, name: &str) -> std::path::PathBuf {
+    let file = signer.dir().join(name);
+    let made = tkverify().args(["keygen", "--out"]).arg(&file).output().unwrap();
+    assert_eq!(code(&made), 0, "{made:?}");
+    let key = text(&made.stdout).trim().to_owned();
+    signer.must("clients add", &["--key", &key, "--role", "verify", "--name", name]);
+    file
+}
+
+fn builder(signer: &Running, key: &Path) -> Builder {
+    let trust = Trust::from_file(&signer.trust()).unwrap();
+    Verifier::builder().trust(trust).client_key(ClientKey::read(key).unwrap())
+}
+
+fn mint(signer: &Running, more: &[&str]) -> String {
+    let args = [&["--tenant", "acme", "--expires", "8h", "--caveat", "action in read,write"], more].concat();
+    signer.must("mint", &args).trim().to_owned()
+}
+
+fn check(verifier: &Verifier, token: &str, action: &str) -> Result<(), Error> {
+    let request = verifier.request("acme").action(action).build().unwrap();
+    verifier.check(format!("Bearer {token}"), &request).map(|_| ())
+}
+
+fn with_input(args: &[&str], input: &str) -> Output {
+    let mut command = tkverify();
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn until(what: &str, wanted: impl Fn() -> bool) {
+    let clock = SystemClock::new();
+    while !wanted() {
+        assert!(clock.read().monotonic < LONG, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn lineage(token: &str) -> String {
+    let shown = with_input(&["inspect", "--json"], token);
+    assert_eq!(code(&shown), 0, "{shown:?}");
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    shown["tokens"][0]["lineage"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn mint_check_narrow_stop_restart_revoke() {
+    let mut signer = signer();
+    let key = client(&signer, "service");
+    let verifier = builder(&signer, &key).build().unwrap();
+    assert_eq!(verifier.wait_until_loaded(LONG).freshness, Freshness::Fresh, "{}", verifier.health());
+    let token = mint(&signer, &["--subject", "user:7"]);
+    assert_eq!(check(&verifier, &token, "write"), Ok(()));
+    let narrowed = with_input(&["attenuate", "-c", "action in read"], &token);
+    assert_eq!(code(&narrowed), 0, "{narrowed:?}");
+    let narrowed = text(&narrowed.stdout).trim().to_owned();
+    // The signer is gone: known lineages go on, strangers are told to come back.
+    let stranger = mint(&signer, &[]);
+    signer.stop();
+    assert_eq!(check(&verifier, &token, "write"), Ok(()));
+    assert_eq!(check(&verifier, &narrowed, "read"), Ok(()));
+    assert!(matches!(check(&verifier, &narrowed, "write"), Err(Error::Refused(_))));
+    assert_eq!(check(&verifier, &stranger, "read"), Err(NotKnowable::SignerUnreachable.into()));
+    // It is back, and a revocation arrives.
+    signer.serve();
+    signer.must("revoke token", &[&lineage(&token)]);
+    until("the revocation", || check(&verifier, &token, "read") == Err(Error::Revoked(Rule::Token)));
+    assert_eq!(check(&verifier, &narrowed, "read"), Err(Error::Revoked(Rule::Token)));
+    assert_eq!(check(&verifier, &stranger, "read"), Ok(()));
+}
+
+#[test]
+fn a_folder_from_cron_and_a_published_one_tell_the_same() {
+    let signer = signer();
+    let (key, dir) = (client(&signer, "service"), TempDir::new());
+    let token = mint(&signer, &[]);
+    signer.must("revoke token", &[&lineage(&token)]);
+    let feed = dir.join("feed");
+    let report = refresh(&signer.trust(), &feed, &["--json", "--max-age", "600"]);
+    assert_eq!(code(&report), 0, "{report:?}");
+    let published = dir.join("published");
+    signer.must("publish", &[published.to_str().unwrap()]);
+    for folder in [&feed, &published] {
+        let verifier = builder(&signer, &key).folder(folder).folder_alone().build().unwrap();
+        assert_eq!(verifier.wait_until_loaded(LONG).freshness, Freshness::Fresh, "{}", verifier.health());
+        assert_eq!(check(&verifier, &token, "read"), Err(Error::Revoked(Rule::Token)));
+        let other = mint(&signer, &[]);
+        assert_eq!(check(&verifier, &other, "read"), Ok(()));
+    }
+}
+
+#[test]
+fn the_check_command_says_yes_and_why_not() {
+    let signer = signer();
+    let key = client(&signer, "service");
+    let (trust, key) = (signer.trust(), key.to_str().unwrap().to_owned());
+    let token = mint(&signer, &["--subject", "user:7", "--caveat", "app in 17"]);
+    let check = |token: &str, more: &[&str]| {
+        let base = ["check", "--trust", trust.to_str().unwrap(), "--client-key", &key, "--tenant", "acme"];
+        with_input(&[&base[..], more].concat(), token)
+    };
+    let yes = check(&token, &["--action", "read", "--fact", "app=17"]);
+    assert_eq!(code(&yes), 0, "{yes:?}");
+    assert!(text(&yes.stdout).starts_with("granted: lineage "), "{yes:?}");
+    let no = check(&token, &["--action", "read", "--fact", "app=18", "--json"]);
+    assert_eq!(code(&no), 12, "{no:?}");
+    assert!(text(&no.stdout).contains("\"granted\":false"), "{no:?}");
+    assert!(text(&no.stdout).contains("app in 17"), "{no:?}");
+    assert_eq!(code(&check(&token, &["--action", "delete", "--fact", "app=17"])), 12);
+    assert_eq!(code(&check(&token[..token.len() - 9], &["--action", "read"])), 10);
+    let mut forged = token.clone();
+    forged.replace_range(
+        token.len() - 6..token.len() - 5,
+        if token.as_bytes()[token.len() - 6] == b'A' { "B" } else { "A" },
+    );
+    assert_eq!(code(&check(&forged, &["--action", "read", "--fact", "app=17"])), 11);
+    signer.must("revoke token", &[&lineage(&token)]);
+    let revoked = check(&token, &["--action", "read", "--fact", "app=17"]);
+    assert_eq!(code(&revoked), 13, "{revoked:?}");
+    // What is said names no secret.
+    for output in [yes, no, revoked] {
+        assert!(!text(&output.stdout).contains(&token) && !text(&output.stderr).contains(&token));
+    }
+}
+
+#[test]
+fn a_client_that_is_removed_gets_no_answer_and_a_stale_service_may_ask() {
+    let signer = signer();
+    let key = client(&signer, "service");
+    let removed = client(&signer, "removed");
+    let dir = TempDir::new();
+    // No state is ever loaded from an empty folder: every request is asked about.
+    let asking =
+        builder(&signer, &key).folder(dir.path()).folder_alone().when_stale(WhenStale::Ask).build().unwrap();
+    let token = mint(&signer, &[]);
+    assert_eq!(check(&asking, &token, "read"), Ok(()));
+    signer.must("revoke token", &[&lineage(&token)]);
+    assert_eq!(check(&asking, &token, "read"), Err(Error::Revoked(Rule::Token)));
+    let verifier = builder(&signer, &removed).build().unwrap();
+    verifier.wait_until_loaded(LONG);
+    let public =
+        text(&tkverify::ClientKey::read(&removed).map(|key| format!("{key:?}")).unwrap().into_bytes());
+    let public = public.trim_start_matches("ClientKey(public ").trim_end_matches(')').to_owned();
+    signer.must("clients remove", &[&public]);
+    let other = mint(&signer, &[]);
+    assert_eq!(check(&verifier, &other, "read"), Err(NotKnowable::SignerUnreachable.into()));
+}
+
+#[test]
+fn tokens_are_read_from_input_alone_and_shown_without_their_signature() {
+    let signer = signer();
+    let token = mint(&signer, &["--subject", "user:7"]);
+    let file = signer.dir().write("token.txt", 0o600, format!("  Bearer {token}\n"));
+    let shown = tkverify().args(["inspect", "--token-file"]).arg(&file).output().unwrap();
+    assert_eq!(code(&shown), 0, "{shown:?}");
+    let shown = text(&shown.stdout);
+    assert!(shown.starts_with("Not verified"), "{shown}");
+    assert!(shown.contains("user:7") && shown.contains("action in read,write"), "{shown}");
+    assert!(!shown.contains(&token[token.len() - 20..]));
+    assert_eq!(code(&tkverify().args(["inspect", &token]).output().unwrap()), 2);
+    assert_eq!(code(&with_input(&["inspect"], "")), 10);
+    assert_eq!(code(&with_input(&["inspect"], &token[..40])), 10);
+    let wrong = with_input(&["attenuate", "-c", "action  in read"], &token);
+    assert_eq!(code(&wrong), 2, "{wrong:?}");
+    assert!(wrong.stdout.is_empty());
+    let forced = with_input(&["attenuate", "--force", "-c", "my kind"], &token);
+    assert_eq!(code(&forced), 0, "{forced:?}");
+    for command in ["attenuate", "check", "inspect", "keygen", "refresh"] {
+        let help = tkverify().args([command, "--help"]).output().unwrap();
+        assert_eq!(code(&help), 0);
+        assert!(text(&help.stdout).contains("Example"), "{command}");
+    }
+}
