@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use testkit::TempDir;
 use testkit::process::Process;
+use tkverify::Verifier;
 
 /// Anything that goes wrong ends the quickstart with this.
 pub type Surprise = Box<dyn Error>;
@@ -23,12 +24,9 @@ pub fn as_signer() -> Option<ExitCode> {
     let mut args = std::env::args_os();
     let program = args.next()?;
     (args.next()? == AS_SIGNER).then(|| {
-        let mut streams = tksign::cli::Streams {
-            stdin: &mut io::stdin(),
-            stdout: &mut io::stdout(),
-            stderr: &mut io::stderr(),
-        };
-        tksign::cli::run(std::iter::once(program).chain(args), &mut streams).into()
+        let mut streams =
+            tksign::Streams { stdin: &mut io::stdin(), stdout: &mut io::stdout(), stderr: &mut io::stderr() };
+        tksign::run(std::iter::once(program).chain(args), &mut streams).into()
     })
 }
 
@@ -47,7 +45,10 @@ impl Operator {
         let mut secret = [0; 32];
         io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut secret)?;
         new.folder.write("secret", 0o400, secret);
-        new.tksign("init", &["--root-key-out", &new.path("root.key.offline"), "--secret-file", &new.path("secret")])?;
+        new.tksign(
+            "init",
+            &["--root-key-out", &new.path("root.key.offline"), "--secret-file", &new.path("secret")],
+        )?;
         Ok(new)
     }
 
@@ -57,7 +58,8 @@ impl Operator {
     /// # Errors
     /// What the command said, when it failed.
     pub fn tksign(&self, command: &str, args: &[&str]) -> Result<String, Surprise> {
-        let words = command.split(' ').chain(["--dir", &self.path("state")]).chain(args.iter().copied());
+        let state = self.path("state");
+        let words = command.split(' ').chain(["--dir", &state]).chain(args.iter().copied());
         let done = testkit::process::run(own_program()?, std::iter::once(AS_SIGNER).chain(words), b"");
         match done.code {
             Some(0) => Ok(done.stdout.trim_end().to_owned()),
@@ -86,8 +88,10 @@ impl Operator {
             "--public",
             public,
         ]));
-        let line = process.await_line("ready line", |line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let address = |name: &str| line[name][0].as_str().map(str::to_owned).ok_or("no address in the ready line");
+        let line =
+            process.await_line("ready line", |line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let address =
+            |name: &str| line[name][0].as_str().map(str::to_owned).ok_or("no address in the ready line");
         Ok(Served { rpc: address("rpc")?, public: address("public")?, process })
     }
 
@@ -158,6 +162,31 @@ pub fn tkverify(args: &[&str]) -> Result<String, Surprise> {
     }
 }
 
+/// Waits until something holds, each time after the feed brought another state, and says how long
+/// that took.
+///
+/// # Errors
+/// When it does not hold in time, or when finding out fails.
+#[allow(clippy::disallowed_methods, reason = "how long a person waits")]
+pub fn eventually(
+    service: &Verifier,
+    what: &str,
+    holds: impl Fn() -> Result<bool, Surprise>,
+) -> Result<Duration, Surprise> {
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let began = Instant::now();
+    loop {
+        let seen = service.feed().renewals();
+        let took = began.elapsed();
+        if holds()? {
+            return Ok(took);
+        }
+        let left =
+            PATIENCE.checked_sub(took).ok_or_else(|| format!("{what}: not within {}", shown(PATIENCE)))?;
+        service.feed().wait_renewed(seen, left);
+    }
+}
+
 /// A path as an argument.
 #[must_use]
 pub fn text(path: &Path) -> &str {
@@ -175,14 +204,20 @@ pub struct Story {
 impl Story {
     /// Starts the clock.
     #[must_use]
-    #[allow(clippy::disallowed_methods, reason = "the timings are for the person who watches; nothing depends on them")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the timings are for the person who watches; nothing depends on them"
+    )]
     pub fn begin() -> Self {
         let now = Instant::now();
         Self { began: now, step: now, number: 0 }
     }
 
     /// One step is done.
-    #[allow(clippy::disallowed_methods, reason = "the timings are for the person who watches; nothing depends on them")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the timings are for the person who watches; nothing depends on them"
+    )]
     pub fn tell(&mut self, what: impl AsRef<str>) {
         self.number += 1;
         let took = self.step.elapsed();

@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use quickstart::{Operator, Story, Surprise, shown, text, tkverify};
+use quickstart::{Operator, Story, Surprise, eventually, shown, text, tkverify};
 use tkcore::revocation::Rule;
 use tkcore::{Error, Grant, TokenBuf, attenuate};
 use tkverify::{ClientKey, Freshness, Trust, Verifier};
@@ -35,7 +35,12 @@ fn story() -> Result<(), Surprise> {
     let operator = Operator::init()?;
     story.tell("a new signer: SQLite store, records sealed under a random secret");
     let mut signer = operator.serve(None)?;
-    story.tell(format!("tksign serves as process {} on {}, the feed on {}", signer.id(), signer.rpc, signer.public));
+    story.tell(format!(
+        "tksign serves as process {} on {}, the feed on {}",
+        signer.id(),
+        signer.rpc,
+        signer.public
+    ));
     operator.tksign("keys create", &["--tenant", "acme"])?;
     story.tell("a key for the tenant acme; it never leaves the signer");
 
@@ -49,7 +54,7 @@ fn story() -> Result<(), Surprise> {
         .client_key(ClientKey::read(&key_file)?)
         .folder(operator.elsewhere("feed"))
         .build()?;
-    eventually("the service has the revocation state", || fresh(&service))?;
+    eventually(&service, "the service has the revocation state", || fresh(&service))?;
     story.tell("a service may ask for verification, and has the revocation state");
 
     let minted = operator.tksign(
@@ -62,7 +67,10 @@ fn story() -> Result<(), Surprise> {
     story.tell(format!("a token for user:17 is minted: lineage {lineage}"));
 
     let grant = ask(&service, &minted, "write", "7")?;
-    story.tell(format!("the service asks the signer once, and grants write on project 7 to {}", subject(&grant)));
+    story.tell(format!(
+        "the service asks the signer once, and grants write on project 7 to {}",
+        subject(&grant)
+    ));
     ask(&service, &minted, "read", "8")?;
     story.tell("the same lineage again: decided in the service's own process");
 
@@ -77,7 +85,8 @@ fn story() -> Result<(), Surprise> {
 
     // A second service that never calls the feed: a timer brings it a folder.
     let copy = operator.elsewhere("copied-feed");
-    let refresh = ["refresh", "--once", "--trust", text(&operator.trust_file()), "--dir", text(&copy)].map(str::to_owned);
+    let refresh = ["refresh", "--once", "--trust", text(&operator.trust_file()), "--dir", text(&copy)]
+        .map(str::to_owned);
     let refresh = || tkverify(&refresh.each_ref().map(String::as_str));
     refresh()?;
     let second = Verifier::builder()
@@ -86,26 +95,32 @@ fn story() -> Result<(), Surprise> {
         .folder(&copy)
         .folder_alone()
         .build()?;
-    eventually("the second service has the folder's state", || fresh(&second))?;
+    eventually(&second, "the second service has the folder's state", || fresh(&second))?;
     ask(&second, narrow.as_str(), "read", "7")?;
-    story.tell("tkverify refresh copies the feed into a folder; a second service lives on that alone, and grants");
+    story.tell(
+        "tkverify refresh copies the feed into a folder; a second service lives on that alone, and grants",
+    );
 
     signer.stop()?;
     story.tell("the signer is stopped");
     ask(&service, narrow.as_str(), "read", "7")?;
     story.tell("the known lineage is decided all the same");
     let signer = operator.serve(Some(&signer))?;
+    let renewed = service.feed().renewals();
     story.tell(format!("the signer is started again, as process {}", signer.id()));
+    eventually(&service, "the service follows the feed again", || Ok(service.feed().renewals() > renewed))?;
+    story.tell("the service has found it again by itself");
 
     operator.tksign("revoke token", &[&lineage.to_string(), "--reason", "quickstart"])?;
     story.tell("the lineage is revoked: acknowledged means durable");
-    let took = eventually("the revocation reaches the service", || revoked(&service, narrow.as_str()))?;
+    let took =
+        eventually(&service, "the revocation reaches the service", || revoked(&service, narrow.as_str()))?;
     if took > PROMISE {
         return Err(format!("the revocation took {}", shown(took)).into());
     }
     story.tell("the service refuses it, narrowed or not");
     refresh()?;
-    eventually("the revocation reaches the second service", || revoked(&second, narrow.as_str()))?;
+    eventually(&second, "the revocation reaches the second service", || revoked(&second, narrow.as_str()))?;
     story.tell("tkverify refresh again: the second service refuses it too");
     println!("everything took {}", story.total());
     Ok(())

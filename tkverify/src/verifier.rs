@@ -210,7 +210,7 @@ impl Verifier {
     /// then. For a service that would rather start late than start refusing.
     pub fn wait_until_loaded(&self, patience: Duration) -> Health {
         if !self.inner.feed.is_none() {
-            self.inner.feed.wait(patience);
+            self.inner.feed.wait_renewed(0, patience);
         }
         self.health()
     }

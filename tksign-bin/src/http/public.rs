@@ -94,11 +94,17 @@ impl<F: Feed> Public<F> {
         if *head.borrow() == after {
             let ended = pin!(async {
                 let stopped = pin!(stop.wait_for(|stop| *stop));
-                let _ = first(stopped, pin!(sleep(self.patience))).await;
+                matches!(first(stopped, pin!(sleep(self.patience))).await, First::One(_))
             });
-            if let First::Other(()) = first(pin!(head.changed()), ended).await {
+            match first(pin!(head.changed()), ended).await {
+                First::One(_) => {}
+                // A client that hears "no news" before its time would take this for a server that
+                // holds no requests; told that it stops, it asks again soon.
+                First::Other(true) => {
+                    return Reply::empty(StatusCode::SERVICE_UNAVAILABLE).cache("no-store").retry_after("0");
+                }
                 // Nothing new: not an error, and nothing that proves anything.
-                return Reply::empty(StatusCode::NO_CONTENT).cache("no-store");
+                First::Other(false) => return Reply::empty(StatusCode::NO_CONTENT).cache("no-store"),
             }
         }
         match self.feed.get("head") {

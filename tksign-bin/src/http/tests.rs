@@ -251,7 +251,9 @@ fn a_wait_without_news_ends_and_a_stop_ends_it_at_once() {
         std::thread::yield_now();
     }
     drop(long);
-    assert_eq!(status(&waiting.join().unwrap()), "204");
+    let told = waiting.join().unwrap();
+    assert_eq!(status(&told), "503");
+    assert!(told.to_ascii_lowercase().contains("\r\nretry-after: 0\r\n"), "{told}");
 }
 
 /// PR-1: slow headers, slow bodies, oversized bodies, wrong methods and paths.

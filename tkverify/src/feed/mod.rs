@@ -10,6 +10,7 @@ mod view;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 pub use fetch::FetchError;
 pub use view::Freshness;
@@ -83,8 +84,16 @@ impl Feed {
         self.shared.slot.get()
     }
 
-    pub(crate) fn wait(&self, patience: std::time::Duration) {
-        self.shared.slot.wait(patience);
+    /// How often the state was renewed: a newer one came, or the signer vouched for it again.
+    #[must_use]
+    pub fn renewals(&self) -> u64 {
+        self.shared.slot.swaps()
+    }
+
+    /// Waits at most `patience` until the state was renewed more often than `seen`, and says how
+    /// often. For whoever wants to act when a revocation arrives; requests see it without this.
+    pub fn wait_renewed(&self, seen: u64, patience: Duration) -> u64 {
+        self.shared.slot.wait(seen, patience)
     }
 
     pub(crate) fn swap(&self, view: Arc<View>) {

@@ -86,7 +86,8 @@ impl View {
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     view: RwLock<Option<Arc<View>>>,
-    loaded: (Mutex<bool>, Condvar),
+    /// How many views were put in place, and the bell that rings at each.
+    swaps: (Mutex<u64>, Condvar),
 }
 
 impl Slot {
@@ -97,18 +98,22 @@ impl Slot {
     /// Puts a view in place. A set that is dropped here is dropped outside the lock.
     pub(crate) fn set(&self, view: Arc<View>) {
         let old = self.view.write().unwrap_or_else(PoisonError::into_inner).replace(view);
-        if old.is_none() {
-            *self.loaded.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-            self.loaded.1.notify_all();
-        }
+        let mut swaps = self.swaps.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *swaps = swaps.wrapping_add(1);
+        drop(swaps);
+        self.swaps.1.notify_all();
         drop(old);
     }
 
-    /// Waits at most `patience` for the first view.
-    pub(crate) fn wait(&self, patience: Duration) {
-        let loaded = self.loaded.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whether it came is seen by whoever takes the view.
-        let _ = self.loaded.1.wait_timeout_while(loaded, patience, |loaded| !*loaded);
+    pub(crate) fn swaps(&self) -> u64 {
+        *self.swaps.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits at most `patience` until more views than `seen` were put in place; says how many.
+    pub(crate) fn wait(&self, seen: u64, patience: Duration) -> u64 {
+        let swaps = self.swaps.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.swaps.1.wait_timeout_while(swaps, patience, |swaps| *swaps == seen);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 

@@ -209,7 +209,9 @@ impl Machine {
         }
         self.asked = now;
         let known = self.mirrors.get(mirror).copied().unwrap_or_default();
-        let wait = self.position().filter(|_| !known.is_plain && !self.config.long_poll.is_zero());
+        // After a failure the head is asked for as it is: that answers at once, so a server that is
+        // back renews the state now and not with its next heartbeat.
+        let wait = self.position().filter(|_| known.failures == 0 && self.may_hold(&known));
         Next::Fetch(Fetch {
             mirror,
             path: wait.map_or(FeedPath::Head, |after| FeedPath::Wait { after }),
@@ -246,6 +248,7 @@ impl Machine {
                 if is_wait && (self.floor != before || was_held) {
                     self.next_poll = turn.moment.monotonic;
                 }
+                self.hold_again(is_wait, turn);
             }
             Response::NotModified => {
                 self.answered(turn.mirror);
@@ -253,6 +256,7 @@ impl Machine {
                 if was_held {
                     self.next_poll = turn.moment.monotonic;
                 }
+                self.hold_again(is_wait, turn);
                 self.leave_if_frozen(turn);
             }
             Response::NotFound if is_wait => {
@@ -431,7 +435,7 @@ impl Machine {
             Ok(()) => {
                 self.settled(turn.mirror);
                 let known = self.mirrors.get(turn.mirror).copied().unwrap_or_default();
-                if !known.is_plain && !self.config.long_poll.is_zero() {
+                if self.may_hold(&known) {
                     self.next_poll = turn.moment.monotonic;
                 }
             }
@@ -528,6 +532,19 @@ impl Machine {
     fn leave_if_frozen(&mut self, turn: Turn) {
         if self.is_frozen(turn.moment) {
             self.rotate(turn.mirror);
+        }
+    }
+
+    /// Whether a request may be held back there until something is new.
+    fn may_hold(&self, mirror: &Mirror) -> bool {
+        !mirror.is_plain && !self.config.long_poll.is_zero()
+    }
+
+    /// A plain request that was answered well is followed by one that is held, at once.
+    fn hold_again(&mut self, was_wait: bool, turn: Turn) {
+        let known = self.mirrors.get(turn.mirror).copied().unwrap_or_default();
+        if !was_wait && known.failures == 0 && self.position().is_some() && self.may_hold(&known) {
+            self.next_poll = turn.moment.monotonic;
         }
     }
 
