@@ -193,3 +193,25 @@ fn retry_after_is_honoured_within_bounds_and_failures_back_off() {
         client.pass(sleep);
     }
 }
+
+#[test]
+fn after_a_failure_the_head_is_asked_for_at_once_and_then_held_again() {
+    let mut signer = Signer::new(START);
+    let mut client = Client::of(&signer, START);
+    client.sync(&signer);
+    client.pass(Duration::from_secs(13));
+    let Next::Fetch(held) = client.machine.next(client.moment) else { panic!("long poll expected") };
+    assert!(matches!(held.path, FeedPath::Wait { .. }));
+    client.receive(&held, Response::Failed);
+    let Next::Sleep(sleep) = client.machine.next(client.moment) else { panic!("a pause expected") };
+    client.pass(sleep);
+
+    // The server is back with a newer head of the same state.
+    signer.publish_head(START + 14_000);
+    let Next::Fetch(fetch) = client.machine.next(client.moment) else { panic!("poll expected") };
+    assert_eq!((fetch.path, fetch.hold), (FeedPath::Head, Duration::ZERO));
+    let answer = signer.get(fetch.path);
+    client.receive(&fetch, answer);
+    let Next::Fetch(fetch) = client.machine.next(client.moment) else { panic!("long poll expected") };
+    assert!(matches!(fetch.path, FeedPath::Wait { .. }));
+}

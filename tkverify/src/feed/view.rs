@@ -181,4 +181,18 @@ mod tests {
     fn a_suspended_machine_counts_by_its_wall_clock() {
         assert_eq!(view().freshness(&reading(13_600, 51), &AGES), Freshness::Stale);
     }
+
+    #[test]
+    fn a_waiter_wakes_at_the_next_view_and_not_before() {
+        let slot = Arc::new(Slot::default());
+        assert_eq!(slot.wait(slot.swaps(), Duration::ZERO), 0);
+        let waiter = std::thread::spawn({
+            let slot = Arc::clone(&slot);
+            move || slot.wait(0, Duration::from_secs(60))
+        });
+        slot.set(Arc::new(view()));
+        assert_eq!(waiter.join().unwrap(), 1);
+        // What has happened already is not waited for.
+        assert_eq!(slot.wait(0, Duration::from_secs(60)), 1);
+    }
 }
