@@ -153,6 +153,7 @@ pub fn tkverify(args: &[&str]) -> Result<String, Surprise> {
         stdout: &mut out,
         stderr: &mut err,
         watched: tkverify::cli::Watched::No,
+        colours: tkverify::cli::Colours::None,
     };
     let words = std::iter::once("tkverify").chain(args.iter().copied());
     let exit = tkverify::cli::run(words, &mut streams);

@@ -11,7 +11,7 @@ use testkit::TempDir;
 use testkit::http::{Reply, Server};
 use tkcore::revocation::{ExpiryDay, Revocation};
 
-use super::{Exit, Colours, Streams, Watched, run};
+use super::{Colours, Exit, Streams, Watched, run};
 use crate::clock::{Clock as _, SystemClock};
 use crate::trust::Trust;
 
