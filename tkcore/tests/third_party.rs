@@ -163,7 +163,7 @@ fn a_missing_discharge_names_its_party() {
     assert_eq!(fault(&token, &[]), DischargeFault::Missing(expected));
 }
 
-/// TP-22 to TP-27: each wrong set has its own reason.
+/// TP-22, TP-23, TP-24, TP-25: each wrong set has its own reason.
 #[test]
 fn wrong_sets_are_refused_each_with_its_reason() {
     let (token, ticket) = with_third_party(&root(), 3);

@@ -177,3 +177,73 @@ impl<'a> VerifiedMacaroon<'a> {
         Ok(MacaroonGrant { identifier: self.macaroon().identifier(), revocation_id, conditions: met })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+    use crate::key::RootKey;
+    use crate::plain::Macaroon;
+    use crate::revocation::foreign_lineage;
+
+    /// Revokes what it holds, and everything from before a floor.
+    struct Rows {
+        lineage: Option<LineageId>,
+        floor: Option<Timestamp>,
+    }
+
+    impl Revocations for Rows {
+        fn has_branches(&self) -> bool {
+            false
+        }
+
+        fn status(&self, query: &Query<'_>) -> Status {
+            if self.lineage == Some(query.lineage) {
+                return Status::Revoked(Rule::Token);
+            }
+            match (self.floor, query.issued_at) {
+                (None, _) => Status::Live,
+                (Some(_), None) => Status::Unknown(Gap::NoIssueTime),
+                (Some(floor), Some(issued)) if issued < floor => Status::Revoked(Rule::Global),
+                (Some(_), Some(_)) => Status::Live,
+            }
+        }
+    }
+
+    /// TP-55.
+    #[test]
+    fn a_foreign_macaroon_is_revoked_by_its_identifier() {
+        let key = RootKey::derive(b"k");
+        let macaroon = Macaroon::create(&key, b"id 7", None).unwrap();
+        let verified = macaroon.verify(&key, &[], &mut Budget::default()).unwrap();
+        let clear = |revocations: Rows, issued| verified.clear(&revocations, issued, &Predicates::new());
+        let set = |lineage: Option<LineageId>, floor: Option<u64>| Rows {
+            lineage,
+            floor: floor.and_then(Timestamp::from_seconds),
+        };
+        assert!(clear(set(None, None), None).is_ok());
+        let own = Some(foreign_lineage(b"id 7"));
+        assert_eq!(clear(set(own, None), None), Err(MacaroonRefusal::Revoked(Rule::Token)));
+        assert!(clear(set(Some(foreign_lineage(b"id 8")), None), None).is_ok());
+        assert_eq!(clear(set(None, Some(5)), None), Err(MacaroonRefusal::Unknown(Gap::NoIssueTime)));
+        assert!(clear(set(None, Some(5)), Timestamp::from_seconds(5)).is_ok());
+        let early = clear(set(None, Some(5)), Timestamp::from_seconds(4));
+        assert_eq!(early, Err(MacaroonRefusal::Revoked(Rule::Global)));
+    }
+
+    #[test]
+    fn conditions_are_admitted_by_text_or_by_function() {
+        let key = RootKey::derive(b"k");
+        let mut macaroon = Macaroon::create(&key, b"id", None).unwrap();
+        macaroon.attenuate(b"a = 1").unwrap();
+        macaroon.attenuate(b"n < 5").unwrap();
+        let verified = macaroon.verify(&key, &[], &mut Budget::default()).unwrap();
+        let less = |text: &[u8]| if text.starts_with(b"n < ") { Verdict::Admits } else { Verdict::Refuses };
+        let clear =
+            |predicates: Predicates<'_>| verified.clear(&crate::danger::NoRevocations, None, &predicates);
+        assert_eq!(clear(Predicates::new().exact(b"a = 1").custom(less)).unwrap().conditions(), 2);
+        assert!(clear(Predicates::new().exact(b"a = 1")).is_err());
+        assert!(clear(Predicates::new().custom(less)).is_err());
+        assert!(clear(Predicates::new().exact(b"a = 1").exact(b"n < 5 ")).is_err());
+    }
+}

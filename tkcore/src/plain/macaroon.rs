@@ -295,6 +295,7 @@ mod tests {
         assert_eq!(text, "0deb1aab1f698e7ce476fee1390418183e3f09dbf8325205e63d4757fad2e992");
     }
 
+    /// TP-50.
     #[test]
     fn every_format_reads_back() {
         let macaroon = example();
@@ -327,6 +328,7 @@ mod tests {
         assert!(!other.is_same(&Macaroon::create(&RootKey::derive(b"key"), b"id", None).unwrap()));
     }
 
+    /// TP-54.
     #[test]
     fn nothing_else_is_a_format() {
         assert_eq!(Macaroon::from_bytes_lenient(b"").unwrap_err(), Malformed::Missing);
@@ -339,6 +341,7 @@ mod tests {
         }
     }
 
+    /// TP-53.
     #[test]
     fn a_location_that_is_not_text_is_refused_in_v2_and_taken_in_v1() {
         let mut v1 = example().to_v1().unwrap();

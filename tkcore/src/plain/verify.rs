@@ -35,7 +35,7 @@ impl Macaroon {
     /// Verifies the whole chain, with all discharges, before anything it says can be looked at.
     ///
     /// Every third-party caveat needs exactly one bound discharge (docs/spec/third-party.md,
-    /// TP-20 to TP-29). All tags are compared in constant time. Nothing here recurses, and the
+    /// TP-20 to TP-28). All tags are compared in constant time. Nothing here recurses, and the
     /// work is bounded by `budget`.
     ///
     /// # Errors
@@ -286,6 +286,7 @@ mod tests {
         }
     }
 
+    /// TP-2, TP-3, TP-20.
     #[test]
     fn good_sets_in_any_order() {
         assert_eq!(outcome(&root(), vec![discharge(b"one")]), Ok(1));
@@ -296,6 +297,7 @@ mod tests {
         assert_eq!(outcome(&root(), vec![discharge(b"inner"), nested]), Ok(2));
     }
 
+    /// TP-21 to TP-26: TP-22, TP-23, TP-24, TP-25.
     #[test]
     fn each_wrong_set_has_its_reason() {
         assert_eq!(fault(&root(), vec![]), DischargeFault::Missing(Party::of(b"one", Some(b"there"))));
@@ -317,6 +319,7 @@ mod tests {
         assert_eq!(wrong.unwrap_err(), DischargeFault::WronglyBound.into());
     }
 
+    /// TP-27.
     #[test]
     fn a_sealed_key_from_elsewhere_is_refused() {
         let root = root();
@@ -355,6 +358,7 @@ mod tests {
         assert_eq!(format!("{refusal}"), "the condition \"a = 1\" is not met");
     }
 
+    /// TP-28.
     #[test]
     fn nesting_ends_at_its_limit_and_costs_no_stack() {
         for (depth, ok) in [(limits::FOREIGN_DEPTH, true), (limits::FOREIGN_DEPTH + 1, false)] {

@@ -107,7 +107,7 @@ pub enum SealTo<'a> {
 }
 
 /// Writes a ticket: the id of a third-party caveat, which only the authority can read
-/// (docs/spec/third-party.md, TP-10 to TP-16).
+/// (docs/spec/third-party.md, TP-10 to TP-13).
 ///
 /// `caveats` are lines of the caveat language that the authority must clear before it
 /// discharges.
@@ -427,6 +427,7 @@ mod tests {
         seal_ticket(id(), &to, &CaveatKey::from_bytes([5; 32]), caveats).unwrap()
     }
 
+    /// TP-10.
     #[test]
     fn both_forms_open_with_the_authoritys_keys() {
         for ticket in [
@@ -459,6 +460,7 @@ mod tests {
         }
     }
 
+    /// TP-11.
     #[test]
     fn a_ticket_cannot_be_relabelled() {
         let mut ticket = shared(&[]);
@@ -479,6 +481,7 @@ mod tests {
         assert!(TicketError::NoKey.to_string().contains("no key"));
     }
 
+    /// TP-12.
     #[test]
     fn a_small_order_point_is_refused_on_both_sides() {
         let zero = AuthorityPublic::from_bytes([0; 32]);
@@ -489,6 +492,7 @@ mod tests {
         assert_eq!(Ticket::parse(&ticket).unwrap().open(&keys()).unwrap_err(), TicketError::NotAuthentic);
     }
 
+    /// TP-13.
     #[test]
     fn limits_hold_at_the_edge() {
         let most = ["a = 1"; limits::TICKET_CAVEATS];

@@ -99,6 +99,7 @@ mod tests {
         Tail::from_bytes(core::array::from_fn(|i| i as u8))
     }
 
+    /// TP-1.
     #[test]
     fn agrees_with_libsodium() {
         let nonce = core::array::from_fn(|i| 0x40 + i as u8);

@@ -569,6 +569,7 @@ mod tests {
         }
     }
 
+    /// TP-52.
     #[test]
     fn the_spellings_of_the_lenient_reader() {
         let standard = SIGNATURE.to_string() + "=";

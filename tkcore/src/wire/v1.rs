@@ -166,6 +166,7 @@ mod tests {
         }
     }
 
+    /// TP-51.
     #[test]
     fn a_caveat_after_the_signature_is_refused() {
         let mut bytes = example();
