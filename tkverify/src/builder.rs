@@ -18,7 +18,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::feed::driver::{Driver, Parts};
 use crate::feed::folder::Folder;
 use crate::feed::{Ages, Feed, Follow, Follower};
-use crate::keys::{HeldKey, KeyRing};
+use crate::keys::{HeldKey, KeyFetcher, KeyRing};
 use crate::memory::Memory;
 use crate::metrics::Counters;
 use crate::policy::{Rule, Staleness, WhenStale};
@@ -326,20 +326,18 @@ impl Builder {
         if self.asks.asking == 0 {
             return Err(BuildError::Bound("asks: at least one at once"));
         }
-        let signer: Option<Arc<dyn Signer>> = match (self.signer, self.client_key) {
-            (Some(signer), _) => Some(signer),
-            (None, None) => None,
-            (None, Some(key)) => {
+        let remote = match self.client_key {
+            None if self.delegated == Delegated::Fetch => return Err(BuildError::NoClientKey),
+            None => None,
+            Some(key) => {
                 let trust = self.trust.as_ref().ok_or(BuildError::NoTrust)?;
                 let remote = Remote::new(&trust.signers, key);
                 Some(Arc::new(remote.map_err(|_| BuildError::NoAddress("signer"))?))
             }
         };
+        let signer = self.signer.or_else(|| remote.clone().map(|remote| -> Arc<dyn Signer> { remote }));
         if signer.is_none() && self.own.is_empty() {
-            return Err(match self.delegated {
-                Delegated::Fetch => BuildError::NoClientKey,
-                Delegated::No => BuildError::NoWay,
-            });
+            return Err(BuildError::NoWay);
         }
         let given = if self.given.is_some() { Given::Yes } else { Given::No };
         let feed = match (self.source, self.given) {
@@ -362,6 +360,14 @@ impl Builder {
                 Some(Follower::start(driver).map_err(|e| BuildError::Thread(e.to_string()))?)
             }
         };
+        let keys = Arc::new(KeyRing::new(self.own));
+        let key_fetcher = match remote.filter(|_| self.delegated == Delegated::Fetch) {
+            None => None,
+            Some(remote) => {
+                let fetcher = KeyFetcher::start(remote, Arc::clone(&keys));
+                Some(fetcher.map_err(|e| BuildError::Thread(e.to_string()))?)
+            }
+        };
         let inner = Inner {
             clock: self.clock,
             audience: self.audience,
@@ -370,7 +376,7 @@ impl Builder {
             staleness: self.staleness,
             ages: self.ages,
             signer,
-            keys: KeyRing::new(self.own),
+            keys,
             memory: Memory::new(self.memory_bytes),
             asks: Asks::new(self.asks),
             patience: self.patience,
@@ -378,6 +384,7 @@ impl Builder {
             counters: Counters::default(),
             turn: AtomicUsize::new(0),
             follower: Mutex::new(follower),
+            key_fetcher: Mutex::new(key_fetcher),
         };
         Ok(Verifier { inner: Arc::new(inner) })
     }

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tkcore::revocation::{Gap, Query, RevocationSet, Revocations, Status};
 use tkcore::{
-    Authorization, Basis, BranchIds, Budget, Bug, Error, Grant, HeaderBuf, LineageFacts, Malformed,
-    NotAuthentic, NotKnowable, Owner, Prefix, Presented, Request, RequestBuilder, Scratch, TextForms,
-    Timestamp, Vocabulary, limits, verify,
+    Authorization, Basis, BranchIds, Budget, Bug, Error, Explanation, Grant, HeaderBuf, LineageFacts,
+    Malformed, NotAuthentic, NotKnowable, Owner, Prefix, Presented, Request, RequestBuilder, Scratch,
+    TextForms, Timestamp, Verified, Vocabulary, limits, verify,
 };
 
 use crate::ask::{AskError, Signer};
@@ -20,7 +20,7 @@ use crate::builder::Builder;
 use crate::clock::{Clock, Reading};
 use crate::feed::{Ages, Feed, Follower, View};
 use crate::health::Health;
-use crate::keys::{HeldKey, KeyRing};
+use crate::keys::{HeldKey, KeyFetcher, KeyRing};
 use crate::memory::Memory;
 use crate::metrics::{Counters, Metrics};
 use crate::policy::{Rule as StaleRule, Staleness};
@@ -43,7 +43,7 @@ pub(crate) struct Inner {
     pub(crate) staleness: Staleness,
     pub(crate) ages: Ages,
     pub(crate) signer: Option<Arc<dyn Signer>>,
-    pub(crate) keys: KeyRing,
+    pub(crate) keys: Arc<KeyRing>,
     pub(crate) memory: Memory<Remembered>,
     pub(crate) asks: Asks<Result<Arc<Remembered>, Error>>,
     pub(crate) patience: Duration,
@@ -53,6 +53,8 @@ pub(crate) struct Inner {
     pub(crate) turn: AtomicUsize,
     /// Stops with the last clone of the verifier.
     pub(crate) follower: Mutex<Option<Follower>>,
+    /// Stops with it.
+    pub(crate) key_fetcher: Mutex<Option<KeyFetcher>>,
 }
 
 /// What the signer vouched for.
@@ -179,6 +181,44 @@ impl Verifier {
         verdict
     }
 
+    /// What each rule and each caveat of every token in the header says to `request`, from the
+    /// code that [`Verifier::check`] runs. May ask the signer, for one token.
+    ///
+    /// # Errors
+    /// Whatever ends a check before a caveat is looked at: a malformed header, a chain that does
+    /// not hold, a state too old to decide by.
+    pub fn explain(
+        &self,
+        authorization: impl AsRef<[u8]>,
+        request: &Request<'_>,
+    ) -> Result<Vec<Result<Explanation, Error>>, Error> {
+        let mut buffers = Buffers::default();
+        let inner = &self.inner;
+        let authorization = Authorization::parse(authorization.as_ref(), inner.forms, &mut buffers.header)?;
+        let plan = inner.plan(request, Diligence::Usual)?;
+        let mut may = May::Ask;
+        let explained = authorization.candidates().map(|presented| {
+            let proof = match inner.known(&presented, plan) {
+                Some(proof) => proof?,
+                None if may == May::Ask => {
+                    may = May::NotAsk;
+                    Proof::Memory(inner.ask(&presented, plan)?)
+                }
+                None => return Err(NotKnowable::TooManyAsks.into()),
+            };
+            let mut budget = Budget::default();
+            inner.verified(
+                presented,
+                &proof,
+                plan,
+                &mut buffers.scratch,
+                &mut budget,
+                |verified, known, budget| Ok(verified.explain(request, &inner.vocabulary, known, budget)),
+            )
+        });
+        Ok(explained.collect())
+    }
+
     /// How the verifier is: for readiness probes and people.
     #[must_use]
     pub fn health(&self) -> Health {
@@ -219,7 +259,8 @@ impl Verifier {
     /// old. Dropping the last clone does the same.
     pub fn stop(&self) {
         let follower = self.inner.follower.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(follower);
+        let key_fetcher = self.inner.key_fetcher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop((follower, key_fetcher));
     }
 
     /// The feed this verifier follows.
@@ -432,8 +473,23 @@ impl Inner {
         scratch: &mut Scratch,
         budget: &mut Budget,
     ) -> Result<Grant, Error> {
+        self.verified(presented, proof, plan, scratch, budget, |verified, known, budget| {
+            verified.clear(request, &self.vocabulary, known, budget)
+        })
+    }
+
+    /// Verifies the chain, and hands it on with the revocation state of this very moment.
+    fn verified<T>(
+        &self,
+        presented: Presented<'_>,
+        proof: &Proof,
+        plan: Plan,
+        scratch: &mut Scratch,
+        budget: &mut Budget,
+        then: impl FnOnce(&Verified<'_>, &Known<'_>, &mut Budget) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let view = self.feed.view();
-        let revocations = Known {
+        let known = Known {
             set: view.as_deref().map(|view| &view.set),
             // The signer has just said that nothing kills the token; or there is no feed by
             // the service's own, named choice.
@@ -443,17 +499,13 @@ impl Inner {
                 Plan::Local => Status::Unknown(Gap::Stale),
             },
         };
-        let branches = if revocations.has_branches() { BranchIds::Collect } else { BranchIds::Skip };
+        let branches = if known.has_branches() { BranchIds::Collect } else { BranchIds::Skip };
         let (basis, facts) = match proof {
             Proof::Memory(known) => (Basis::Prefix(&known.prefix), &known.facts),
             Proof::Key(key, facts) => (Basis::Root(key.root()), &**facts),
         };
-        verify(presented, basis, facts, branches, scratch, budget)?.clear(
-            request,
-            &self.vocabulary,
-            &revocations,
-            budget,
-        )
+        let verified = verify(presented, basis, facts, branches, scratch, budget)?;
+        then(&verified, &known, budget)
     }
 
     /// The signer's word on what was presented, shared between identical presentations.

@@ -204,6 +204,28 @@ fn of_two_processes_one_writes_and_both_follow() {
 }
 
 #[test]
+fn a_folder_that_is_deleted_is_written_whole_again() {
+    let (origin, kit, dir) = (Origin::new(), kit(), TempDir::new());
+    let feed = dir.join("feed");
+    let (first, second) = (kit.signer().mint(&Spec::new("acme")), kit.signer().mint(&Spec::new("acme")));
+    origin.revoke(lineage(&first));
+    let writer = builder(&origin, &kit).folder(&feed).build().unwrap();
+    writer.wait_until_loaded(LONG);
+    until("the folder", || feed.join("head").exists());
+    fs::remove_dir_all(&feed).unwrap();
+    origin.revoke(lineage(&second));
+    until("the folder again", || feed.join("head").exists());
+    let reader = builder(&origin, &kit).folder(&feed).folder_alone().build().unwrap();
+    reader.wait_until_loaded(LONG);
+    for token in [&first, &second] {
+        assert_eq!(check(&reader, token), Err(Error::Revoked(Rule::Token)));
+    }
+    // The lock is the new folder's.
+    drop(reader);
+    assert_eq!(writer.feed().counts().get("folder-deleted"), Some(&1));
+}
+
+#[test]
 fn a_restart_is_not_cold_and_does_not_forget() {
     let (origin, kit, dir) = (Origin::new(), kit(), TempDir::new());
     let feed = dir.join("feed");

@@ -198,3 +198,30 @@ fn tokens_are_read_from_input_alone_and_shown_without_their_signature() {
         assert!(text(&help.stdout).contains("Example"), "{command}");
     }
 }
+
+#[test]
+fn delegated_keys_decide_without_ever_asking() {
+    let mut signer = signer();
+    signer.must("keys create", &["--tenant", "acme", "--audience", "builds", "--delegable"]);
+    let key = ClientKey::generate().unwrap();
+    let public = format!("{key:?}").trim_start_matches("ClientKey(public ").trim_end_matches(')').to_owned();
+    signer.must(
+        "clients add",
+        &["--key", &public, "--role", "keys", "--audience", "builds", "--name", "builds"],
+    );
+    let trust = Trust::from_file(&signer.trust()).unwrap();
+    let verifier = Verifier::builder().trust(trust).client_key(key).delegated_keys().audience("builds");
+    let verifier = verifier.build().unwrap();
+    verifier.wait_until_loaded(LONG);
+    let delegated = ["--audience", "builds", "--delegable", "--subject", "user:7"];
+    let (first, second) = (mint(&signer, &delegated), mint(&signer, &delegated));
+    // The role `keys` may not ask: whatever is granted is decided by the key.
+    until("the keys", || check(&verifier, &first, "read").is_ok());
+    signer.stop();
+    assert_eq!(check(&verifier, &second, "read"), Ok(()));
+    assert_eq!(check(&verifier, &first, "read"), Ok(()));
+    assert!(verifier.metrics().key_hits >= 3);
+    signer.serve();
+    signer.must("revoke subject", &["--tenant", "acme", "--subject", "user:7"]);
+    until("the revocation", || check(&verifier, &second, "read") == Err(Error::Revoked(Rule::Subject)));
+}

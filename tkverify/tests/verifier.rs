@@ -535,3 +535,17 @@ fn a_verifier_without_a_way_to_verify_is_not_built() {
     assert!(matches!(kit.builder().audience("").build().err(), Some(BuildError::Audience(_))));
     let _ = Refusal::new(RefusalCause::TenantWide);
 }
+
+#[test]
+fn an_explanation_is_what_a_check_would_say_line_by_line() {
+    let kit = Kit::new();
+    let verifier = kit.verifier();
+    let token = kit.mint(&Spec::new("acme").caveat("action in read").caveat("app in 17"));
+    let request = verifier.request("acme").action("write").text("app", "17").build().unwrap();
+    let explained = verifier.explain(kit.header(&token), &request).unwrap();
+    let text = explained[0].as_ref().unwrap().to_string();
+    assert!(text.contains("action in read") && text.contains("app in 17"), "{text}");
+    assert!(matches!(verifier.check(kit.header(&token), &request), Err(Error::Refused(_))));
+    assert_eq!(kit.signer().asked(), 1);
+    assert!(verifier.explain("Bearer tk1_", &request).is_err());
+}

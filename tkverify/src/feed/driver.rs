@@ -207,6 +207,7 @@ impl Driver {
     /// that is in force.
     pub(crate) fn receive(&mut self, fetch: &Fetch, answer: Answer) -> (Vec<Event>, Same) {
         self.counts.add("fetches");
+        self.notice_deletion();
         if let Some(trouble) = self.trouble.mirrors.get_mut(fetch.mirror) {
             *trouble = answer.trouble;
         }
@@ -232,6 +233,20 @@ impl Driver {
         let events = self.perform(effects);
         self.publish_report();
         (events, same)
+    }
+
+    /// Somebody deleted the folder: the lock went with it, and the base of what is written next.
+    fn notice_deletion(&mut self) {
+        if self.writer.is_none() || self.stamp.is_none() {
+            return;
+        }
+        if let Some(Ok(None)) = self.folder.as_ref().map(|folder| folder.stamp("head")) {
+            self.counts.add("folder-deleted");
+            self.writer = None;
+            self.stamp = None;
+            self.machine.write_failed();
+            let _ = self.try_write();
+        }
     }
 
     fn perform(&mut self, effects: Vec<Effect>) -> Vec<Event> {
