@@ -391,12 +391,6 @@ pub(crate) fn spells(word: &str, text: &str) -> bool {
     unescaped(inner).eq(text.chars())
 }
 
-/// The text that a word spells, char by char.
-pub(crate) fn text_of(word: &str) -> impl Iterator<Item = char> + Clone + '_ {
-    let inner = word.strip_prefix('"').and_then(|inner| inner.strip_suffix('"'));
-    unescaped(inner.unwrap_or(word))
-}
-
 fn unescaped(inner: &str) -> impl Iterator<Item = char> + Clone + '_ {
     let mut escaped = false;
     inner.chars().filter(move |c| {

@@ -1,8 +1,9 @@
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::json;
-use tkcore::{Caveat, Malformed, TextKind, TokenBuf, attenuate};
+use tkcore::{Advice, Malformed, TextKind, TokenBuf, Vocabulary, advise, attenuate};
 
 use super::{Exit, Failure, Streams, input, json_flag};
+use crate::clock::{Clock as _, SystemClock};
 
 pub(super) fn describe() -> Command {
     Command::new("attenuate")
@@ -25,7 +26,8 @@ pub(super) fn describe() -> Command {
         )
         .arg(json_flag())
         .after_help(
-            "Reads one token, writes the narrower one. Nobody is asked, and nobody can take a caveat off\n\
+            "Warns of a caveat that changes nothing, and refuses one that could never be cleared.\n\
+             Reads one token, writes the narrower one. Nobody is asked, and nobody can take a caveat off\n\
              again. The narrower token can be revoked alone.\n\n\
              Example:\n  tkverify attenuate -c 'action in read' -c 'time < 2026-12-01T00:00:00Z' < token.txt",
         )
@@ -42,17 +44,7 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     let (kind, token) = TokenBuf::from_text(bare).map_err(malformed)?;
     let caveats: Vec<&str> =
         matches.get_many::<String>("caveat").into_iter().flatten().map(String::as_str).collect();
-    for caveat in &caveats {
-        if let Err(e) = Caveat::parse(caveat)
-            && !matches.get_flag("force")
-        {
-            let what = format!("`{}` would never be cleared: {e}", caveat.escape_debug());
-            return Err(Failure::new(Exit::Usage, what, "correct it, or use --force for a kind of your own"));
-        }
-    }
-    for caveat in repeated(&token, &caveats) {
-        writeln!(streams.stderr, "tkverify attenuate: the token has `{}` already", caveat.escape_debug())?;
-    }
+    warn(&token, &caveats, matches.get_flag("force"), streams)?;
     let narrowed = attenuate(&token.as_token(), &caveats)
         .map_err(|e| Failure::new(Exit::Malformed, e, "use fewer or shorter caveats"))?;
     let text = match kind {
@@ -67,11 +59,33 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     Ok(Exit::Ok)
 }
 
-/// New caveats that stand in the token word for word: they change nothing.
-fn repeated<'c>(token: &TokenBuf, caveats: &[&'c str]) -> Vec<&'c str> {
+/// Looks at each new caveat beside those before it: warns of one that changes nothing, and
+/// refuses one that this version could never clear.
+fn warn(token: &TokenBuf, new: &[&str], force: bool, streams: &mut Streams<'_>) -> Result<(), Failure> {
     let token = token.as_token();
-    let has = |text: &str| {
-        token.describe_untrusted().caveats().any(|old| !old.third_party && old.id == text.as_bytes())
-    };
-    caveats.iter().copied().filter(|text| has(text)).collect()
+    let untrusted = token.describe_untrusted();
+    let expiry = untrusted.identifier().and_then(|identifier| identifier.expiry);
+    let mut caveats: Vec<&[u8]> =
+        untrusted.caveats().filter(|caveat| !caveat.third_party).map(|caveat| caveat.id).collect();
+    let (vocabulary, now) = (Vocabulary::native(), SystemClock::new().read().wall);
+    for caveat in new {
+        let shown = caveat.escape_debug();
+        match advise(caveats.clone(), expiry, caveat, &vocabulary, Some(now)) {
+            Advice::Restricts => {}
+            Advice::ChangesNothing => writeln!(
+                streams.stderr,
+                "tkverify attenuate: `{shown}` changes nothing: the token asks for that already"
+            )?,
+            Advice::NeverClears(why) if force => {
+                writeln!(streams.stderr, "tkverify attenuate: `{shown}` will never be cleared here: {why}")?;
+            }
+            Advice::NeverClears(why) => {
+                let what = format!("`{shown}` would never be cleared: {why}");
+                let next = "correct it, or use --force for a kind of your own";
+                return Err(Failure::new(Exit::Usage, what, next));
+            }
+        }
+        caveats.push(caveat.as_bytes());
+    }
+    Ok(())
 }

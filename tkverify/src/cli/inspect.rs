@@ -1,8 +1,10 @@
 use clap::{ArgMatches, Command};
 use serde_json::{Value, json};
-use tkcore::{Authorization, HeaderBuf, Malformed, TextForms, TextKind, Token, TokenBuf};
+use tkcore::{
+    Authorization, Caveat, HeaderBuf, Malformed, Summary, TextForms, TextKind, Token, TokenBuf, Vocabulary,
+};
 
-use super::{Exit, Failure, Streams, input, json_flag};
+use super::{Exit, Failure, Paint, Streams, input, json_flag};
 use crate::trust::hex;
 
 pub(super) fn describe() -> Command {
@@ -64,19 +66,25 @@ struct Shown {
     kind: TextKind,
     lines: Vec<(&'static str, String)>,
     caveats: Vec<Line>,
+    /// What a token of ours says in all.
+    summary: Option<Summary>,
 }
 
 struct Line {
     text: String,
     third_party: bool,
     location: Option<String>,
+    /// In words, if it is of the native language.
+    meaning: Option<String>,
 }
 
 impl Shown {
     fn of(token: &Token<'_>, kind: TextKind) -> Self {
         let untrusted = token.describe_untrusted();
         let mut lines = Vec::new();
-        match untrusted.identifier() {
+        let mut summary = None;
+        let first_party = || untrusted.caveats().filter(|caveat| !caveat.third_party).map(|caveat| caveat.id);
+        match untrusted.identifier().filter(|_| kind == TextKind::Root) {
             Some(id) => {
                 lines.push(("lineage", id.lineage.to_string()));
                 lines.push(("key", id.key.to_string()));
@@ -91,6 +99,7 @@ impl Shown {
                     lines.push(("parent", service.parent.to_string()));
                 }
                 lines.push(("caveats_at_mint", id.caveats_at_mint.to_string()));
+                summary = Some(Summary::of(first_party(), id.expiry, &Vocabulary::native()));
             }
             None if kind == TextKind::Discharge => {
                 lines.push(("ticket", format!("{} bytes", untrusted.identifier_bytes().len())));
@@ -106,9 +115,13 @@ impl Shown {
                 text: if caveat.third_party { hex(caveat.id) } else { readable(caveat.id) },
                 third_party: caveat.third_party,
                 location: caveat.location.map(|text| readable(text.as_bytes())),
+                meaning: Some(caveat.id)
+                    .filter(|_| !caveat.third_party)
+                    .and_then(|text| Caveat::from_bytes(text).ok())
+                    .map(|caveat| caveat.meaning().to_string()),
             })
             .collect();
-        Self { kind, lines, caveats }
+        Self { kind, lines, caveats, summary }
     }
 
     fn print(&self, streams: &mut Streams<'_>) -> std::io::Result<()> {
@@ -116,22 +129,42 @@ impl Shown {
             TextKind::Root => "token",
             TextKind::Discharge => "discharge",
         };
+        let label = |name: &str| streams.colours.paint(Paint::Name, &format!("{name:<16}"));
         writeln!(streams.stdout, "{name}")?;
         for (name, value) in &self.lines {
-            writeln!(streams.stdout, "  {:<16}{value}", name.replace('_', " "))?;
+            writeln!(streams.stdout, "  {}{value}", label(&name.replace('_', " ")))?;
+        }
+        if self.summary.is_some() {
+            let unsaid = "not in the token; the signer knows it by the key";
+            writeln!(streams.stdout, "  {}{unsaid}", label("tenant"))?;
         }
         for (at, caveat) in self.caveats.iter().enumerate() {
             let number = at.saturating_add(1);
             if caveat.third_party {
                 let place = caveat.location.as_deref().unwrap_or("a place it does not name");
                 let length = caveat.text.len() / 2;
-                writeln!(
-                    streams.stdout,
-                    "  caveat {number:<9}to be discharged at {place} (ticket of {length} bytes)"
-                )?;
+                let label = label(&format!("caveat {number}"));
+                writeln!(streams.stdout, "  {label}to be discharged at {place} (ticket of {length} bytes)")?;
             } else {
-                writeln!(streams.stdout, "  caveat {number:<9}{}", caveat.text)?;
+                writeln!(streams.stdout, "  {}{}", label(&format!("caveat {number}")), caveat.text)?;
+                if let Some(meaning) = &caveat.meaning {
+                    writeln!(streams.stdout, "  {:<16}{meaning}", "")?;
+                }
             }
+        }
+        let Some(summary) = &self.summary else { return Ok(()) };
+        if let Some(at) = summary.expires() {
+            writeln!(streams.stdout, "  {}{at}", label("usable before"))?;
+        }
+        if let Some(at) = summary.starts() {
+            writeln!(streams.stdout, "  {}{at}", label("usable from"))?;
+        }
+        for (name, bound) in summary.bounds() {
+            writeln!(streams.stdout, "  {}{name}: {bound}", label("in all"))?;
+        }
+        for why in summary.contradictions() {
+            let never = streams.colours.paint(Paint::Bad, "can never be used");
+            writeln!(streams.stdout, "  {never}: {why}")?;
         }
         Ok(())
     }
@@ -156,11 +189,23 @@ impl Shown {
                 if caveat.third_party {
                     json!({"third_party": true, "ticket": caveat.text, "location": caveat.location})
                 } else {
-                    json!({"text": caveat.text})
+                    json!({"text": caveat.text, "meaning": caveat.meaning})
                 }
             })
             .collect();
         members.insert("caveats".to_owned(), caveats.into());
+        if let Some(summary) = &self.summary {
+            let bounds: serde_json::Map<String, Value> =
+                summary.bounds().map(|(name, bound)| (name.to_owned(), bound.to_string().into())).collect();
+            let summary = json!({
+                "expires": summary.expires().map(|at| at.to_string()),
+                "starts": summary.starts().map(|at| at.to_string()),
+                "bounds": bounds,
+                "contradictions": summary.contradictions(),
+                "never_usable": summary.never_usable(),
+            });
+            members.insert("summary".to_owned(), summary);
+        }
         Value::Object(members)
     }
 }
