@@ -181,6 +181,9 @@ impl Dialect for L402<'_> {
         let mut latch = self.latch;
         let result = latch.run(condition, budget, |text, budget| {
             budget.spend_bytes(text.len().saturating_mul(self.request.accesses().len()))?;
+            // Earlier conditions are searched for one of the same service.
+            let earlier = self.capabilities.len().saturating_add(self.valid_until.len());
+            budget.spend_bytes(earlier.saturating_mul(8))?;
             self.next(text, budget)
         });
         self.latch = latch;
