@@ -10,6 +10,7 @@
 
 use std::error::Error as StdError;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -19,6 +20,9 @@ use axum::{Json, Router};
 use serde_json::json;
 use tkcore::{Bug, Error, Grant, Malformed};
 use tkverify::{ClientKey, Trust, Verifier};
+
+/// How long to wait for the first revocation state; without it every request is refused as stale.
+const LOADED: Duration = Duration::from_secs(5);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -38,6 +42,8 @@ async fn run() -> Result<(), Box<dyn StdError>> {
         .client_key(ClientKey::read(options.client_key.as_ref())?)
         .folder(options.state)
         .build()?;
+    // Better to start a moment later than to refuse the first requests for want of a state.
+    verifier.wait_until_loaded(LOADED);
     let listener = tokio::net::TcpListener::bind(&options.listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
     axum::serve(listener, service(verifier)).await?;
