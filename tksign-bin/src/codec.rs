@@ -1,6 +1,6 @@
 //! The fields of a stored record: big-endian, lengths in front, every byte consumed.
 
-use tkcore::{Name, Timestamp};
+use tkcore::Timestamp;
 
 /// The stored bytes do not read as the record they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,15 +42,6 @@ impl Writer {
     pub(crate) fn bytes(self, bytes: &[u8]) -> Self {
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         self.u32(len).raw(bytes)
-    }
-
-    pub(crate) fn text(self, text: &str) -> Self {
-        self.bytes(text.as_bytes())
-    }
-
-    /// A field that may be absent: absent is empty, so a present one must not be.
-    pub(crate) fn optional(self, text: Option<&str>) -> Self {
-        self.text(text.unwrap_or(""))
     }
 
     /// A time that may be absent; the first millisecond of 1970 stands for that.
@@ -102,22 +93,6 @@ impl<'a> Reader<'a> {
         self.0
     }
 
-    pub(crate) fn text(&mut self) -> Result<&'a str, BadRecord> {
-        std::str::from_utf8(self.bytes()?).map_err(|_| BadRecord("not UTF-8"))
-    }
-
-    pub(crate) fn optional(&mut self) -> Result<Option<&'a str>, BadRecord> {
-        self.text().map(|text| if text.is_empty() { None } else { Some(text) })
-    }
-
-    pub(crate) fn name(&mut self) -> Result<Name, BadRecord> {
-        Name::new(self.text()?).map_err(|_| BadRecord("name"))
-    }
-
-    pub(crate) fn optional_name(&mut self) -> Result<Option<Name>, BadRecord> {
-        self.optional()?.map(Name::new).transpose().map_err(|_| BadRecord("name"))
-    }
-
     pub(crate) fn time(&mut self) -> Result<Option<Timestamp>, BadRecord> {
         match self.u64()? {
             0 => Ok(None),
@@ -137,11 +112,11 @@ mod tests {
 
     #[test]
     fn reads_back_and_refuses_every_cut_and_surplus() {
-        let bytes = Writer::default().u8(1).u32(2).u64(3).text("four").optional(None).done();
+        let bytes = Writer::default().u8(1).u32(2).u64(3).bytes(b"four").time(None).done();
         let read = |bytes: &[u8]| -> Result<(), BadRecord> {
             let mut reader = Reader::new(bytes);
             assert_eq!((reader.u8()?, reader.u32()?, reader.u64()?), (1, 2, 3));
-            assert_eq!((reader.text()?, reader.optional()?), ("four", None));
+            assert_eq!((reader.bytes()?, reader.time()?), (&b"four"[..], None));
             reader.finish()
         };
         assert_eq!(read(&bytes), Ok(()));

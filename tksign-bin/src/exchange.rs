@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tkcore::protocol::{ClientInfo, Code, Exchange, ExchangeAnswer, Expiry};
+use tkcore::protocol::{ClientInfo, Code, Exchange, ExchangeAnswer, Expiry, TokenInfo};
 use tkcore::{KeyClass, NewCaveat, ServiceToken, Timestamp, is_tenant_wide};
 
 use crate::issue::{self, New};
@@ -51,25 +51,28 @@ fn child(view: &View<'_>, ask: &Ask, asked: &Exchange, held: &Held<'_>) -> Decid
     let service = Some(ServiceToken { parent });
     let new = New { record, at, expiry: Some(expiry), service, subject: held.identifier.subject };
     let (lineage, token) = new.make(&caveats)?;
-    let kept = TokenRecord {
-        key: record.id,
+    let info = TokenInfo {
+        lineage,
+        key: record.key,
         tenant: record.tenant.clone(),
         subject,
         label: asked.label.clone(),
         expiry: Some(expiry),
         parent: Some(parent),
-        branches: held.branches.to_vec(),
+        revoked: None,
+        last_seen: None,
     };
+    let kept = TokenRecord { info, branches: held.branches.to_vec() };
     let event = ask
         .event()
         .with("lineage", lineage)
         .with("parent", parent)
-        .with("key", record.id)
+        .with("key", record.key)
         .with("expiry", expiry)
         .with("caveats", caveats.len());
     let mut plan = Plan { events: vec![event], ..Plan::default() };
-    issue::issued(view.memory, lineage, at, &kept, &mut plan);
-    Ok((plan, ExchangeAnswer { token, lineage, parent, key: record.id, expiry }))
+    issue::issued(view.memory, at, &kept, &mut plan);
+    Ok((plan, ExchangeAnswer { token, lineage, parent, key: record.key, expiry }))
 }
 
 /// The smallest of what was asked for, the parent's own expiry, and the cap.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tkcore::protocol::{ClientInfo, Code, Expiry, Mint, MintAnswer, MintCaveat, Permit, Role, SecretBytes};
+use tkcore::protocol::{
+    ClientInfo, Code, Expiry, Mint, MintAnswer, MintCaveat, Permit, Role, SecretBytes, TokenInfo,
+};
 use tkcore::revocation::{Gap, Query, Revocations as _, Status};
 use tkcore::{
     CaveatKey, Identifier, KeyClass, LineageId, NewCaveat, ServiceToken, Timestamp, is_tenant_wide, limits,
@@ -64,26 +66,29 @@ pub(crate) fn mint(view: &View<'_>, ask: &Ask, client: &ClientInfo, asked: Mint)
     let new =
         New { record, at, expiry, service: None, subject: asked.subject.as_ref().map(|name| name.as_str()) };
     let (lineage, token) = new.make(&caveats)?;
-    let kept = TokenRecord {
-        key: record.id,
+    let info = TokenInfo {
+        lineage,
+        key: record.key,
         tenant: asked.tenant,
         subject: asked.subject,
         label: asked.label,
         expiry,
         parent: None,
-        branches: Vec::new(),
+        revoked: None,
+        last_seen: None,
     };
+    let kept = TokenRecord { info, branches: Vec::new() };
     let event = ask
         .event()
         .with("lineage", lineage)
-        .with("key", record.id)
+        .with("key", record.key)
         .with("tenant", ask.name(memory, "tenant", &kept.tenant))
         .maybe("subject", kept.subject.as_ref().map(|subject| ask.name(memory, "subject", subject)))
         .maybe("expiry", expiry)
         .with("caveats", caveats.len());
     let mut plan = Plan { events: vec![event], ..Plan::default() };
-    issued(memory, lineage, at, &kept, &mut plan);
-    Ok((plan, MintAnswer { token, lineage, key: record.id, expiry }))
+    issued(memory, at, &kept, &mut plan);
+    Ok((plan, MintAnswer { token, lineage, key: record.key, expiry }))
 }
 
 /// What a new token is, before it has bytes.
@@ -102,7 +107,7 @@ impl New<'_> {
         let lineage = LineageId::new(random::bytes(), self.at);
         let identifier = Identifier {
             caveats_at_mint: u8::try_from(caveats.len()).map_err(too_many)?,
-            key: self.record.id,
+            key: self.record.key,
             lineage,
             expiry: self.expiry,
             service: self.service,
@@ -115,14 +120,8 @@ impl New<'_> {
 }
 
 /// Writes what is remembered of a token that was just made.
-pub(crate) fn issued(
-    memory: &Memory,
-    lineage: LineageId,
-    at: Timestamp,
-    token: &TokenRecord,
-    plan: &mut Plan,
-) {
-    plan.ops.extend(registry::register(memory, lineage, token));
+pub(crate) fn issued(memory: &Memory, at: Timestamp, token: &TokenRecord, plan: &mut Plan) {
+    plan.ops.extend(registry::register(memory, token));
     // In the same transaction, so that no restart and no clock set back mints below it.
     plan.ops.push(memory.put_last_mint(at));
     plan.effects.push(Effect::Minted(at));
@@ -136,7 +135,7 @@ pub(crate) fn mint_time(
 ) -> Result<Timestamp, No> {
     let memory = view.memory;
     let facts = record.facts(&memory.core, subject);
-    let floor = memory.revoked.highest_floor(record.id, facts.tenant_row, facts.subject_row);
+    let floor = memory.revoked.highest_floor(record.key, facts.tenant_row, facts.subject_row);
     let at = view.now.max(memory.last_mint).max(floor.unwrap_or(Timestamp::EPOCH));
     // Verifiers refuse what was issued further ahead; such a token would be dead on arrival.
     if at.saturating_since(view.now) > Duration::from_secs(limits::CLOCK_SKEW_SECONDS) {
@@ -148,7 +147,7 @@ pub(crate) fn mint_time(
         lineage: LineageId::new([0; 10], at),
         issued_at: Some(at),
         parent: None,
-        key: Some(record.id),
+        key: Some(record.key),
         tenant: Some(facts.tenant_row),
         subject: facts.subject_row,
         branches: &[],

@@ -1,13 +1,14 @@
 //! What the secret protects: the store's own keys, and the key records that tokens hang from.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use snow::params::DHChoice;
 use snow::resolvers::{CryptoResolver as _, DefaultResolver};
 
-use tkcore::protocol::KeyState;
+use tkcore::protocol::{KeyInfo, KeyState};
 use tkcore::revocation::publish::FeedSigningKey;
 use tkcore::revocation::{FeedKey, LONGEST_WINDOW, PublicationKey, RootKeys};
 use tkcore::revocation::{RowKey, TenantKey};
@@ -89,21 +90,23 @@ impl Core {
 
 /// One generation of a (tenant, audience, class): what tokens are minted and verified under.
 pub(crate) struct KeyRecord {
-    pub(crate) id: KeyId,
-    pub(crate) tenant: Tenant,
-    pub(crate) audience: Option<Audience>,
-    pub(crate) class: KeyClass,
-    pub(crate) generation: u32,
-    pub(crate) state: KeyState,
-    pub(crate) created: Timestamp,
-    pub(crate) ended: Option<Timestamp>,
+    /// As it is shown; the count of live tokens is worked out when somebody asks.
+    pub(crate) info: KeyInfo,
     /// The derived root key; gone once the record is retired.
     secret: Option<Zeroizing<[u8; 32]>>,
 }
 
+impl Deref for KeyRecord {
+    type Target = KeyInfo;
+
+    fn deref(&self) -> &KeyInfo {
+        &self.info
+    }
+}
+
 impl fmt::Debug for KeyRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyRecord({}, generation {})", self.id, self.generation)
+        write!(f, "KeyRecord({}, generation {})", self.key, self.generation)
     }
 }
 
@@ -120,8 +123,8 @@ impl KeyRecord {
     pub(crate) fn generate(purpose: Purpose, generation: u32, created: Timestamp) -> Self {
         let mut secret = Zeroizing::new([0; 32]);
         random::fill(&mut *secret);
-        Self {
-            id: KeyId::from_bytes(random::bytes()),
+        let info = KeyInfo {
+            key: KeyId::from_bytes(random::bytes()),
             tenant: purpose.tenant,
             audience: purpose.audience,
             class: if purpose.delegable { KeyClass::Delegable } else { KeyClass::Ordinary },
@@ -129,8 +132,9 @@ impl KeyRecord {
             state: KeyState::Current,
             created,
             ended: None,
-            secret: Some(secret),
-        }
+            live_tokens: 0,
+        };
+        Self { info, secret: Some(secret) }
     }
 
     pub(crate) fn purpose(&self) -> Purpose {
@@ -143,24 +147,14 @@ impl KeyRecord {
 
     /// The record after a newer generation took over: it only verifies.
     pub(crate) fn rotated(&self, at: Timestamp) -> Self {
-        Self { state: KeyState::Verifying, ended: Some(at), secret: self.secret.clone(), ..self.public() }
+        let info = KeyInfo { state: KeyState::Verifying, ended: Some(at), ..self.info.clone() };
+        Self { info, secret: self.secret.clone() }
     }
 
     /// The record after its end: no secret is left in it.
     pub(crate) fn retired(&self, at: Timestamp) -> Self {
-        Self { state: KeyState::Retired, ended: Some(at), ..self.public() }
-    }
-
-    fn public(&self) -> Self {
         Self {
-            id: self.id,
-            tenant: self.tenant.clone(),
-            audience: self.audience.clone(),
-            class: self.class,
-            generation: self.generation,
-            state: self.state,
-            created: self.created,
-            ended: self.ended,
+            info: KeyInfo { state: KeyState::Retired, ended: Some(at), ..self.info.clone() },
             secret: None,
         }
     }
@@ -191,57 +185,21 @@ impl KeyRecord {
     }
 
     pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let empty: &[u8] = &[];
-        let secret = self.secret.as_ref().map_or(empty, |secret| &secret[..]);
-        Zeroizing::new(
-            Writer::with_capacity(256)
-                .u8(RECORD)
-                .text(self.tenant.as_str())
-                .optional(self.audience.as_ref().map(Name::as_str))
-                .u8(match self.class {
-                    KeyClass::Ordinary => 0,
-                    KeyClass::Delegable => 1,
-                })
-                .u32(self.generation)
-                .u8(match self.state {
-                    KeyState::Current => 0,
-                    KeyState::Verifying => 1,
-                    KeyState::Retired => 2,
-                })
-                .u64(self.created.millis())
-                .time(self.ended)
-                .bytes(secret)
-                .done(),
-        )
+        let secret = self.secret.as_ref().map_or(&[][..], |secret| &secret[..]);
+        let info = self.info.encode().unwrap_or_default();
+        Zeroizing::new(Writer::with_capacity(512).u8(RECORD).bytes(secret).raw(&info).done())
     }
 
     pub(crate) fn decode(id: &[u8], bytes: &[u8]) -> Result<Self, BadRecord> {
         let mut reader = record(bytes)?;
-        let record = Self {
-            id: KeyId::from_bytes(id.try_into().map_err(|_| BadRecord("key id"))?),
-            tenant: reader.name()?,
-            audience: reader.optional_name()?,
-            class: match reader.u8()? {
-                0 => KeyClass::Ordinary,
-                1 => KeyClass::Delegable,
-                _ => return Err(BadRecord("key class")),
-            },
-            generation: reader.u32()?,
-            state: match reader.u8()? {
-                0 => KeyState::Current,
-                1 => KeyState::Verifying,
-                2 => KeyState::Retired,
-                _ => return Err(BadRecord("key state")),
-            },
-            created: reader.time()?.ok_or(BadRecord("time"))?,
-            ended: reader.time()?,
-            secret: match reader.bytes()? {
-                [] => None,
-                secret => Some(Zeroizing::new(secret.try_into().map_err(|_| BadRecord("secret"))?)),
-            },
+        let secret = match reader.bytes()? {
+            [] => None,
+            secret => Some(Zeroizing::new(secret.try_into().map_err(|_| BadRecord("secret"))?)),
         };
-        reader.finish()?;
-        Ok(record)
+        match KeyInfo::decode(reader.rest()) {
+            Ok(info) if info.key.as_bytes() == id => Ok(Self { info, secret }),
+            Ok(_) | Err(_) => Err(BadRecord("key record")),
+        }
     }
 }
 
@@ -409,15 +367,15 @@ mod tests {
         for delegable in [false, true] {
             let key = example(delegable);
             let bytes = key.encode();
-            let again = KeyRecord::decode(key.id.as_bytes(), &bytes).unwrap();
+            let again = KeyRecord::decode(key.key.as_bytes(), &bytes).unwrap();
             assert_eq!(again.encode(), bytes);
             assert_eq!(again.purpose(), key.purpose());
             for len in 0..bytes.len() {
-                assert!(KeyRecord::decode(key.id.as_bytes(), &bytes[..len]).is_err());
+                assert!(KeyRecord::decode(key.key.as_bytes(), &bytes[..len]).is_err());
             }
             let mut newer = bytes.clone();
             newer[0] = 2;
-            assert!(KeyRecord::decode(key.id.as_bytes(), &newer).is_err());
+            assert!(KeyRecord::decode(key.key.as_bytes(), &newer).is_err());
         }
     }
 
@@ -440,7 +398,7 @@ mod tests {
     #[test]
     fn debug_shows_no_secret() {
         let key = example(false);
-        assert_eq!(format!("{key:?}"), format!("KeyRecord({}, generation 3)", key.id));
+        assert_eq!(format!("{key:?}"), format!("KeyRecord({}, generation 3)", key.key));
         assert_eq!(format!("{:?}", StaticKeys::generate()), "StaticKeys(..)");
     }
 }

@@ -3,20 +3,20 @@
 use std::sync::Arc;
 
 use tkcore::protocol::{
-    AuditLine, AuditTail, Bytes, ClientInfo, ClientList, Code, Cursor, DelegatedKey, FetchKeys, KeyInfo,
-    KeyList, KeyState, Mode, Page, PageFull, Role, SecretKey, StatusAnswer, Text, TokenInfo, TokenList,
+    AuditLine, AuditTail, Bytes, ClientInfo, ClientList, Code, Cursor, DelegatedKey, FetchKeys, Field,
+    KeyInfo, KeyList, KeyState, Mode, Page, Role, SecretKey, StatusAnswer, Text, TokenInfo, TokenList,
     TokenShow,
 };
 use tkcore::{KeyId, Timestamp};
 
-use crate::audit::{self, AuditHead, Event};
+use crate::audit::{self, AuditHead};
 use crate::keys::KeyRecord;
 use crate::memory::Memory;
 use crate::registry::{self, Find};
 use crate::roles;
 use crate::service::{Ask, No};
 use crate::store::{Order, Scan, Table};
-use crate::writer::View;
+use crate::writer::{Plan, View};
 
 /// Rows looked at for one page; what does not fit is the next page's.
 const PAGE: usize = 512;
@@ -25,14 +25,13 @@ const PAGE: usize = 512;
 /// question is whether a generation can be retired, and that many mean no.
 const COUNTED: usize = 10_000;
 
-type Look<A> = Result<(A, Vec<Event>), No>;
+type Look<A> = Result<(Plan, A), No>;
 
 /// A page of items under ascending keys, from a cursor on.
-fn page<T, I>(items: I, mut make: impl FnMut(&[u8]) -> Result<Option<T>, No>) -> Result<Page<T>, No>
-where
-    I: IntoIterator<Item = Vec<u8>>,
-    Page<T>: Pushes<T>,
-{
+fn page<T: Field>(
+    items: impl IntoIterator<Item = Vec<u8>>,
+    mut make: impl FnMut(&[u8]) -> Result<Option<T>, No>,
+) -> Result<Page<T>, No> {
     let mut page = Page::default();
     let mut last: Option<Vec<u8>> = None;
     for (count, key) in items.into_iter().enumerate() {
@@ -40,7 +39,7 @@ where
         let item = if full { None } else { make(&key)? };
         let stays = match item {
             None => !full,
-            Some(item) => page.pushes(item),
+            Some(item) => page.push(item).is_ok(),
         };
         if !stays {
             // The first item of all always fits, so there is a last one to go on after.
@@ -51,25 +50,6 @@ where
     }
     Ok(page)
 }
-
-/// Adds an item if it fits; `false` when the page is full.
-trait Pushes<T> {
-    fn pushes(&mut self, item: T) -> bool;
-}
-
-macro_rules! pushes {
-    ($($item:ty),*) => {$(
-        impl Pushes<$item> for Page<$item> {
-            fn pushes(&mut self, item: $item) -> bool {
-                match self.push(item) {
-                    Ok(()) => true,
-                    Err(PageFull(_)) => false,
-                }
-            }
-        }
-    )*};
-}
-pushes!(KeyInfo, ClientInfo, TokenInfo, AuditLine, DelegatedKey);
 
 /// The delegated keys of the client's own audience. Audited: key material leaves the signer.
 pub(crate) fn delegated(
@@ -86,9 +66,9 @@ pub(crate) fn delegated(
         let Some((record, root)) = record.and_then(|record| Some((record, record.delegate()?))) else {
             return Ok(None);
         };
-        events.push(ask.event().with("key", record.id));
+        events.push(ask.event().with("key", record.key));
         Ok(Some(DelegatedKey {
-            key: record.id,
+            key: record.key,
             tenant: record.tenant.clone(),
             audience: audience.clone(),
             generation: record.generation,
@@ -97,7 +77,7 @@ pub(crate) fn delegated(
             rows: SecretKey::new(*memory.core.tenant_key(&record.tenant).expose()),
         }))
     })?;
-    Ok((page, events))
+    Ok((Plan { events, ..Plan::default() }, page))
 }
 
 /// How the signer is.
@@ -134,7 +114,7 @@ pub(crate) fn status(view: &View<'_>, started: Timestamp) -> Look<StatusAnswer> 
         secret: memory.kek.id().0,
         notice: Text::lossy(notice),
     };
-    Ok((answer, Vec::new()))
+    Ok((Plan::default(), answer))
 }
 
 /// The key records.
@@ -145,37 +125,22 @@ pub(crate) fn keys(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: KeyList) -> 
             record.filter(|record| asked.tenant.as_ref().is_none_or(|tenant| record.tenant == *tenant));
         record.map(|record| key_info(view, record)).transpose()
     })?;
-    Ok((page, Vec::new()))
+    Ok((Plan::default(), page))
 }
 
 /// A key record as the protocol shows it, with what still depends on it.
 pub(crate) fn key_info(view: &View<'_>, record: &KeyRecord) -> Result<KeyInfo, No> {
     let mut live = 0u64;
     if record.state != KeyState::Retired {
-        for lineage in registry::find(view.store, &view.memory.core, &Find::Key(record.id), &[], COUNTED)? {
+        for lineage in registry::find(view.store, &view.memory.core, &Find::Key(record.key), &[], COUNTED)? {
             let Some(token) = registry::load(view.store, view.memory, lineage)? else { continue };
             let expired = token.expiry.is_some_and(|expiry| view.now >= expiry);
-            if !expired && registry::killed_by(view.memory, lineage, &token).is_none() {
+            if !expired && registry::killed_by(view.memory, &token).is_none() {
                 live = live.saturating_add(1);
             }
         }
     }
-    Ok(KeyInfo { live_tokens: live, ..new_key_info(record) })
-}
-
-/// A key record that nothing depends on yet, or no more.
-pub(crate) fn new_key_info(record: &KeyRecord) -> KeyInfo {
-    KeyInfo {
-        key: record.id,
-        tenant: record.tenant.clone(),
-        audience: record.audience.clone(),
-        class: record.class,
-        generation: record.generation,
-        state: record.state,
-        created: record.created,
-        ended: record.ended,
-        live_tokens: 0,
-    }
+    Ok(KeyInfo { live_tokens: live, ..record.info.clone() })
 }
 
 /// The client keys.
@@ -192,7 +157,7 @@ pub(crate) fn clients(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: ClientLis
         let client = view.memory.clients.get(&tkcore::protocol::ClientKey::from_bytes(key));
         Ok(client.map(|client| ClientInfo { state: roles::state(client, view.now), ..(**client).clone() }))
     })?;
-    Ok((page, Vec::new()))
+    Ok((Plan::default(), page))
 }
 
 /// The registered tokens.
@@ -215,13 +180,13 @@ pub(crate) fn tokens(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: TokenList)
                 && (asked.subject.is_none() || info.subject == asked.subject)
         }))
     })?;
-    Ok((page, Vec::new()))
+    Ok((Plan::default(), page))
 }
 
 /// One registered token.
 pub(crate) fn token(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: TokenShow) -> Look<TokenInfo> {
     let info = registry::info(view, asked.lineage)?.ok_or(No::from(Code::NotFound))?;
-    Ok((info, Vec::new()))
+    Ok((Plan::default(), info))
 }
 
 /// Lines of the audit chain.
@@ -232,7 +197,7 @@ pub(crate) fn audit(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: AuditTail) 
         let mut page = Page::default();
         page.items.push(AuditLine { line: 0, bytes: Bytes(Vec::new()), hash });
         page.next = Cursor::new(&0u64.to_be_bytes());
-        return Ok((page, Vec::new()));
+        return Ok((Plan::default(), page));
     }
     let start = asked.line.saturating_sub(1).to_be_bytes();
     let from = if asked.from.is_start() { &start[..] } else { asked.from.as_bytes() };
@@ -245,7 +210,7 @@ pub(crate) fn audit(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: AuditTail) 
         let (line, hash, bytes) = audit::parse(&key, &value).ok_or(No::from(Code::Internal))?;
         Ok(Some(AuditLine { line, bytes: Bytes(bytes.to_vec()), hash }))
     })?;
-    Ok((page, Vec::new()))
+    Ok((Plan::default(), page))
 }
 
 fn after(memory: &Memory, cursor: &Cursor) -> Vec<Vec<u8>> {

@@ -300,11 +300,11 @@ impl Memory {
         match effect {
             Effect::Key(record) => {
                 if record.state == KeyState::Current {
-                    self.current.insert(record.purpose(), record.id);
-                } else if self.current.get(&record.purpose()) == Some(&record.id) {
+                    self.current.insert(record.purpose(), record.key);
+                } else if self.current.get(&record.purpose()) == Some(&record.key) {
                     self.current.remove(&record.purpose());
                 }
-                self.keys.insert(record.id, Arc::clone(record));
+                self.keys.insert(record.key, Arc::clone(record));
             }
             Effect::Client(info) => {
                 self.clients.insert(info.key, Arc::clone(info));
@@ -369,7 +369,7 @@ impl Memory {
     }
 
     pub(crate) fn put_key(&self, record: &KeyRecord) -> Op {
-        self.put(Table::Keys, record.id.as_bytes(), &record.encode())
+        self.put(Table::Keys, record.key.as_bytes(), &record.encode())
     }
 
     pub(crate) fn put_client(&self, info: &ClientInfo) -> Op {

@@ -12,7 +12,7 @@ use tkcore::revocation::publish::KeyListDraft;
 use tkcore::revocation::{self, ExpiryDay, Revocation};
 
 use crate::keys::{KeyRecord, PublicationSecret, Purpose};
-use crate::lists::{key_info, new_key_info};
+use crate::lists::key_info;
 use crate::memory::{self, CHECK, CurrentList, Effect, Memory, unseal};
 use crate::peer::Peer;
 use crate::revoke;
@@ -34,7 +34,7 @@ pub(crate) fn key_create(view: &View<'_>, ask: &Ask, _: &ClientInfo, asked: KeyC
     }
     let record = KeyRecord::generate(purpose.clone(), next_generation(view.memory, &purpose), view.now);
     let plan = add_key(view, ask, &record);
-    let info = new_key_info(&record);
+    let info = record.info.clone();
     Ok((with_key(plan, record), info))
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn key_rotate(view: &View<'_>, ask: &Ask, _: &ClientInfo, asked: KeyR
         plan.ops.push(memory.put_key(&before));
         plan = with_key(plan, before);
     }
-    let info = new_key_info(&record);
+    let info = record.info.clone();
     Ok((with_key(plan, record), info))
 }
 
@@ -58,22 +58,22 @@ pub(crate) fn key_retire(view: &View<'_>, ask: &Ask, _: &ClientInfo, asked: KeyR
     let memory = view.memory;
     let record = memory.keys.get(&asked.key).ok_or(No::from(Code::NotFound))?;
     if record.state == KeyState::Retired {
-        return Ok((Plan::default(), new_key_info(record)));
+        return Ok((Plan::default(), record.info.clone()));
     }
     let orphaned = key_info(view, record)?.live_tokens;
     let retired = record.retired(view.now);
-    let event = ask.event().with("key", record.id).with("live-tokens", orphaned);
+    let event = ask.event().with("key", record.key).with("live-tokens", orphaned);
     let mut plan = Plan { ops: vec![memory.put_key(&retired)], events: vec![event], ..Plan::default() };
-    let all = Revocation::Key { key: record.id, before: None };
+    let all = Revocation::Key { key: record.key, before: None };
     revoke::add(view, &all, ExpiryDay::UNKNOWN, &mut plan)?;
-    let info = new_key_info(&retired);
+    let info = retired.info.clone();
     Ok((with_key(plan, retired), info))
 }
 
 fn add_key(view: &View<'_>, ask: &Ask, record: &KeyRecord) -> Plan {
     let event = ask
         .event()
-        .with("key", record.id)
+        .with("key", record.key)
         .with("tenant", ask.name(view.memory, "tenant", &record.tenant))
         .maybe("audience", record.audience.as_ref().map(|name| ask.name(view.memory, "audience", name)))
         .with("delegable", record.class == KeyClass::Delegable)

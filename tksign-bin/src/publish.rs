@@ -161,7 +161,6 @@ impl Publisher {
             retry: None,
         };
         publisher.rebase(now);
-        publisher.merge(&publisher.every_merged());
         Ok(publisher)
     }
 
@@ -377,17 +376,8 @@ impl Publisher {
         self.first_delta = self.first_delta.max(oldest);
     }
 
-    fn every_merged(&self) -> Vec<(Span, u64)> {
-        let Position { sequence, .. } = self.state.position();
-        let mut all = Vec::new();
-        for span in [Span::Sixteen, Span::TwoHundredFiftySix] {
-            for number in 0..sequence.checked_div(span.steps()).unwrap_or(0) {
-                all.push((span, number));
-            }
-        }
-        all
-    }
-
+    /// Makes merged deltas of what was just completed. Those of before a restart are not made
+    /// again: a client that lags so far finds the single ones, or takes the snapshot.
     fn merge(&self, wanted: &[(Span, u64)]) {
         let Position { epoch, .. } = self.state.position();
         for (span, number) in wanted {

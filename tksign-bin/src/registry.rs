@@ -3,11 +3,12 @@
 //! Look-ups go by keyed hash, and their rows hold nothing but ids and times. Records leave the
 //! registry a day after the token's expiry, when nothing can depend on them.
 
+use std::ops::Deref;
 use std::time::Duration;
 
 use tkcore::protocol::TokenInfo;
 use tkcore::revocation::{Query, Revocations as _, Rule, Status};
-use tkcore::{BranchId, KeyId, LineageId, Name, Subject, Tenant, Timestamp};
+use tkcore::{BranchId, KeyId, LineageId, Subject, Tenant, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::codec::{BadRecord, Writer};
@@ -26,52 +27,35 @@ const SWEEP: usize = 256;
 /// What is kept of one minted token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TokenRecord {
-    pub(crate) key: KeyId,
-    pub(crate) tenant: Tenant,
-    pub(crate) subject: Option<Subject>,
-    pub(crate) label: Option<Name>,
-    pub(crate) expiry: Option<Timestamp>,
-    pub(crate) parent: Option<LineageId>,
+    /// As it is shown; whether it is revoked and when it was seen is worked out on reading.
+    pub(crate) info: TokenInfo,
     /// Branches that the parent was presented at or below: revoking one kills this token.
     pub(crate) branches: Vec<BranchId>,
 }
 
+impl Deref for TokenRecord {
+    type Target = TokenInfo;
+
+    fn deref(&self) -> &TokenInfo {
+        &self.info
+    }
+}
+
 impl TokenRecord {
     fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let parent = self.parent.as_ref().map_or(&[][..], |parent| parent.as_bytes());
-        Zeroizing::new(
-            Writer::with_capacity(256)
-                .u8(1)
-                .raw(self.key.as_bytes())
-                .text(self.tenant.as_str())
-                .optional(self.subject.as_ref().map(Name::as_str))
-                .optional(self.label.as_ref().map(Name::as_str))
-                .time(self.expiry)
-                .bytes(parent)
-                .bytes(&self.branches.iter().flat_map(|branch| *branch.as_bytes()).collect::<Vec<u8>>())
-                .done(),
-        )
+        let branches: Vec<u8> = self.branches.iter().flat_map(|branch| *branch.as_bytes()).collect();
+        let info = Zeroizing::new(self.info.encode().unwrap_or_default());
+        Zeroizing::new(Writer::with_capacity(512).u8(1).bytes(&branches).raw(&info).done())
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, BadRecord> {
+    fn decode(id: LineageId, bytes: &[u8]) -> Result<Self, BadRecord> {
         let mut reader = record(bytes)?;
-        let token = Self {
-            key: KeyId::from_bytes(reader.array()?),
-            tenant: reader.name()?,
-            subject: reader.optional_name()?,
-            label: reader.optional_name()?,
-            expiry: reader.time()?,
-            parent: match reader.bytes()? {
-                [] => None,
-                id => Some(LineageId::from_bytes(id.try_into().map_err(|_| BadRecord("parent"))?)),
-            },
-            branches: match reader.bytes()?.as_chunks() {
-                (branches, []) => branches.iter().map(|id| BranchId::from_bytes(*id)).collect(),
-                _ => return Err(BadRecord("branches")),
-            },
-        };
-        reader.finish()?;
-        Ok(token)
+        let (branches, []) = reader.bytes()?.as_chunks() else { return Err(BadRecord("branches")) };
+        let branches = branches.iter().map(|id| BranchId::from_bytes(*id)).collect();
+        match TokenInfo::decode(reader.rest()) {
+            Ok(info) if info.lineage == id => Ok(Self { info, branches }),
+            Ok(_) | Err(_) => Err(BadRecord("token record")),
+        }
     }
 }
 
@@ -123,15 +107,16 @@ pub(crate) fn forget_answer(at: Timestamp, key: &[u8]) -> Op {
 }
 
 /// The rows of a token that has just been made.
-pub(crate) fn register(memory: &Memory, lineage: LineageId, token: &TokenRecord) -> Vec<Op> {
-    let id = lineage.as_bytes();
+pub(crate) fn register(memory: &Memory, token: &TokenRecord) -> Vec<Op> {
+    let id = token.lineage.as_bytes();
     let sealed = memory.kek.seal(Table::Tokens, id, &token.encode());
     let mut ops = vec![Op::Create(Table::Tokens, id.to_vec(), sealed)];
-    ops.extend(rows(&memory.core, lineage, token).map(|key| Op::Put(Table::Index, key, Vec::new())));
+    ops.extend(rows(&memory.core, token).map(|key| Op::Put(Table::Index, key, Vec::new())));
     ops
 }
 
-fn rows(core: &Core, lineage: LineageId, token: &TokenRecord) -> impl Iterator<Item = Vec<u8>> {
+fn rows(core: &Core, token: &TokenRecord) -> impl Iterator<Item = Vec<u8>> {
+    let lineage = token.lineage;
     let find = [
         Some(Find::Tenant(&token.tenant).prefix(core)),
         token.subject.as_ref().map(|subject| Find::Subject(&token.tenant, subject).prefix(core)),
@@ -172,16 +157,16 @@ pub(crate) fn load(
 ) -> Result<Option<TokenRecord>, SignerError> {
     let Some(sealed) = store.get(Table::Tokens, id.as_bytes())? else { return Ok(None) };
     let plain = unseal(&memory.kek, Table::Tokens, id.as_bytes(), &sealed)?;
-    TokenRecord::decode(&plain).map(Some).map_err(bad(Table::Tokens))
+    TokenRecord::decode(id, &plain).map(Some).map_err(bad(Table::Tokens))
 }
 
 /// The rule that kills a registered token, as far as its lineage tells; a branch of it may be
 /// dead besides.
-pub(crate) fn killed_by(memory: &Memory, lineage: LineageId, token: &TokenRecord) -> Option<Rule> {
+pub(crate) fn killed_by(memory: &Memory, token: &TokenInfo) -> Option<Rule> {
     let rows = memory.core.tenant_key(&token.tenant);
     let query = Query {
-        lineage,
-        issued_at: lineage.minted(),
+        lineage: token.lineage,
+        issued_at: token.lineage.minted(),
         parent: token.parent,
         key: Some(token.key),
         tenant: Some(rows.tenant_row()),
@@ -197,7 +182,7 @@ pub(crate) fn killed_by(memory: &Memory, lineage: LineageId, token: &TokenRecord
 /// A registry entry as the protocol shows it.
 pub(crate) fn info(view: &View<'_>, lineage: LineageId) -> Result<Option<TokenInfo>, SignerError> {
     let Some(token) = load(view.store, view.memory, lineage)? else { return Ok(None) };
-    let revoked = killed_by(view.memory, lineage, &token);
+    let revoked = killed_by(view.memory, &token);
     let last_seen = match view.store.get(Table::Seen, lineage.as_bytes())? {
         None => None,
         Some(sealed) => {
@@ -205,8 +190,7 @@ pub(crate) fn info(view: &View<'_>, lineage: LineageId) -> Result<Option<TokenIn
             crate::codec::Reader::new(&plain).time().map_err(bad(Table::Seen))?
         }
     };
-    let TokenRecord { key, tenant, subject, label, expiry, parent, branches: _ } = token;
-    Ok(Some(TokenInfo { lineage, key, tenant, subject, label, expiry, parent, revoked, last_seen }))
+    Ok(Some(TokenInfo { revoked, last_seen, ..token.info }))
 }
 
 /// The row that notes when a registered lineage was last seen by a remote verify.
@@ -233,9 +217,7 @@ pub(crate) fn sweep(view: &View<'_>) -> Result<Plan, SignerError> {
                 let lineage = row.try_into().map_err(|_| SignerError::Record(Table::Index, "queue"))?;
                 let lineage = LineageId::from_bytes(lineage);
                 if let Some(token) = load(view.store, view.memory, lineage)? {
-                    plan.ops.extend(
-                        rows(&view.memory.core, lineage, &token).map(|key| Op::Delete(Table::Index, key)),
-                    );
+                    plan.ops.extend(rows(&view.memory.core, &token).map(|key| Op::Delete(Table::Index, key)));
                     plan.ops.push(Op::Delete(Table::Tokens, row.to_vec()));
                     plan.ops.push(Op::Delete(Table::Seen, row.to_vec()));
                     tokens = tokens.saturating_add(1);

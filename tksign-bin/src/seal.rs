@@ -155,7 +155,7 @@ impl Kek {
         crate::codec::Writer::default()
             .raw(b"tk-record-v1")
             .raw(&self.authority.0)
-            .text(table.name())
+            .bytes(table.name().as_bytes())
             .bytes(key)
             .raw(&self.id.0)
             .u8(FORMAT)

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest as _, Sha256};
 use tkcore::protocol::{
-    AuditTail, Call, ClientAdd, ClientConfirm, ClientInfo, ClientKey, ClientList, ClientRemove, Code,
+    AuditTail, Call, ClientAdd, ClientConfirm, ClientInfo, ClientKey, ClientList, ClientRemove, Code, Effect,
     Exchange, FetchKeys, KeyCreate, KeyList, KeyRetire, KeyRotate, Mint, Operation, PublicationPrepare,
     PublicationRotate, Request, RequestId, Response, Revoke, RevokePresented, Rewrap, RpcError, Status,
     TokenList, TokenShow, TraceContext, Verify,
@@ -212,49 +212,44 @@ impl Service {
         match operation {
             Operation::Verify => {
                 count(&self.counters.verifies);
-                verify::answer(self, &client, &self.params::<Verify>(&ask, params).await?)
+                match Verify::params(params) {
+                    Ok(asked) => verify::answer(self, &client, &asked),
+                    Err(error) => Err(self.refuse(ask.event(), Code::BadParameters.detail(error.0)).await),
+                }
             }
-            Operation::Mint => self.change::<Mint>(ask, params, issue::mint).await,
-            Operation::Revoke => self.change::<Revoke>(ask, params, revoke::revoke).await,
+            Operation::Mint => self.decide::<Mint>(ask, params, issue::mint).await,
+            Operation::Revoke => self.decide::<Revoke>(ask, params, revoke::revoke).await,
             Operation::RevokePresented => {
-                self.change::<RevokePresented>(ask, params, revoke::revoke_presented).await
+                self.decide::<RevokePresented>(ask, params, revoke::revoke_presented).await
             }
-            Operation::Exchange => self.change::<Exchange>(ask, params, exchange::exchange).await,
-            Operation::FetchKeys => self.look::<FetchKeys>(ask, params, lists::delegated).await,
+            Operation::Exchange => self.decide::<Exchange>(ask, params, exchange::exchange).await,
+            Operation::FetchKeys => self.decide::<FetchKeys>(ask, params, lists::delegated).await,
             Operation::Status => {
                 let started = self.started;
-                self.look::<Status>(ask, params, move |view, _, _, _| lists::status(view, started)).await
+                self.decide::<Status>(ask, params, move |view, _, _, _| lists::status(view, started)).await
             }
-            Operation::KeyCreate => self.change::<KeyCreate>(ask, params, operate::key_create).await,
-            Operation::KeyList => self.look::<KeyList>(ask, params, lists::keys).await,
-            Operation::KeyRotate => self.change::<KeyRotate>(ask, params, operate::key_rotate).await,
-            Operation::KeyRetire => self.change::<KeyRetire>(ask, params, operate::key_retire).await,
+            Operation::KeyCreate => self.decide::<KeyCreate>(ask, params, operate::key_create).await,
+            Operation::KeyList => self.decide::<KeyList>(ask, params, lists::keys).await,
+            Operation::KeyRotate => self.decide::<KeyRotate>(ask, params, operate::key_rotate).await,
+            Operation::KeyRetire => self.decide::<KeyRetire>(ask, params, operate::key_retire).await,
             Operation::PublicationPrepare => {
-                self.change::<PublicationPrepare>(ask, params, operate::publication_prepare).await
+                self.decide::<PublicationPrepare>(ask, params, operate::publication_prepare).await
             }
             Operation::PublicationRotate => {
-                self.change::<PublicationRotate>(ask, params, operate::publication_rotate).await
+                self.decide::<PublicationRotate>(ask, params, operate::publication_rotate).await
             }
-            Operation::ClientAdd => self.change::<ClientAdd>(ask, params, operate::client_add).await,
-            Operation::ClientList => self.look::<ClientList>(ask, params, lists::clients).await,
-            Operation::ClientRemove => self.change::<ClientRemove>(ask, params, operate::client_remove).await,
+            Operation::ClientAdd => self.decide::<ClientAdd>(ask, params, operate::client_add).await,
+            Operation::ClientList => self.decide::<ClientList>(ask, params, lists::clients).await,
+            Operation::ClientRemove => self.decide::<ClientRemove>(ask, params, operate::client_remove).await,
             Operation::ClientConfirm => {
-                self.change::<ClientConfirm>(ask, params, operate::client_confirm).await
+                self.decide::<ClientConfirm>(ask, params, operate::client_confirm).await
             }
-            Operation::TokenList => self.look::<TokenList>(ask, params, lists::tokens).await,
-            Operation::TokenShow => self.look::<TokenShow>(ask, params, lists::token).await,
-            Operation::AuditTail => self.look::<AuditTail>(ask, params, lists::audit).await,
-            Operation::Rewrap => self.change::<Rewrap>(ask, params, operate::rewrap).await,
+            Operation::TokenList => self.decide::<TokenList>(ask, params, lists::tokens).await,
+            Operation::TokenShow => self.decide::<TokenShow>(ask, params, lists::token).await,
+            Operation::AuditTail => self.decide::<AuditTail>(ask, params, lists::audit).await,
+            Operation::Rewrap => self.decide::<Rewrap>(ask, params, operate::rewrap).await,
             // `roles::admit` lets no operation through that is not named there and here.
             _ => Err(Code::UnknownOperation.error()),
-        }
-    }
-
-    /// The parameters; refused ones leave a line, since a client of ours does not send them.
-    async fn params<C: Call>(&self, ask: &Ask, params: &[u8]) -> Result<C, RpcError> {
-        match C::params(params) {
-            Ok(params) => Ok(params),
-            Err(error) => Err(self.refuse(ask.event(), Code::BadParameters.detail(error.0)).await),
         }
     }
 
@@ -269,70 +264,41 @@ impl Service {
         }
     }
 
-    /// An operation that changes something: decided by the writer, at most once per request id.
-    async fn change<C>(
+    /// An operation decided by the writer, in the order of the writes; one that changes
+    /// something at most once per request id.
+    async fn decide<C: Call + Send + 'static>(
         &self,
         ask: Ask,
         params: &[u8],
         decide: impl FnOnce(&View<'_>, &Ask, &ClientInfo, C) -> Decided<C> + Send + 'static,
-    ) -> Result<Vec<u8>, RpcError>
-    where
-        C: Call + Send + 'static,
-    {
+    ) -> Result<Vec<u8>, RpcError> {
         let digest = digest(&ask, params);
-        let params = self.params::<C>(&ask, params).await?;
-        self.writer
-            .submit(move |view| {
-                let refused = |No { error, event }: No| Declined {
-                    event: Some(refused_event(&ask, event, &error)),
-                    error,
-                };
-                // Once more, since the client may have been removed while the request waited.
-                let client = admitted(view, &ask).map_err(|code| refused(code.into()))?;
-                if let Some(answer) = kept(view, &ask, &digest).map_err(refused)? {
-                    return Ok(Plan { answer, ..Plan::default() });
-                }
-                let (mut plan, answer) = decide(view, &ask, &client, params).map_err(refused)?;
-                plan.answer = C::answer(&answer).map_err(|_| refused(Code::AnswerTooLarge.into()))?;
-                // A new secret is in force from this change on, so the answer cannot be sealed
-                // with the old one; repeating it finds the work done.
-                if ask.operation != Operation::Rewrap {
-                    keep(view, &ask, &digest, &mut plan);
-                }
-                Ok(plan)
+        // Once more inside, since the client may have been removed while the request waited.
+        let params = Zeroizing::new(params.to_vec());
+        let decide = move |view: &View<'_>, ask: &Ask| {
+            let client = admitted(view, ask)?;
+            // A new secret is in force from its change on, so that answer cannot be kept sealed
+            // with the old one; repeating the request finds the work done.
+            let keeps = ask.operation.effect() == Effect::Changes && ask.operation != Operation::Rewrap;
+            if keeps && let Some(answer) = kept(view, ask, &digest)? {
+                return Ok(Plan { answer, ..Plan::default() });
+            }
+            let params = C::params(&params).map_err(|error| Code::BadParameters.detail(error.0))?;
+            let (mut plan, answer) = decide(view, ask, &client, params)?;
+            plan.answer = C::answer(&answer).map_err(|_| Code::AnswerTooLarge.error())?;
+            if keeps {
+                keep(view, ask, &digest, &mut plan);
+            }
+            Ok(plan)
+        };
+        let declined = move |view: &View<'_>| {
+            decide(view, &ask).map_err(|No { error, event }| {
+                let event = event.map_or_else(|| ask.event(), |event| *event);
+                Declined { event: Some(Box::new(event.refused(error.code))), error }
             })
-            .await
+        };
+        self.writer.submit(declined).await
     }
-
-    /// An operation that only reads, in the order of the writes.
-    async fn look<C>(
-        &self,
-        ask: Ask,
-        params: &[u8],
-        look: impl FnOnce(&View<'_>, &Ask, &ClientInfo, C) -> Result<(C::Answer, Vec<Event>), No> + Send + 'static,
-    ) -> Result<Vec<u8>, RpcError>
-    where
-        C: Call + Send + 'static,
-    {
-        let params = self.params::<C>(&ask, params).await?;
-        self.writer
-            .submit(move |view| {
-                let refused = |No { error, event }: No| Declined {
-                    event: Some(refused_event(&ask, event, &error)),
-                    error,
-                };
-                let client = admitted(view, &ask).map_err(|code| refused(code.into()))?;
-                let (answer, events) = look(view, &ask, &client, params).map_err(refused)?;
-                let answer = C::answer(&answer).map_err(|_| refused(Code::AnswerTooLarge.into()))?;
-                Ok(Plan { answer, events, ..Plan::default() })
-            })
-            .await
-    }
-}
-
-fn refused_event(ask: &Ask, event: Option<Box<Event>>, error: &RpcError) -> Box<Event> {
-    let event = event.map_or_else(|| ask.event(), |event| *event);
-    Box::new(event.refused(error.code))
 }
 
 fn admitted(view: &View<'_>, ask: &Ask) -> Result<Arc<ClientInfo>, Code> {

@@ -36,7 +36,7 @@ pub use client::{
 };
 pub use error::{Code, Fault, RpcError};
 pub use exchange::{Exchange, ExchangeAnswer};
-pub use field::{BadMessage, Bytes, Done, Text, TooLarge};
+pub use field::{BadMessage, Bytes, Done, Field, Text, TooLarge};
 pub use frame::{
     Frame, HANDSHAKE_ANSWER_BYTES, HANDSHAKE_REQUEST_BYTES, MESSAGE_BYTES, NOISE, PAYLOAD_BYTES,
     RPC_BODY_BYTES, RPC_PATH, Refused, RpcAnswer, RpcRequest, SESSION_BODY_BYTES, SESSION_PATH,
