@@ -125,7 +125,13 @@ pub fn seal_ticket(
     if caveats.len() > limits::TICKET_CAVEATS {
         return Err(Malformed::TooLarge("the number of caveats in a ticket"));
     }
-    let mut plain = Zeroizing::new(Vec::from(*key.expose()));
+    // All of it at once: a buffer that grew would leave unwiped copies of the key behind.
+    let room = caveats.iter().fold(32usize, |sum, caveat| sum.saturating_add(caveat.len()).saturating_add(2));
+    if room > limits::IDENTIFIER_BYTES {
+        return Err(Malformed::TooLarge("a ticket"));
+    }
+    let mut plain = Zeroizing::new(Vec::with_capacity(room));
+    plain.extend_from_slice(key.expose());
     for caveat in caveats {
         put_bytes16(&mut plain, caveat.as_bytes()).ok_or(Malformed::TooLarge("a caveat in a ticket"))?;
     }

@@ -149,10 +149,11 @@ fn walk(
     let mut none = Vec::new();
     let mut next = 0;
     while let Some(answer) = plan.answers.get(next).copied() {
-        let key = plan.keys.get_mut(next).ok_or(Bug("a caveat key is missing"))?.take();
-        let key = key.ok_or(DischargeFault::SealedKey)?;
         let token = discharge(presented, answer.discharge)?;
-        let start = Roll::start(&key, token.identifier_bytes());
+        // Looked at where it lies: a key that was taken out would leave its bytes behind.
+        let key = plan.keys.get(next).ok_or(Bug("a caveat key is missing"))?;
+        let key = key.as_ref().ok_or(DischargeFault::SealedKey)?;
+        let start = Roll::start(key, token.identifier_bytes());
         let tail = roll(start, token.caveats(), BranchIds::Skip, &mut none, &mut plan.keys, most)?;
         if !tail.signs_bound(&end, token.signature()) {
             return Err(if tail.signs(token.signature()) {
