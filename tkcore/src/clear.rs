@@ -5,11 +5,8 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use core::fmt::Write as _;
 
-use crate::budget::{Budget, BudgetSpent};
-use crate::caveat::{
-    About, Asked, Caveat, CustomVerdict, Operand, ParseError, ParseFault, Reason, TenantWide, Verdict,
-    Vocabulary,
-};
+use crate::budget::Budget;
+use crate::caveat::{About, Asked, Caveat, CustomVerdict, Operand, Reason, TenantWide, Verdict, Vocabulary};
 use crate::error::{Error, NotKnowable};
 use crate::grant::Grant;
 use crate::identifier::Identifier;
@@ -267,9 +264,11 @@ fn custom_verdict(
     who: &Who<'_>,
     budget: &mut Budget,
 ) -> Result<Passed, Error> {
-    let Some(text) = custom.text else {
-        let why = Why::Unknown(ParseError::new(ParseFault::Control, 0));
-        return Err(caveat_refused(place, line, why, 0, String::new(), String::new()));
+    let text = match custom.text {
+        Ok(text) => text,
+        Err(error) => {
+            return Err(caveat_refused(place, line, Why::Unknown(error), 0, String::new(), String::new()));
+        }
     };
     let mut passed = Passed::NotApplicable;
     for (index, access) in request.accesses().iter().enumerate() {
@@ -282,7 +281,8 @@ fn custom_verdict(
                 return Err(caveat_refused(place, line, Why::Custom, index, wanted, got));
             }
             CustomVerdict::BudgetSpent => {
-                budget.spend(u32::MAX).or(Err(BudgetSpent))?;
+                // Emptied, so that nothing cheaper goes on.
+                let _ = budget.spend(u32::MAX);
                 return Err(Error::TooMuchWork);
             }
         }

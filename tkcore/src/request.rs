@@ -222,6 +222,10 @@ impl<'r> Access<'r> {
         &self.actions
     }
 
+    pub(crate) const fn fact_count(&self) -> usize {
+        self.facts.len()
+    }
+
     #[inline]
     pub(crate) fn find(&self, name: &str) -> Option<Fact<'r>> {
         find(&self.facts, name)
@@ -297,6 +301,10 @@ impl<'r> Request<'r> {
     #[inline]
     pub(crate) fn find(&self, name: &str) -> Option<Fact<'r>> {
         find(&self.facts, name)
+    }
+
+    pub(crate) const fn fact_count(&self) -> usize {
+        self.facts.len()
     }
 
     /// A fact stated about this access or about all of them.

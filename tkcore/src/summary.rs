@@ -93,9 +93,9 @@ impl Summary {
     fn add(&mut self, text: &[u8], vocabulary: &Vocabulary) {
         if let Some(custom) = vocabulary.custom(text) {
             match custom.text.map(|text| custom.kind.check(text)) {
-                Some(Ok(())) => drop(self.others.insert(printable(text).into())),
-                Some(Err(why)) => self.contradict(&printable(text), why),
-                None => self.contradict(&printable(text), "it is not one line of text"),
+                Ok(Ok(())) => drop(self.others.insert(printable(text).into())),
+                Ok(Err(why)) => self.contradict(&printable(text), why),
+                Err(error) => self.contradict(&printable(text), &error.to_string()),
             }
             return;
         }

@@ -331,6 +331,15 @@ fn kinds_that_a_service_adds() {
     assert!(clear("weekday", &on("tue")).is_err());
     assert!(clear("weekday mon\ntue", &on("tue")).is_err());
     assert!(clear("weekdays tue", &on("tue")).is_err());
+    // As native caveats about a fact that nobody states, these would not apply.
+    for shadow in ["weekday? = tue", "weekday? in mon,tue else read"] {
+        assert!(matches!(cause(clear(shadow, &read_now())), RefusalCause::Caveat(_)), "{shadow}");
+        assert!(
+            case(shadow)
+                .clear_with(&read_now(), &Vocabulary::native(), &NoRevocations, BranchIds::Collect)
+                .is_ok()
+        );
+    }
 
     let error = |builder: tkcore::VocabularyBuilder| builder.build().map(|_| ()).unwrap_err();
     let twice = Vocabulary::builder().caveat("weekday", Weekday).caveat("weekday", Weekday);
@@ -369,8 +378,8 @@ fn the_budget_ends_the_search() {
     let request = Request::builder("acme", minted()).action("read").text("x", "b").build().unwrap();
     let lines: [&[u8]; 2] = [b"x = b", b"x != c"];
     let clear = |blocks| clear_caveats(lines, &request, &Vocabulary::native(), &mut Budget::new(blocks));
-    assert_eq!(clear(2), Ok(()));
-    assert_eq!(clear(1), Err(Error::TooMuchWork));
+    assert_eq!(clear(4), Ok(()));
+    assert_eq!(clear(3), Err(Error::TooMuchWork));
     let explained = explain_caveats(lines, &request, &Vocabulary::native(), &mut Budget::new(1));
     assert!(!explained.grants());
     // A set is compared element by element, and pays for it.
@@ -380,7 +389,7 @@ fn the_budget_ends_the_search() {
     let request = Request::builder("acme", minted()).action("read").set("x", &elements).build().unwrap();
     let clear =
         |blocks| clear_caveats([list.as_bytes()], &request, &Vocabulary::native(), &mut Budget::new(blocks));
-    let enough = u32::try_from(list.len().div_ceil(64) + (list.len() - 5) * 200 / 64 + 1).unwrap();
+    let enough = u32::try_from(list.len().div_ceil(64) + (list.len() - 5) * 200 / 64 + 2).unwrap();
     assert_eq!(clear(enough), Ok(()));
     assert_eq!(clear(enough / 2), Err(Error::TooMuchWork));
 }
@@ -543,4 +552,34 @@ fn meanings_in_words() {
     ] {
         assert_eq!(Caveat::parse(text).unwrap().meaning().to_string(), words);
     }
+}
+
+#[test]
+fn every_access_is_paid_for_by_every_caveat_and_so_are_the_facts_in_the_way() {
+    // CV-74, TK-4: caveats that do not apply are the cheapest that an attacker can append.
+    let names: Vec<String> = (0..64).map(|n| format!("fact{n}")).collect();
+    let cost = |accesses: usize, facts: usize| {
+        let mut builder = Request::builder("acme", minted());
+        for name in names.iter().take(facts) {
+            builder = builder.int(name, 1);
+        }
+        for _ in 0..accesses {
+            builder = builder.access(Access::to("read"));
+        }
+        let request = builder.build().unwrap();
+        let mut budget = Budget::new(100_000);
+        let caveats = [&b"a? = 1"[..]; 256];
+        clear_caveats(caveats, &request, &Vocabulary::native(), &mut budget).unwrap();
+        100_000 - budget.left()
+    };
+    assert_eq!(cost(1, 0), 256 * 2);
+    assert_eq!(cost(128, 0), 256 * 129);
+    assert!(cost(1, 64) >= 256 * 2);
+    let mut budget = Budget::default();
+    let request =
+        (0..128).fold(Request::builder("acme", minted()), |request, _| request.access(Access::to("read")));
+    let request = request.build().unwrap();
+    let many = [&b"a? = 1"[..]; 4000];
+    let verdict = clear_caveats(many, &request, &Vocabulary::native(), &mut budget);
+    assert_eq!(verdict, Err(Error::TooMuchWork));
 }

@@ -77,6 +77,11 @@ impl<'r> Asked<'r> {
         self.fact(About::Fact, name)
     }
 
+    /// How many facts a name may have to be looked for among.
+    const fn facts(&self) -> usize {
+        self.access.fact_count().saturating_add(self.request.fact_count())
+    }
+
     /// What a name stands for in this access. An empty set is an absent fact.
     #[inline]
     pub(crate) fn fact(&self, about: About, name: &str) -> Option<Fact<'r>> {
@@ -93,9 +98,11 @@ impl<'r> Asked<'r> {
 }
 
 impl Caveat<'_> {
-    /// Judges one access. The work is charged before it is done.
+    /// Judges one access. The work is charged before it is done: a fact that is looked past counts
+    /// as a byte, since names are told apart by their lengths or first bytes.
     #[inline]
     pub(crate) fn judge(&self, asked: &Asked<'_>, budget: &mut Budget) -> Result<Verdict, BudgetSpent> {
+        budget.spend_bytes(asked.facts())?;
         let Some(fact) = asked.fact(self.about, self.name) else {
             return Ok(match self.presence {
                 Presence::Required => Verdict::Refuses(Reason::Absent),

@@ -5,13 +5,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::{About, Asked, is_name, name_len};
+use super::{About, Asked, ParseError, ParseFault, is_name, name_len};
 use crate::budget::Budget;
 
 /// A kind of caveat that a service understands beside the native language.
 ///
-/// A caveat is of this kind when it begins with the registered name and a space; the rest of the
-/// line is the kind's own. It must hold the promises of the language: a total function of its
+/// A caveat is of this kind when it begins with the registered name; a space follows, and the rest
+/// of the line is the kind's own. It must hold the promises of the language: a total function of its
 /// text and the request, no clock, no I/O, work linear in the text and taken from the budget.
 pub trait CustomCaveat: Send + Sync {
     /// Judges one access. `text` is what follows the name and its space; its length has been
@@ -116,17 +116,21 @@ impl Vocabulary {
             return None;
         }
         let (name, rest) = line.split_at_checked(name_len(line))?;
-        let rest = rest.strip_prefix(b" ")?;
         let (_, kind) = self.kinds.iter().find(|(known, _)| known.as_bytes() == name)?;
-        Some(Custom { kind: kind.as_ref(), text: rest_text(rest) })
+        // `name? …` would else be a native caveat about a fact that nobody states, and so admit.
+        let text = match rest.strip_prefix(b" ") {
+            Some(rest) => rest_text(rest).ok_or(ParseFault::Control),
+            None => Err(ParseFault::Space),
+        };
+        Some(Custom { kind: kind.as_ref(), text: text.map_err(|fault| ParseError::new(fault, name.len())) })
     }
 }
 
 /// One line of a registered kind.
 pub(crate) struct Custom<'v, 't> {
     pub(crate) kind: &'v dyn CustomCaveat,
-    /// `None`: not one line of text, which no kind gets to see.
-    pub(crate) text: Option<&'t str>,
+    /// What is not one line of text behind the name and a space, no kind gets to see.
+    pub(crate) text: Result<&'t str, ParseError>,
 }
 
 fn rest_text(rest: &[u8]) -> Option<&str> {

@@ -156,7 +156,13 @@ impl Dialect for DCache<'_> {
         let mut latch = self.latch;
         let result = latch.run(condition, budget, |text, budget| {
             let paths = self.root.len().saturating_add(self.visible.len()).saturating_add(text.len());
-            budget.spend_bytes(paths.saturating_mul(self.request.accesses().len()))?;
+            for access in self.request.accesses() {
+                let stated = match self.request.fact_of(access, "path") {
+                    Some(Fact::Path(path)) => path.as_str().len(),
+                    _ => 0,
+                };
+                budget.spend_bytes(paths.saturating_add(stated))?;
+            }
             self.next(text)
         });
         self.latch = latch;

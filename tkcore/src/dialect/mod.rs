@@ -8,7 +8,8 @@
 //!
 //! ```ignore
 //! let mut lnd = Lnd::new(&request);
-//! let grant = verified.clear_each(&revocations, issued_at, |condition| lnd.verdict(condition.bytes))?;
+//! let judge = |condition: Condition<'_>| lnd.verdict(condition.bytes, &mut budget);
+//! let grant = verified.clear_each(&revocations, issued_at, judge)?;
 //! ```
 
 #[cfg(feature = "bakery")]
@@ -54,10 +55,10 @@ pub trait Dialect {
     /// [`DialectRefusal`] says why.
     fn judge(&mut self, condition: &[u8], budget: &mut Budget) -> Result<(), DialectRefusal>;
 
-    /// As [`Dialect::judge`] with a fresh budget, in the words of
+    /// As [`Dialect::judge`], in the words of
     /// [`VerifiedMacaroon::clear_each`](crate::plain::VerifiedMacaroon::clear_each).
-    fn verdict(&mut self, condition: &[u8]) -> Verdict {
-        match self.judge(condition, &mut Budget::default()) {
+    fn verdict(&mut self, condition: &[u8], budget: &mut Budget) -> Verdict {
+        match self.judge(condition, budget) {
             Ok(()) => Verdict::Admits,
             Err(_) => Verdict::Refuses,
         }

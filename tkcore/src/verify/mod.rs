@@ -153,7 +153,8 @@ pub fn branches_of_own_chain(
 }
 
 /// Takes what a token costs: its bytes once, four blocks and the padding of a fifth for every
-/// link, one more for each branch id.
+/// link, one more for each branch id, and for a third-party link the blocks of its two inner tags
+/// and of the sealed key.
 fn spend(token: &Token<'_>, branches: BranchIds, budget: &mut Budget) -> Result<(), Error> {
     let per_link = match branches {
         BranchIds::Collect => 5,
@@ -161,9 +162,14 @@ fn spend(token: &Token<'_>, branches: BranchIds, budget: &mut Budget) -> Result<
     };
     let links = u32::from(token.caveat_count()).saturating_add(1);
     budget.spend(links.saturating_mul(per_link))?;
+    budget.spend(u32::from(token.third_party_count()).saturating_mul(THIRD_PARTY_BLOCKS))?;
     budget.spend_bytes(token.as_v2().len())?;
     Ok(())
 }
+
+/// Beyond a first-party link: two more tags of two blocks and an end each, and, for the key that is
+/// opened, a stream block, its authenticator and the two blocks of the key's states.
+const THIRD_PARTY_BLOCKS: u32 = 10;
 
 /// Rolls over first-party caveats; leaves the branch ids of all points but the last.
 fn roll(mut roll: Roll, caveats: Caveats<'_>, branches: BranchIds, ids: &mut Vec<BranchId>) -> Roll {
