@@ -1,5 +1,12 @@
 //! The feed between an honest signer and a client: the ordinary ways.
 #![cfg(feature = "publish")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests fail loudly on their own; a long run says how long it took"
+)]
 
 mod feed_support;
 

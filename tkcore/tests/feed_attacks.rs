@@ -1,5 +1,12 @@
 //! What would break a lesser design: each attack and fault against the pure machine.
 #![cfg(feature = "publish")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests fail loudly on their own; a long run says how long it took"
+)]
 
 mod feed_support;
 

@@ -1,6 +1,13 @@
 //! Every flipped bit of a key list, head, delta or snapshot is refused, except inside a
 //! signature under a key id that is not listed.
 #![cfg(feature = "publish")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests fail loudly on their own; a long run says how long it took"
+)]
 
 mod feed_support;
 

@@ -3,6 +3,13 @@
 //! `cargo test --release -p tkcore --features publish --test feed_model -- --ignored --nocapture`
 //! (`MODEL_STEPS`, default a million, and `MODEL_SEED` change it).
 #![cfg(feature = "publish")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests fail loudly on their own; a long run says how long it took"
+)]
 
 mod feed_support;
 

@@ -2,6 +2,13 @@
 //! `cargo test --release -p tkcore --features publish --test revocation_exact -- --ignored
 //! --nocapture` runs ten million rows (`EXACT_ROWS` changes it).
 #![cfg(feature = "publish")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests fail loudly on their own; a long run says how long it took"
+)]
 
 mod feed_support;
 
@@ -276,6 +283,23 @@ fn a_revoked_parent_kills_its_service_token_and_says_so() {
     )])
     .unwrap();
     assert_eq!(set.status(&query), Status::Unknown(Gap::BranchesNotCollected));
+}
+
+// RV-6, RV-30
+#[test]
+fn a_delta_over_ninety_days_of_expiries_stays_small() {
+    let mut random = Random(5);
+    let publisher = Publisher::begin(FEED, 1, RevocationSet::empty());
+    for count in [1, 10, 100, 1000] {
+        let rows: Vec<_> = (0..count)
+            .map(|i| {
+                let day = kept_day(Some(at(START + (i % 90) * DAY)));
+                (Revocation::Token { lineage: random.lineage(START) }, day)
+            })
+            .collect();
+        let step = publisher.prepare(&rows, None).unwrap().unwrap();
+        assert!(step.delta.len() as u64 <= 16 * count + 160, "{} for {count}", step.delta.len());
+    }
 }
 
 fn exact(rows: u64) {

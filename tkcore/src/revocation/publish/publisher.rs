@@ -16,10 +16,10 @@ use crate::revocation::set::{RevocationSet, SetFull};
 use crate::revocation::snapshot::Snapshot;
 use crate::time::Timestamp;
 
-/// Days of expiry that share a section. A row may stay up to a week longer than it must; in
-/// return a delta over 90 days of expiries has 12 groups and not 90, and the sections of a
+/// Days of expiry that share a section. A row may stay up to nine days longer than it must; in
+/// return a delta over 90 days of expiries has 10 groups and not 90, and the sections of a
 /// million rows are large enough to take 14.3 bytes a row (docs/decisions/0040).
-pub const DAY_GRAIN: u32 = 8;
+pub const DAY_GRAIN: u32 = 10;
 
 /// How long after the end of its day a section is dropped. Clients refuse a drop that comes
 /// before the day's end plus their own skew, which a service may have set above the default
