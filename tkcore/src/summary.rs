@@ -107,11 +107,11 @@ impl Summary {
             self.others.insert(text_of(caveat.as_str()));
             return;
         }
-        if caveat.about() == About::Time {
-            if let Operand::One(_, Value::Time(at)) = caveat.operand() {
-                self.time(caveat.operator(), at);
-                return;
-            }
+        if caveat.about() == About::Time
+            && let Operand::One(_, Value::Time(at)) = caveat.operand()
+        {
+            self.time(caveat.operator(), at);
+            return;
         }
         let bound = self.bounds.entry(caveat.name().to_string()).or_insert_with(Bound::any);
         bound.add(&caveat);
@@ -136,11 +136,11 @@ impl Summary {
     }
 
     fn conclude(&mut self) {
-        if let (Some(starts), Some(expires)) = (self.starts, self.expires) {
-            if starts > expires {
-                self.contradictions
-                    .push(alloc::format!("it begins at {starts}, when it has expired at {expires}"));
-            }
+        if let (Some(starts), Some(expires)) = (self.starts, self.expires)
+            && starts > expires
+        {
+            self.contradictions
+                .push(alloc::format!("it begins at {starts}, when it has expired at {expires}"));
         }
         let actions = self.bounds.get("action").and_then(|bound| bound.among.clone());
         for (name, bound) in &mut self.bounds {
@@ -284,10 +284,10 @@ impl Bound {
         if self.kinds.is_empty() {
             return Some("no value satisfies all caveats about it");
         }
-        if let (Some(least), Some(most)) = (self.least, self.most) {
-            if least > most {
-                return Some("its bounds leave no number");
-            }
+        if let (Some(least), Some(most)) = (self.least, self.most)
+            && least > most
+        {
+            return Some("its bounds leave no number");
         }
         if let Some(among) = &mut self.among {
             let (least, most, under, not) = (self.least, self.most, &self.under, &self.not);
@@ -426,10 +426,11 @@ pub fn advise<'c>(
     if let Some(why) = after.contradictions.iter().find(|why| !before.contradictions.contains(why)) {
         return Advice::NeverClears(why.clone());
     }
-    if let (Some(now), Some(expires)) = (now, after.expires) {
-        if after.expires != before.expires && expires <= now {
-            return Advice::NeverClears(alloc::format!("it would have expired at {expires}"));
-        }
+    if let (Some(now), Some(expires)) = (now, after.expires)
+        && after.expires != before.expires
+        && expires <= now
+    {
+        return Advice::NeverClears(alloc::format!("it would have expired at {expires}"));
     }
     if before == after { Advice::ChangesNothing } else { Advice::Restricts }
 }

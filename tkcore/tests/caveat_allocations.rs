@@ -1,4 +1,5 @@
 //! Judging allocates nothing while it admits (docs/spec/caveats.md, CV-74).
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail loudly on their own")]
 
 use testkit::alloc::{Counting, installed, measure};
 use tkcore::{Access, Budget, Request, Timestamp, Vocabulary, clear_caveats};

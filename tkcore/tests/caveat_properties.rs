@@ -1,5 +1,6 @@
 //! Properties of the language over generated caveats and requests (docs/spec/caveats.md, CV-2,
 //! CV-4, CV-20, CV-73). The generator is seeded, so a failure comes back.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail loudly on their own")]
 
 use tkcore::{Access, Budget, Caveat, Request, Timestamp, Vocabulary, clear_caveats, explain_caveats};
 

@@ -1,5 +1,6 @@
 //! `vectors/caveats*.json`, made by the second implementation in `vectors/caveats.py`.
 #![cfg(all(feature = "lnd", feature = "pypi", feature = "dcache", feature = "bakery", feature = "l402"))]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail loudly on their own")]
 
 use serde_json::Value;
 

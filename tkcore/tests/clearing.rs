@@ -1,5 +1,6 @@
 //! Clearing, end to end: minted, verified, cleared.
 #![cfg(feature = "mint")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail loudly on their own")]
 
 use tkcore::danger::{NoRevocations, admit_tenant_wide};
 use tkcore::revocation::{Gap, Query, Revocations, Rule, Status};

@@ -138,10 +138,10 @@ pub(crate) fn read(text: &str, stop: Stop) -> Result<(Value, usize), (ParseFault
         return Err((unexpected(bytes.first()), 0));
     }
     let Some(word) = text.get(..len) else { return Err((ParseFault::Character, 0)) };
-    if seen & WIDE != 0 {
-        if let Some((at, _)) = word.char_indices().find(|(_, c)| is_hidden(*c)) {
-            return Err((ParseFault::HiddenCharacter, at));
-        }
+    if seen & WIDE != 0
+        && let Some((at, _)) = word.char_indices().find(|(_, c)| is_hidden(*c))
+    {
+        return Err((ParseFault::HiddenCharacter, at));
     }
     match bare(word, seen) {
         Ok(value) => Ok((value, len)),

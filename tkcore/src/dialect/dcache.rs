@@ -134,10 +134,10 @@ impl<'r> DCache<'r> {
             let (_, flag) = flag.ok_or(DialectRefusal::Malformed("activity"))?;
             *flag = true;
         }
-        if let Some(earlier) = &self.activities {
-            if listed.iter().zip(earlier).any(|(new, old)| *new && !*old) {
-                return Err(DialectRefusal::Widens("activity"));
-            }
+        if let Some(earlier) = &self.activities
+            && listed.iter().zip(earlier).any(|(new, old)| *new && !*old)
+        {
+            return Err(DialectRefusal::Widens("activity"));
         }
         self.activities = Some(listed);
         for access in self.request.accesses() {
