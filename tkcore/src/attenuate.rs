@@ -1,6 +1,7 @@
 use crate::error::Malformed;
 use crate::extend::Draft;
 use crate::token::{Token, TokenBuf};
+use crate::wire::canonical::Caps;
 use crate::wire::v2::RawCaveat;
 
 /// Appends caveats to a token, in their order; a holder needs no key for it and asks nobody.
@@ -13,7 +14,7 @@ use crate::wire::v2::RawCaveat;
 /// [`Malformed::TooLarge`] past a limit of [`crate::limits`].
 pub fn attenuate(token: &Token<'_>, caveats: &[&str]) -> Result<TokenBuf, Malformed> {
     let more = caveats.iter().fold(0usize, |sum, text| sum.saturating_add(text.len()).saturating_add(5));
-    let mut draft = Draft::resume(token, more);
+    let mut draft = Draft::resume(token, more, &Caps::OWN);
     for text in caveats {
         draft.push(&RawCaveat { cid: text.as_bytes(), vid: None, location: None })?;
     }

@@ -18,6 +18,7 @@ use crate::wire::v2::{self, Layout};
 pub struct Presented<'a> {
     root: Token<'a>,
     discharges: Discharges<'a>,
+    deepest: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +36,17 @@ impl<'a> Presented<'a> {
         if discharges.len() > limits::DISCHARGES {
             return Err(Malformed::TooLarge("number of discharges"));
         }
-        Ok(Self { root, discharges: Discharges::Tokens(discharges) })
+        Ok(Self { root, discharges: Discharges::Tokens(discharges), deepest: limits::DISCHARGE_DEPTH })
+    }
+
+    /// A macaroon of another maker, whose discharges have been counted.
+    pub(crate) const fn foreign(root: Token<'a>, discharges: &'a [Token<'a>]) -> Self {
+        Self { root, discharges: Discharges::Tokens(discharges), deepest: limits::FOREIGN_DEPTH }
+    }
+
+    /// How deep its discharges may be nested.
+    pub(crate) const fn deepest(&self) -> usize {
+        self.deepest
     }
 
     /// The token.
@@ -231,7 +242,8 @@ impl<'s> Authorization<'s> {
             let count = after.iter().take_while(|item| item.kind == TextKind::Discharge).count();
             let (items, after) = after.split_at_checked(count)?;
             rest = after;
-            Some(Presented { root: root.token(bytes)?, discharges: Discharges::Decoded { bytes, items } })
+            let discharges = Discharges::Decoded { bytes, items };
+            Some(Presented { root: root.token(bytes)?, discharges, deepest: limits::DISCHARGE_DEPTH })
         })
     }
 

@@ -169,30 +169,6 @@ impl Roll {
     }
 }
 
-/// The chain's first tag.
-pub(crate) fn start(key: &RootKey, identifier: &[u8]) -> Tail {
-    Roll::start(key, identifier).tail()
-}
-
-/// The tag after a first-party caveat.
-pub(crate) fn first_party(tail: &Tail, cid: &[u8]) -> Tail {
-    let mut roll = Roll::resume(tail);
-    roll.first_party(cid);
-    roll.tail()
-}
-
-/// The tag after a third-party caveat.
-pub(crate) fn third_party(tail: &Tail, vid: &[u8; 72], cid: &[u8]) -> Tail {
-    let mut roll = Roll::resume(tail);
-    roll.third_party(vid, cid);
-    roll.tail()
-}
-
-/// The public name of a point of the chain.
-pub(crate) fn branch(tail: &Tail) -> BranchId {
-    branch_of(tail.expose())
-}
-
 /// The tag that a discharge must carry when it is presented beside this root.
 pub(crate) fn bind(root: &Tail, discharge: &Tail) -> Tail {
     Tail::from_bytes(bind_tags(root.expose(), discharge.expose()))

@@ -6,7 +6,9 @@ use alloc::string::String;
 use core::fmt::Write as _;
 
 use crate::budget::Budget;
-use crate::caveat::{About, Asked, Caveat, CustomVerdict, Operand, Reason, TenantWide, Verdict, Vocabulary};
+use crate::caveat::{
+    Asked, Caveat, CustomVerdict, Operand, Reason, TenantWide, Verdict, Vocabulary, only_about_time,
+};
 use crate::error::{Error, NotKnowable};
 use crate::grant::Grant;
 use crate::identifier::Identifier;
@@ -145,15 +147,8 @@ impl Verified<'_> {
     #[must_use]
     pub fn is_tenant_wide(&self) -> bool {
         let at_mint = usize::from(self.identifier().caveats_at_mint);
-        let mut about_time = 0usize;
-        for caveat in self.first_party().take_while(|caveat| caveat.at_mint) {
-            if !Caveat::from_bytes(caveat.text).is_ok_and(|caveat| caveat.about() == About::Time) {
-                return false;
-            }
-            about_time = about_time.saturating_add(1);
-        }
-        // A third-party caveat at mint is a restriction; only first-party ones were counted.
-        about_time == at_mint
+        let caveats = self.presented().root().caveats().take(at_mint);
+        only_about_time(caveats.map(|caveat| caveat.vid.is_none().then_some(caveat.cid)))
     }
 }
 

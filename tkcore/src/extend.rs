@@ -4,9 +4,8 @@ use zeroize::Zeroizing;
 
 use crate::chain::Roll;
 use crate::error::Malformed;
-use crate::limits;
 use crate::token::{Token, TokenBuf};
-use crate::wire::canonical;
+use crate::wire::canonical::{self, Caps};
 use crate::wire::v2::RawCaveat;
 
 /// `00 06 20` and the signature.
@@ -16,6 +15,7 @@ const TRAILER: usize = 3 + 32;
 pub(crate) struct Draft {
     wire: Zeroizing<Vec<u8>>,
     roll: Roll,
+    caps: &'static Caps,
 }
 
 impl Draft {
@@ -23,20 +23,20 @@ impl Draft {
     #[cfg(any(feature = "mint", feature = "third-party"))]
     pub(crate) fn start(identifier: &[u8], roll: Roll, more: usize) -> Self {
         let room = identifier.len().saturating_add(more).saturating_add(TRAILER).saturating_add(8);
-        let mut wire = Zeroizing::new(Vec::with_capacity(room.min(limits::TOKEN_BYTES)));
+        let mut wire = Zeroizing::new(Vec::with_capacity(room.min(Caps::OWN.token)));
         wire.push(canonical::VERSION);
         canonical::field(&mut wire, canonical::IDENTIFIER, identifier);
         wire.push(canonical::END);
-        Self { wire, roll }
+        Self { wire, roll, caps: &Caps::OWN }
     }
 
     /// From a finished token, with room for `more` bytes of caveats. Any holder can: the
     /// signature is the key of what follows.
-    pub(crate) fn resume(token: &Token<'_>, more: usize) -> Self {
-        let room = token.as_v2().len().saturating_add(more).min(limits::TOKEN_BYTES);
+    pub(crate) fn resume(token: &Token<'_>, more: usize, caps: &'static Caps) -> Self {
+        let room = token.as_v2().len().saturating_add(more).min(caps.token);
         let mut wire = Zeroizing::new(Vec::with_capacity(room));
         wire.extend(token.as_v2().iter().take(token.as_v2().len().saturating_sub(TRAILER)));
-        Self { wire, roll: Roll::resume_signature(token.signature()) }
+        Self { wire, roll: Roll::resume_signature(token.signature()), caps }
     }
 
     /// The chain at this point, for sealing a caveat key under it.
@@ -48,11 +48,11 @@ impl Draft {
     /// Appends a caveat and rolls the chain over it.
     ///
     /// # Errors
-    /// [`Malformed::TooLarge`] before a token grows past [`limits::TOKEN_BYTES`]; the rest of
+    /// [`Malformed::TooLarge`] before a token grows past the limit; the rest of
     /// the format's rules are checked by [`Draft::finish`].
     pub(crate) fn push(&mut self, caveat: &RawCaveat<'_>) -> Result<(), Malformed> {
         // Keeps a caller's loop from growing it without end; the exact limit is the reader's.
-        if self.wire.len() > limits::TOKEN_BYTES {
+        if self.wire.len() > self.caps.token {
             return Err(Malformed::TooLarge("token"));
         }
         if let Some(location) = caveat.location {
@@ -69,12 +69,12 @@ impl Draft {
     /// Signs it with the tag the chain has come to.
     ///
     /// # Errors
-    /// What reading the result strictly says.
+    /// What reading the result says.
     pub(crate) fn finish(mut self) -> Result<TokenBuf, Malformed> {
         // Nothing so far is a secret, so growing leaves none behind; the signature goes last.
         self.wire.reserve(TRAILER);
         self.wire.push(canonical::END);
         canonical::field(&mut self.wire, canonical::SIGNATURE, self.roll.tail().expose());
-        TokenBuf::from_v2(core::mem::take(&mut *self.wire))
+        TokenBuf::read(core::mem::take(&mut *self.wire), self.caps)
     }
 }

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::error::Malformed;
 use crate::token::{Token, TokenBuf};
-use crate::wire::canonical::{Caps, Parts};
+use crate::wire::canonical::Caps;
 use crate::wire::v1;
 
 impl Token<'_> {
@@ -18,7 +18,7 @@ impl Token<'_> {
     /// # Errors
     /// [`Malformed`] only if the token's own bytes do not read, which its maker rules out.
     pub fn to_v1(&self) -> Result<Vec<u8>, Malformed> {
-        v1::write(&Parts::parse(self.as_v2())?)
+        v1::write(self)
     }
 
     /// V2 JSON text. A bearer secret.
@@ -27,8 +27,7 @@ impl Token<'_> {
     /// As [`Token::to_v1`].
     #[cfg(feature = "json")]
     pub fn to_json(&self) -> Result<String, Malformed> {
-        let text = crate::wire::json::write(&Parts::parse(self.as_v2())?)?;
-        String::from_utf8(text).map_err(|_| Malformed::Shape("JSON that is not UTF-8"))
+        crate::wire::json::write(self)
     }
 }
 

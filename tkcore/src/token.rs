@@ -3,8 +3,10 @@ use core::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::error::Malformed;
+use crate::chain;
+use crate::error::{Bug, Malformed};
 use crate::identifier::Identifier;
+use crate::key::Tail;
 use crate::text::{self, TextKind, TokenText};
 use crate::wire::canonical::Caps;
 use crate::wire::v2::{self, Caveats, Layout, RawCaveat};
@@ -27,7 +29,12 @@ impl<'a> Token<'a> {
     /// [`Malformed`]; `Truncated` exactly when the bytes are the beginning of something that
     /// could be a token.
     pub fn parse(v2: &'a [u8]) -> Result<Self, Malformed> {
-        Ok(Self { wire: v2, layout: v2::read(v2, &Caps::OWN)? })
+        Self::read(v2, &Caps::OWN)
+    }
+
+    /// The same, as strictly and with the limits that `caps` say.
+    pub(crate) fn read(v2: &'a [u8], caps: &Caps) -> Result<Self, Malformed> {
+        Ok(Self { wire: v2, layout: v2::read(v2, caps)? })
     }
 
     /// A token that was read before; `layout` must come from these very bytes.
@@ -173,9 +180,23 @@ impl TokenBuf {
     /// # Errors
     /// As [`Token::parse`]; the bytes are wiped.
     pub fn from_v2(bytes: Vec<u8>) -> Result<Self, Malformed> {
+        Self::read(bytes, &Caps::OWN)
+    }
+
+    /// The same, as strictly and with the limits that `caps` say.
+    pub(crate) fn read(bytes: Vec<u8>, caps: &Caps) -> Result<Self, Malformed> {
         let wire = Zeroizing::new(bytes);
-        let layout = v2::read(&wire, &Caps::OWN)?;
+        let layout = v2::read(&wire, caps)?;
         Ok(Self { wire, layout })
+    }
+
+    /// A discharge as it is presented beside `root`.
+    pub(crate) fn bound(root: &Token<'_>, discharge: &Token<'_>) -> Result<Self, Bug> {
+        let tail = |token: &Token<'_>| Tail::from_bytes(*token.signature());
+        let bound = chain::bind(&tail(root), &tail(discharge));
+        let mut wire = Zeroizing::new(discharge.wire.to_vec());
+        *wire.last_chunk_mut::<32>().ok_or(Bug("a token without a signature"))? = *bound.expose();
+        Ok(Self { wire, layout: discharge.layout })
     }
 
     /// Reads one token or discharge from its text form, `tk1_…` or `td1_…`, and says which.

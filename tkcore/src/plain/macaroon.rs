@@ -4,28 +4,27 @@ use core::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::chain;
-use crate::error::{Bug, Error, Malformed};
+use crate::base64;
+use crate::chain::Roll;
+use crate::error::{Error, Malformed};
+use crate::extend::Draft;
 use crate::fault::Party;
 use crate::ids::LineageId;
 use crate::key::{RootKey, Tail};
 use crate::revocation::foreign_lineage;
 #[cfg(feature = "third-party")]
-use crate::third_party::vid::{self, CaveatKey};
-use crate::wire::canonical::{Assembler, Caps, Parts, Reading, VID_BYTES};
-use crate::wire::{base64, v1};
+use crate::third_party::{holder, vid::CaveatKey};
+use crate::token::{Token, TokenBuf};
+use crate::wire::canonical::{Assembler, Caps, Reading};
+use crate::wire::v2::RawCaveat;
+use crate::wire::{self, v1};
 
 /// A macaroon of any maker, well-formed and not yet verified. A bearer secret: wiped on drop, not
 /// `Clone`, and `Debug` shows nothing of it.
 ///
 /// Our own signer's tokens are [`crate::Token`]s, which know their tenant, their expiry and how
 /// they are revoked. This type is for everything else.
-pub struct Macaroon {
-    /// Canonical V2 bytes, parsed once by whoever made this value.
-    v2: Zeroizing<Vec<u8>>,
-}
-
-const GONE: Bug = Bug("the bytes of a macaroon no longer parse");
+pub struct Macaroon(TokenBuf);
 
 impl Macaroon {
     /// Makes a macaroon. The identifier must let the verifier find the key again and say whom the
@@ -37,8 +36,7 @@ impl Macaroon {
     pub fn create(key: &RootKey, identifier: &[u8], location: Option<&str>) -> Result<Self, Malformed> {
         let caps = Caps { reading: Reading::Strict, ..Caps::FOREIGN };
         let out = Assembler::start(&caps, location.map(str::as_bytes), identifier)?;
-        let tail = chain::start(key, identifier);
-        Ok(Self { v2: out.finish(tail.expose())?.into() })
+        Self::canonical(out.finish(Roll::start(key, identifier).tail().expose())?)
     }
 
     /// Reads what other macaroon libraries write: V1 or V2 bytes, or (with the feature `json`)
@@ -73,21 +71,19 @@ impl Macaroon {
                 if text.len() > Caps::FOREIGN.token.saturating_mul(6) {
                     return Err(Malformed::TooLarge("the token"));
                 }
-                let mut bytes = Zeroizing::new(Vec::new());
-                base64::decode(text, Reading::Lenient, &mut bytes)?;
-                Self::from_bytes_lenient(&bytes)
+                Self::from_bytes_lenient(&wire::base64::decode(text, Reading::Lenient)?)
             }
         }
     }
 
     /// In V2 every peer refuses a location that is not text; in V1 two of them take any bytes.
     fn from_v2(bytes: &[u8]) -> Result<Self, Malformed> {
-        let parts = Parts::parse(bytes)?;
-        let mut locations = parts.caveats().map(|caveat| caveat.location).chain([parts.location]).flatten();
+        let token = Token::read(bytes, &Caps::FOREIGN)?;
+        let mut locations = token.caveats().filter_map(|caveat| caveat.location).chain(token.location());
         if locations.any(|location| core::str::from_utf8(location).is_err()) {
             return Err(Malformed::Shape("a location that is not UTF-8"));
         }
-        Self::canonical(parts.assemble(&Caps::FOREIGN)?)
+        Self::canonical(bytes.to_vec())
     }
 
     #[cfg(feature = "json")]
@@ -101,27 +97,25 @@ impl Macaroon {
     }
 
     fn canonical(v2: Vec<u8>) -> Result<Self, Malformed> {
-        let v2 = Zeroizing::new(v2);
-        Parts::parse(&v2)?;
-        Ok(Self { v2 })
+        Ok(Self(TokenBuf::read(v2, &Caps::FOREIGN)?))
     }
 
     /// The identifier's bytes: not proven before [`Macaroon::verify`]; for finding the key.
     #[must_use]
     pub fn identifier(&self) -> &[u8] {
-        self.parts().map_or(&[], |parts| parts.identifier)
+        self.token().identifier_bytes()
     }
 
     /// The location: signed by nothing, decides nothing.
     #[must_use]
     pub fn location(&self) -> Option<&[u8]> {
-        self.parts().ok()?.location
+        self.token().location()
     }
 
     /// How many caveats it has, third-party ones included.
     #[must_use]
     pub fn caveat_count(&self) -> usize {
-        self.parts().map_or(0, |parts| parts.caveats().count())
+        self.token().caveat_count().into()
     }
 
     /// Whether both are the same macaroon: identifier, each caveat with its sealed key, signature.
@@ -129,13 +123,12 @@ impl Macaroon {
     /// time.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        let (Ok(one), Ok(two)) = (self.parts(), other.parts()) else { return false };
-        let content = |parts: &Parts<'_>| {
-            let caveats = parts.caveats().map(|caveat| (caveat.cid.to_vec(), caveat.vid.copied()));
-            (parts.identifier.to_vec(), caveats.collect::<Vec<_>>())
-        };
-        let tail = |parts: &Parts<'_>| Tail::from_bytes(*parts.signature);
-        content(&one) == content(&two) && tail(&one).ct_eq(&tail(&two))
+        let (one, two) = (self.token(), other.token());
+        let tail = |token: &Token<'_>| Tail::from_bytes(*token.signature());
+        one.identifier_bytes() == two.identifier_bytes()
+            && one.caveat_count() == two.caveat_count()
+            && one.caveats().zip(two.caveats()).all(|(a, b)| a.same_content(&b))
+            && tail(&one).ct_eq(&tail(&two))
     }
 
     /// Under what it is revoked: the first 16 bytes of
@@ -148,9 +141,8 @@ impl Macaroon {
     /// The third parties whose discharges it needs, with each caveat's id, in order: for a client
     /// that has to fetch them. Not proven.
     pub fn third_parties(&self) -> impl Iterator<Item = (Party, &[u8])> {
-        self.parts()
-            .into_iter()
-            .flat_map(|parts| parts.caveats())
+        self.token()
+            .caveats()
             .filter(|caveat| caveat.vid.is_some())
             .map(|caveat| (Party::of(caveat.cid, caveat.location), caveat.cid))
     }
@@ -160,8 +152,7 @@ impl Macaroon {
     /// # Errors
     /// [`Malformed::TooLarge`] past a limit; the macaroon is then unchanged.
     pub fn attenuate(&mut self, predicate: &[u8]) -> Result<(), Error> {
-        let tail = chain::first_party(&self.tail()?, predicate);
-        self.append(predicate, None, None, &tail)
+        self.append(&RawCaveat { cid: predicate, vid: None, location: None })
     }
 
     /// Appends a caveat that only a third party can discharge: whoever knows `key` and what `id`
@@ -177,10 +168,8 @@ impl Macaroon {
         key: &CaveatKey,
         nonce: &[u8; 24],
     ) -> Result<(), Error> {
-        let before = self.tail()?;
-        let sealed = vid::seal(&before, nonce, key).ok_or(Bug("the cipher refused 32 bytes"))?;
-        let tail = chain::third_party(&before, &sealed, id);
-        self.append(id, Some(&sealed), location.map(str::as_bytes), &tail)
+        self.0 = holder::ask(&self.token(), &Caps::FOREIGN, location, id, key, nonce)?;
+        Ok(())
     }
 
     /// Binds a discharge to this macaroon, the one it will be sent with. Nested discharges are
@@ -189,33 +178,20 @@ impl Macaroon {
     /// # Errors
     /// [`Error::Bug`] only.
     pub fn bind(&self, discharge: &Self) -> Result<Self, Error> {
-        let bound = chain::bind(&self.tail()?, &discharge.tail()?);
-        let mut v2 = Zeroizing::new(discharge.v2.to_vec());
-        *v2.last_chunk_mut::<32>().ok_or(GONE)? = *bound.expose();
-        Ok(Self { v2 })
+        Ok(Self(TokenBuf::bound(&self.token(), &discharge.token())?))
     }
 
-    pub(crate) fn append(
-        &mut self,
-        cid: &[u8],
-        vid: Option<&[u8; VID_BYTES]>,
-        location: Option<&[u8]>,
-        tail: &Tail,
-    ) -> Result<(), Error> {
-        let parts = self.parts()?;
-        let mut out = Assembler::start(&Caps::FOREIGN, parts.location, parts.identifier)?;
-        for caveat in parts.caveats() {
-            out.caveat(caveat.cid, caveat.vid.map(<[u8; VID_BYTES]>::as_slice), caveat.location)?;
-        }
-        out.caveat(cid, vid.map(<[u8; VID_BYTES]>::as_slice), location)?;
-        self.v2 = out.finish(tail.expose())?.into();
+    pub(crate) fn append(&mut self, caveat: &RawCaveat<'_>) -> Result<(), Error> {
+        let mut draft = Draft::resume(&self.token(), caveat.cid.len().saturating_add(96), &Caps::FOREIGN);
+        draft.push(caveat)?;
+        self.0 = draft.finish()?;
         Ok(())
     }
 
     /// The V2 bytes. A bearer secret.
     #[must_use]
     pub fn to_v2(&self) -> &[u8] {
-        &self.v2
+        self.token().as_v2()
     }
 
     /// The V1 bytes. A bearer secret. A location packet is always there, since one peer cannot
@@ -224,7 +200,7 @@ impl Macaroon {
     /// # Errors
     /// [`Malformed::TooLarge`] when a field does not fit a V1 packet of 65,535 bytes.
     pub fn to_v1(&self) -> Result<Vec<u8>, Error> {
-        Ok(v1::write(&self.parts()?)?)
+        Ok(v1::write(&self.token())?)
     }
 
     /// The V1 bytes in URL-safe base64: what older services and clients pass around.
@@ -232,7 +208,7 @@ impl Macaroon {
     /// # Errors
     /// As [`Macaroon::to_v1`].
     pub fn to_v1_text(&self) -> Result<String, Error> {
-        Self::text(&Zeroizing::new(self.to_v1()?))
+        Ok(text(&Zeroizing::new(self.to_v1()?)))
     }
 
     /// The V2 bytes in URL-safe base64.
@@ -240,7 +216,7 @@ impl Macaroon {
     /// # Errors
     /// [`Error::Bug`] only.
     pub fn to_v2_text(&self) -> Result<String, Error> {
-        Self::text(self.to_v2())
+        Ok(text(self.to_v2()))
     }
 
     /// V2 JSON text. A bearer secret.
@@ -249,23 +225,18 @@ impl Macaroon {
     /// [`Malformed::Shape`] for a location that is not UTF-8: JSON has no form for it.
     #[cfg(feature = "json")]
     pub fn to_json(&self) -> Result<String, Error> {
-        let text = crate::wire::json::write(&self.parts()?)?;
-        Ok(String::from_utf8(text).map_err(|_| Bug("JSON that is not UTF-8 was written"))?)
+        Ok(crate::wire::json::write(&self.token())?)
     }
 
-    fn text(bytes: &[u8]) -> Result<String, Error> {
-        let mut text = Vec::new();
-        base64::encode(bytes, &mut text);
-        Ok(String::from_utf8(text).map_err(|_| Bug("base64 that is not ASCII was written"))?)
+    pub(crate) fn token(&self) -> Token<'_> {
+        self.0.as_token()
     }
+}
 
-    pub(crate) fn parts(&self) -> Result<Parts<'_>, Bug> {
-        Parts::parse(&self.v2).map_err(|_| GONE)
-    }
-
-    pub(crate) fn tail(&self) -> Result<Tail, Bug> {
-        Ok(Tail::from_bytes(*self.parts()?.signature))
-    }
+fn text(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    base64::encode(bytes, &mut text);
+    text
 }
 
 impl fmt::Debug for Macaroon {
@@ -291,7 +262,7 @@ mod tests {
     #[test]
     fn the_chain_is_the_peers() {
         let text: std::string::String =
-            example().tail().unwrap().expose().iter().map(|byte| format!("{byte:02x}")).collect();
+            example().token().signature().iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(text, "0deb1aab1f698e7ce476fee1390418183e3f09dbf8325205e63d4757fad2e992");
     }
 
@@ -364,7 +335,7 @@ mod tests {
         let mut macaroon = example();
         let before = macaroon.to_v2().to_vec();
         let big = std::vec![b'x'; crate::limits::FOREIGN_TOKEN_BYTES];
-        assert_eq!(macaroon.attenuate(&big), Err(Malformed::TooLarge("the token").into()));
+        assert_eq!(macaroon.attenuate(&big), Err(Malformed::TooLarge("token").into()));
         assert_eq!(macaroon.to_v2(), before);
     }
 }

@@ -1,13 +1,10 @@
 //! What a holder does with third-party caveats: adds them, and binds their discharges.
 
-use alloc::vec::Vec;
-
-use crate::chain;
 use crate::error::{Bug, Error};
 use crate::extend::Draft;
-use crate::key::Tail;
 use crate::third_party::vid::{self, CaveatKey};
 use crate::token::{Token, TokenBuf};
+use crate::wire::canonical::Caps;
 use crate::wire::v2::RawCaveat;
 
 /// Appends a third-party caveat: the token then needs a discharge of `ticket` made with `key`,
@@ -25,8 +22,20 @@ pub fn attenuate_third_party(
     key: &CaveatKey,
     nonce: &[u8; 24],
 ) -> Result<TokenBuf, Error> {
+    ask(token, &Caps::OWN, location, ticket, key, nonce)
+}
+
+/// The same within the limits that `caps` say.
+pub(crate) fn ask(
+    token: &Token<'_>,
+    caps: &'static Caps,
+    location: Option<&str>,
+    ticket: &[u8],
+    key: &CaveatKey,
+    nonce: &[u8; 24],
+) -> Result<TokenBuf, Error> {
     let more = ticket.len().saturating_add(location.map_or(0, str::len)).saturating_add(96);
-    let mut draft = Draft::resume(token, more);
+    let mut draft = Draft::resume(token, more, caps);
     let sealed = vid::seal(&draft.roll().tail(), nonce, key).ok_or(Bug("the cipher refused 32 bytes"))?;
     draft.push(&RawCaveat { cid: ticket, vid: Some(&sealed), location: location.map(str::as_bytes) })?;
     Ok(draft.finish()?)
@@ -39,9 +48,5 @@ pub fn attenuate_third_party(
 /// # Errors
 /// [`Error::Bug`] only.
 pub fn bind(root: &Token<'_>, discharge: &Token<'_>) -> Result<TokenBuf, Error> {
-    let tail = |token: &Token<'_>| Tail::from_bytes(*token.signature());
-    let bound = chain::bind(&tail(root), &tail(discharge));
-    let mut wire = Vec::from(discharge.as_v2());
-    *wire.last_chunk_mut::<32>().ok_or(Bug("a token without a signature"))? = *bound.expose();
-    Ok(TokenBuf::from_v2(wire)?)
+    Ok(TokenBuf::bound(root, discharge)?)
 }

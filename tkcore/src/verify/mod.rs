@@ -49,6 +49,15 @@ impl Scratch {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// The discharges by their indexes, in the order in which caveats ask for them.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = usize> {
+        self.plan.asked()
+    }
+
+    pub(crate) fn into_branches(self) -> Vec<BranchId> {
+        self.branches
+    }
 }
 
 /// Verifies a token of ours with its discharges: every tag of every chain is computed and
@@ -86,8 +95,8 @@ pub fn verify<'v>(
     Ok(Verified::new(presented, identifier, facts, branches))
 }
 
-/// The chains alone. Leaves the branch ids in `scratch`.
-fn authenticate(
+/// The chains alone. Leaves the branch ids in `scratch`, and which discharges were asked for.
+pub(crate) fn authenticate(
     presented: &Presented<'_>,
     basis: Basis<'_>,
     branches: BranchIds,
@@ -96,6 +105,7 @@ fn authenticate(
 ) -> Result<(), Error> {
     let root = presented.root();
     scratch.branches.clear();
+    scratch.plan.clear();
     spend(&root, branches, budget)?;
     for discharge in presented.discharges() {
         spend(&discharge, BranchIds::Skip, budget)?;

@@ -39,8 +39,6 @@ impl fmt::Display for Place {
 pub(crate) struct FirstParty<'v> {
     pub(crate) place: Place,
     pub(crate) text: &'v [u8],
-    /// Whether the signer itself put it there.
-    pub(crate) at_mint: bool,
 }
 
 impl<'v> Verified<'v> {
@@ -54,7 +52,6 @@ impl<'v> Verified<'v> {
     }
 
     /// What was verified.
-    #[cfg(all(feature = "mint", feature = "third-party"))]
     pub(crate) const fn presented(&self) -> &Presented<'v> {
         &self.presented
     }
@@ -90,12 +87,11 @@ impl<'v> Verified<'v> {
     /// Every first-party caveat: the token's in their order, then those of each discharge in
     /// the order presented. The third-party ones are proven by then.
     pub(crate) fn first_party(&self) -> impl Iterator<Item = FirstParty<'v>> + use<'v> {
-        let at_mint = u16::from(self.identifier.caveats_at_mint);
-        let root = first_party(None, self.presented.root(), at_mint);
+        let root = first_party(None, self.presented.root());
         let presented = self.presented;
         let discharges = (0u16..).map_while(move |index| {
             let token = presented.discharge(usize::from(index))?;
-            Some(first_party(Some(index), token, 0))
+            Some(first_party(Some(index), token))
         });
         root.chain(discharges.flatten())
     }
@@ -108,12 +104,10 @@ impl fmt::Debug for Verified<'_> {
     }
 }
 
-fn first_party(
-    discharge: Option<u16>,
-    token: Token<'_>,
-    at_mint: u16,
-) -> impl Iterator<Item = FirstParty<'_>> {
-    (0u16..).zip(token.caveats()).filter(|(_, caveat)| caveat.vid.is_none()).map(move |(index, caveat)| {
-        FirstParty { place: Place { discharge, caveat: index }, text: caveat.cid, at_mint: index < at_mint }
+fn first_party(discharge: Option<u16>, token: Token<'_>) -> impl Iterator<Item = FirstParty<'_>> {
+    let first_party = (0u16..).zip(token.caveats()).filter(|(_, caveat)| caveat.vid.is_none());
+    first_party.map(move |(index, caveat)| FirstParty {
+        place: Place { discharge, caveat: index },
+        text: caveat.cid,
     })
 }

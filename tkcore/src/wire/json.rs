@@ -3,13 +3,16 @@
 //! A reader of our own (docs/decisions/0020): the format is two levels deep, so nothing here
 //! recurses, and no value is built that the token does not need.
 
+use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt::Write as _;
 
-use zeroize::Zeroize as _;
+use zeroize::Zeroizing;
 
 use super::base64;
-use super::canonical::{Assembler, Caps, Parts, Reading, VID_BYTES};
+use super::canonical::{Assembler, Caps, Reading, VID_BYTES};
 use crate::error::Malformed;
+use crate::token::Token;
 
 /// How deep a value may nest that the lenient reader skips, since it stands under a name that
 /// the format does not have.
@@ -84,12 +87,10 @@ pub(crate) fn read(text: &[u8], caps: &Caps) -> Result<Vec<u8>, Malformed> {
         out.caveat(&id, sealed, there)?;
     }
 
-    let mut signature = Vec::new();
+    let mut signature = Zeroizing::new(Vec::new());
     let bytes = fields.signature.ok_or(Malformed::Shape("JSON without a signature"))?;
     bytes.decode(caps.reading, &mut signature)?;
-    let out = out.finish(&signature);
-    signature.zeroize();
-    out
+    out.finish(&signature)
 }
 
 /// A value of the format: text, or bytes in base64.
@@ -104,10 +105,11 @@ impl Data<'_> {
         to.clear();
         match self {
             Self::Text(text) => text.unescape(to),
-            Self::Base64(text) => match text.plain() {
-                Some(text) => base64::decode(text, reading, to),
-                None => Err(Malformed::Base64),
-            },
+            Self::Base64(text) => {
+                let text = text.plain().ok_or(Malformed::Base64)?;
+                to.extend_from_slice(&base64::decode(text, reading)?);
+                Ok(())
+            }
         }
     }
 
@@ -443,75 +445,72 @@ fn is_number(text: &[u8]) -> bool {
 ///
 /// # Errors
 /// [`Malformed::Shape`] for a location that is not UTF-8: the format has no other form for it.
-pub(crate) fn write(parts: &Parts<'_>) -> Result<Vec<u8>, Malformed> {
-    let mut out = Vec::from(&b"{\"v\":2"[..]);
-    location(&mut out, parts.location)?;
-    out.push(b',');
-    data(&mut out, "i", parts.identifier);
+pub(crate) fn write(token: &Token<'_>) -> Result<String, Malformed> {
+    let mut out = String::from("{\"v\":2");
+    location(&mut out, token.location())?;
+    out.push(',');
+    data(&mut out, "i", token.identifier_bytes());
     // Some peers cannot read a token without this list, even an empty one.
-    out.extend_from_slice(b",\"c\":[");
-    for (at, caveat) in parts.caveats().enumerate() {
+    out.push_str(",\"c\":[");
+    for (at, caveat) in token.caveats().enumerate() {
         if at > 0 {
-            out.push(b',');
+            out.push(',');
         }
-        out.push(b'{');
+        out.push('{');
         data(&mut out, "i", caveat.cid);
         if let Some(vid) = caveat.vid.map(<[u8; VID_BYTES]>::as_slice) {
-            out.push(b',');
+            out.push(',');
             encoded(&mut out, "v", vid);
         }
         location(&mut out, caveat.location)?;
-        out.push(b'}');
+        out.push('}');
     }
-    out.extend_from_slice(b"],");
-    encoded(&mut out, "s", parts.signature);
-    out.push(b'}');
+    out.push_str("],");
+    encoded(&mut out, "s", token.signature());
+    out.push('}');
     Ok(out)
 }
 
-fn location(to: &mut Vec<u8>, location: Option<&[u8]>) -> Result<(), Malformed> {
+fn location(to: &mut String, location: Option<&[u8]>) -> Result<(), Malformed> {
     let Some(location) = location else { return Ok(()) };
     if core::str::from_utf8(location).is_err() {
         return Err(Malformed::Shape("a location that is not UTF-8"));
     }
-    to.push(b',');
+    to.push(',');
     data(to, "l", location);
     Ok(())
 }
 
-fn data(to: &mut Vec<u8>, name: &str, bytes: &[u8]) {
+fn data(to: &mut String, name: &str, bytes: &[u8]) {
     let Ok(text) = core::str::from_utf8(bytes) else { return encoded(to, name, bytes) };
-    to.push(b'"');
-    to.extend_from_slice(name.as_bytes());
-    to.extend_from_slice(b"\":\"");
-    for byte in text.bytes() {
-        match byte {
-            b'"' | b'\\' => to.extend([b'\\', byte]),
-            0..0x20 | 0x7f => {
-                to.extend_from_slice(b"\\u00");
-                to.extend(
-                    [byte >> 4, byte & 0xf]
-                        .map(|digit| b"0123456789abcdef".get(usize::from(digit)).copied().unwrap_or(b'0')),
-                );
+    to.push('"');
+    to.push_str(name);
+    to.push_str("\":\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => to.extend(['\\', character]),
+            '\0'..' ' | '\u{7f}' => {
+                // Writing to a String does not fail.
+                let _ = write!(to, "\\u{:04x}", u32::from(character));
             }
-            _ => to.push(byte),
+            _ => to.push(character),
         }
     }
-    to.push(b'"');
+    to.push('"');
 }
 
-fn encoded(to: &mut Vec<u8>, name: &str, bytes: &[u8]) {
-    to.push(b'"');
-    to.extend_from_slice(name.as_bytes());
-    to.extend_from_slice(b"64\":\"");
-    base64::encode(bytes, to);
-    to.push(b'"');
+fn encoded(to: &mut String, name: &str, bytes: &[u8]) {
+    to.push('"');
+    to.push_str(name);
+    to.push_str("64\":\"");
+    crate::base64::encode(bytes, to);
+    to.push('"');
 }
 
 #[cfg(test)]
 mod tests {
     use std::format;
-    use std::string::{String, ToString as _};
+    use std::string::ToString as _;
 
     use super::*;
 
@@ -535,26 +534,26 @@ mod tests {
     #[test]
     fn reads_text_base64_and_escapes() {
         let bytes = strict(&example()).unwrap();
-        let parts = Parts::parse(&bytes).unwrap();
-        assert_eq!(parts.location, Some("https://müller.example".as_bytes()));
-        assert_eq!(parts.identifier, b"id \"\\ \0");
-        let cids: Vec<_> = parts.caveats().map(|caveat| caveat.cid.to_vec()).collect();
+        let token = Token::read(&bytes, &Caps::OWN).unwrap();
+        assert_eq!(token.location(), Some("https://müller.example".as_bytes()));
+        assert_eq!(token.identifier_bytes(), b"id \"\\ \0");
+        let cids: Vec<_> = token.caveats().map(|caveat| caveat.cid.to_vec()).collect();
         assert_eq!(cids, [b"a = 1".to_vec(), b"".to_vec(), b"\xff".to_vec()]);
-        assert_eq!(parts.signature[31], 31);
+        assert_eq!(token.signature()[31], 31);
         assert_eq!(lenient(&example()).unwrap(), bytes);
     }
 
     #[test]
     fn writes_what_reads_back() {
         let bytes = strict(&example()).unwrap();
-        let text = write(&Parts::parse(&bytes).unwrap()).unwrap();
-        assert_eq!(read(&text, &Caps::OWN).unwrap(), bytes);
-        let again = read(&text, &Caps::OWN).unwrap();
-        assert_eq!(write(&Parts::parse(&again).unwrap()).unwrap(), text);
+        let text = write(&Token::read(&bytes, &Caps::OWN).unwrap()).unwrap();
+        assert_eq!(read(text.as_bytes(), &Caps::OWN).unwrap(), bytes);
+        let again = read(text.as_bytes(), &Caps::OWN).unwrap();
+        assert_eq!(write(&Token::read(&again, &Caps::OWN).unwrap()).unwrap(), text);
         let none = strict(&format!(r#"{{"v":2,"i":"x","s64":"{SIGNATURE}"}}"#)).unwrap();
         assert_eq!(
-            write(&Parts::parse(&none).unwrap()).unwrap(),
-            format!(r#"{{"v":2,"i":"x","c":[],"s64":"{SIGNATURE}"}}"#).as_bytes()
+            write(&Token::read(&none, &Caps::OWN).unwrap()).unwrap(),
+            format!(r#"{{"v":2,"i":"x","c":[],"s64":"{SIGNATURE}"}}"#)
         );
     }
 
