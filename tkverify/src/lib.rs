@@ -1,4 +1,23 @@
-//! Protect a service with tokens it can verify in process.
+//! Protect a service with tokens it can verify in process, without holding a root key.
+//!
+//! ```no_run
+//! use tkverify::{ClientKey, Trust, Verifier};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let trust = Trust::from_file("trust.json".as_ref())?; // 1. whom to believe; `tksign init` wrote it
+//! let key = ClientKey::read("client.key".as_ref())?; // 2. who asks; `tkverify keygen` made it
+//! let verifier = Verifier::builder().trust(trust).client_key(key).build()?; // 3. once a process
+//! # let authorization = "Bearer tk1_";
+//! let request = verifier.request("acme").action("read").text("app", "17").build()?; // 4. what is asked
+//! let grant = verifier.check(authorization, &request)?; // 5. granted, or why not
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The signer is asked once about a lineage; what it vouches for is remembered, and everything
+//! attenuated from it is decided here. Whether a token is revoked is looked up on every request
+//! in a state that the verifier keeps fresh in the background, and that it refuses to decide by
+//! when it is too old. How to run it: docs/operations.md.
 
 mod ask;
 mod asks;
