@@ -54,11 +54,6 @@ impl Staleness {
         let of = |action| self.named.get(action).copied().unwrap_or_else(|| self.otherwise.into());
         actions.into_iter().map(of).max().unwrap_or_else(|| self.otherwise.into())
     }
-
-    /// Whether any action may need the signer while the state is stale.
-    pub(crate) fn asks(&self) -> bool {
-        self.otherwise == WhenStale::Ask || self.named.values().any(|rule| *rule == Rule::Ask)
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 //! The accepting path of a whole check, header to grant, allocates nothing once it is warm.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 
 use testkit::alloc::{Counting, installed, measure};
 use tkverify::testing::{Kit, Spec};

@@ -1,4 +1,5 @@
 //! Verifiers that follow a feed over real sockets and real folders.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
 

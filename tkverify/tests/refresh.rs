@@ -1,4 +1,5 @@
 //! `tkverify refresh`, the real program, against servers that behave and servers that do not.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -16,7 +16,12 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::trust::Trust;
 
 #[path = "../../../tkcore/tests/feed_support/mod.rs"]
-#[allow(unreachable_pub, reason = "shared with the tests of tkcore")]
+#[allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "shared with the tests of tkcore; a test fails by panicking"
+)]
 mod feed_support;
 
 fn now() -> u64 {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tkcore::protocol::FeedPosition;
 use tkcore::revocation::feed::{
-    Effect, Event, Fetch, Floor, Freshness as MachineFreshness, Machine, Moment, Next, Response, StoreFile,
-    Stored, Validity, restore_plan,
+    Effect, Event, Fetch, Freshness as MachineFreshness, Machine, Moment, Next, Response, StoreFile, Stored,
+    Validity, restore_plan,
 };
 use tkcore::revocation::{FeedPath, HEAD_BYTES, Head, KEY_LIST_BYTES};
 use tkcore::{FeedId, revocation::RevocationSet};
@@ -550,9 +550,4 @@ fn random() -> u64 {
         Ok(()) => u64::from_be_bytes(bytes),
         Err(_) => u64::MAX / 2,
     }
-}
-
-/// The floor that a folder holds, for people.
-pub(crate) fn floor_of(folder: &Folder) -> Option<Floor> {
-    folder.read_floor(FLOOR_BYTES).ok().flatten().and_then(|bytes| Floor::from_bytes(&bytes).ok())
 }

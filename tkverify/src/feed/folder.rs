@@ -47,7 +47,8 @@ impl Folder {
         Self { root: root.to_path_buf(), floor }
     }
 
-    pub(crate) fn root(&self) -> &Path {
+    #[cfg(test)]
+    fn root(&self) -> &Path {
         &self.root
     }
 
