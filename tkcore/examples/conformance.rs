@@ -139,10 +139,9 @@ impl Case {
             self.verdict(&RootKey::from_derived(derived), token, discharges)
                 .map_err(|what| format!("under the derived key: {what}"))?;
         }
-        if let (true, Some(signature)) = (self.unmutated, &self.signature) {
-            if !token.to_v2().ends_with(signature) {
-                return Err("another signature than the maker's".to_owned());
-            }
+        let signature = self.signature.as_ref().filter(|_| self.unmutated);
+        if signature.is_some_and(|signature| !token.to_v2().ends_with(signature)) {
+            return Err("another signature than the maker's".to_owned());
         }
         // Every format that can carry it must carry it unchanged.
         for (format, write) in [("V1", v1 as fn(&Macaroon) -> Option<Vec<u8>>), ("V2", v2), ("V2 JSON", json)]

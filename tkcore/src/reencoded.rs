@@ -52,7 +52,8 @@ impl TokenBuf {
     }
 }
 
-#[cfg(all(test, feature = "mint", feature = "json"))]
+#[cfg(test)]
+#[cfg(all(feature = "mint", feature = "json"))]
 mod tests {
     use super::*;
     use crate::attenuate;

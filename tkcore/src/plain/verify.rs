@@ -86,7 +86,8 @@ fn conditions(macaroon: &Macaroon, discharge: Option<usize>) -> impl Iterator<It
     first_party.map(move |caveat| Condition { bytes: caveat.cid, discharge })
 }
 
-#[cfg(all(test, feature = "third-party"))]
+#[cfg(test)]
+#[cfg(feature = "third-party")]
 mod tests {
     use std::format;
     use std::vec;

@@ -46,7 +46,7 @@ fn unpadded(text: &[u8]) -> Result<&[u8], Malformed> {
         [bare @ .., b'=', b'='] | [bare @ .., b'='] => bare,
         bare => return Ok(bare),
     };
-    if text.len() % 4 == 0 { Ok(bare) } else { Err(Malformed::Base64) }
+    if text.len().is_multiple_of(4) { Ok(bare) } else { Err(Malformed::Base64) }
 }
 
 #[cfg(test)]

@@ -113,11 +113,7 @@ impl Data<'_> {
         }
     }
 
-    fn optional<'t>(
-        this: Option<Self>,
-        reading: Reading,
-        to: &'t mut Vec<u8>,
-    ) -> Result<Option<&'t [u8]>, Malformed> {
+    fn optional(this: Option<Self>, reading: Reading, to: &mut Vec<u8>) -> Result<Option<&[u8]>, Malformed> {
         let Some(this) = this else { return Ok(None) };
         this.decode(reading, to)?;
         Ok(Some(to))
