@@ -13,7 +13,11 @@ use tkcore::{Budget, Request, RootKey, Timestamp};
 /// Verifies with the maker's key and clears; the adapter sees the conditions in order.
 fn clears(macaroon: &Macaroon, key: &[u8], dialect: &mut dyn Dialect) -> bool {
     let verified = macaroon.verify(&RootKey::derive(key), &[], &mut Budget::default()).unwrap();
-    verified.clear_each(&NoRevocations, None, |condition| dialect.verdict(condition.bytes)).is_ok()
+    verified
+        .clear_each(&NoRevocations, None, |condition| {
+            dialect.verdict(condition.bytes, &mut Budget::default())
+        })
+        .is_ok()
 }
 
 #[test]

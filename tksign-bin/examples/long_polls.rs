@@ -3,7 +3,12 @@
 //!
 //! `cargo run --release -p tksign-bin --example long_polls -- [COUNT]` (default 1,000; 10,000
 //! need 10,000 open files on both sides).
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a measuring tool stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a measuring tool stops at the first surprise"
+)]
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
