@@ -1,6 +1,7 @@
 use alloc::boxed::Box;
 use core::fmt;
 
+use crate::caveat::word::is_hidden;
 use crate::ids::AuthorityId;
 
 /// What is wrong with the discharges beside a token whose own chain holds. Each rule of
@@ -53,7 +54,8 @@ impl Party {
         Self {
             authority: AuthorityId::of_ticket(ticket),
             location: location
-                .filter(|text| !text.is_empty() && !text.chars().any(char::is_control))
+                // It is shown to people: nothing in it may hide or reorder what they read.
+                .filter(|text| !text.is_empty() && !text.chars().any(|c| c.is_control() || is_hidden(c)))
                 .map(Box::from),
         }
     }
@@ -108,5 +110,6 @@ mod tests {
         );
         assert_eq!(Party::of(b"other", Some(b"")), Party::default());
         assert_eq!(Party::of(b"other", Some(b"a\nb")), Party::default());
+        assert_eq!(Party::of(b"other", Some("a\u{202e}b".as_bytes())), Party::default());
     }
 }

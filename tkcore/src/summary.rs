@@ -108,6 +108,7 @@ impl Summary {
             return;
         }
         if caveat.about() == About::Time
+            && caveat.operator() != Operator::NotEqual
             && let Operand::One(_, Value::Time(at)) = caveat.operand()
         {
             self.time(caveat.operator(), at);

@@ -522,6 +522,7 @@ fn advice_before_a_caveat_is_appended() {
         (&["path under /a"], "path under /a/b"),
         (&[], "path under /"),
         (&[], "time < 2026-12-01T00:00:00Z"),
+        (&[], "time != 2026-12-01T00:00:00Z"),
         (&["org? = 5"], "org? = 5 else read"),
         (&[], "weekday mon"),
         (&["app allows 17:read|write"], "app allows 17:read"),
