@@ -143,7 +143,7 @@ impl Verified<'_> {
             subject: self.identifier().subject,
             audience: facts.audience.as_ref().map(|audience| audience.as_str()),
         };
-        let mut all = All { request, who, lines: Vec::new() };
+        let mut all = All { request, who, vocabulary, lines: Vec::new() };
         // The sink keeps every refusal; what is left is the budget, and that has its line.
         let _ = self.walk(request, vocabulary, revocations, budget, &mut all);
         Explanation { lines: all.lines }
@@ -159,7 +159,7 @@ pub fn explain_caveats<'c>(
     budget: &mut Budget,
 ) -> Explanation {
     let who = Who { subject: None, audience: None };
-    let mut all = All { request, who, lines: Vec::new() };
+    let mut all = All { request, who, vocabulary, lines: Vec::new() };
     for (index, text) in (0u16..).zip(caveats) {
         let place = Place { discharge: None, caveat: index };
         let result = caveat_verdict(place, text, request, &who, vocabulary, budget);
@@ -183,13 +183,13 @@ impl Untrusted<'_> {
     ) -> Explanation {
         let identifier = self.identifier();
         let who = claimed(self, request);
-        let mut all = All { request, who, lines: Vec::new() };
+        let mut all = All { request, who, vocabulary, lines: Vec::new() };
         if let Some(identifier) = &identifier {
             // The sink keeps every refusal, so these end nothing.
             let _ = all.step(Step::Expiry(identifier.expiry), not_expired(identifier, request));
             let _ = all.step(Step::Issued, not_ahead(identifier, request));
         }
-        all.caveats_of(self, None, vocabulary, budget);
+        all.caveats_of(self, None, budget);
         Explanation { lines: all.lines }
     }
 
@@ -204,8 +204,8 @@ impl Untrusted<'_> {
         vocabulary: &Vocabulary,
         budget: &mut Budget,
     ) -> Explanation {
-        let mut all = All { request, who: claimed(root, request), lines: Vec::new() };
-        all.caveats_of(self, Some(index), vocabulary, budget);
+        let mut all = All { request, who: claimed(root, request), vocabulary, lines: Vec::new() };
+        all.caveats_of(self, Some(index), budget);
         Explanation { lines: all.lines }
     }
 }
@@ -219,6 +219,7 @@ fn claimed<'a>(root: &Untrusted<'a>, request: &Request<'a>) -> Who<'a> {
 struct All<'a, 'r> {
     request: &'a Request<'r>,
     who: Who<'a>,
+    vocabulary: &'a Vocabulary,
     lines: Vec<Line>,
 }
 
@@ -273,24 +274,22 @@ impl<'c> Sink<'c> for All<'_, '_> {
 }
 
 impl All<'_, '_> {
-    fn caveats_of(
-        &mut self,
-        token: &Untrusted<'_>,
-        discharge: Option<u16>,
-        vocabulary: &Vocabulary,
-        budget: &mut Budget,
-    ) {
+    fn caveats_of(&mut self, token: &Untrusted<'_>, discharge: Option<u16>, budget: &mut Budget) {
         for (index, caveat) in (0u16..).zip(token.caveats()).filter(|(_, caveat)| !caveat.third_party) {
             let place = Place { discharge, caveat: index };
-            let result = caveat_verdict(place, caveat.id, self.request, &self.who, vocabulary, budget);
+            let result = caveat_verdict(place, caveat.id, self.request, &self.who, self.vocabulary, budget);
             if self.step(Step::Caveat(place, caveat.id), result).is_err() {
                 break;
             }
         }
     }
 
-    /// What a caveat that did not refuse asks for, and what the first access has.
+    /// What a native caveat that did not refuse asks for, and what the first access has. What a
+    /// registered kind asks for, this language cannot say.
     fn satisfied(&self, text: &[u8]) -> (String, String) {
+        if self.vocabulary.custom(text).is_some() {
+            return (String::new(), String::new());
+        }
         let (Ok(caveat), Some(access)) = (Caveat::from_bytes(text), self.request.accesses().first()) else {
             return (String::new(), String::new());
         };

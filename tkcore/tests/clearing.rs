@@ -327,6 +327,10 @@ fn kinds_that_a_service_adds() {
         }
         other => panic!("{other:?}"),
     }
+    // What the kind lets pass is not explained as a native caveat of the same letters.
+    let explained =
+        explain_caveats([&b"weekday = tue"[..]], &read_now(), &vocabulary, &mut Budget::default());
+    assert!(explained.grants() && explained.lines()[0].wanted.is_empty(), "{explained}");
     // Not registered, not one line, or not the kind's name: refused.
     assert!(matches!(why(&case("weekday mon/tue"), &on("tue")), Why::Unknown(_)));
     assert!(clear("weekday", &on("tue")).is_err());

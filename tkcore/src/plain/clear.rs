@@ -110,14 +110,20 @@ pub enum MacaroonRefusal {
     Unknown(Gap),
 }
 
+/// Bytes of a condition in a log line: it may be as long as a macaroon, 256 KiB.
+const SHOWN: usize = 1024;
+
 impl fmt::Display for MacaroonRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Condition { bytes, discharge: None } => {
-                write!(f, "the condition \"{}\" is not met", bytes.escape_ascii())
-            }
-            Self::Condition { bytes, discharge: Some(at) } => {
-                write!(f, "the condition \"{}\" of discharge {at} is not met", bytes.escape_ascii())
+            Self::Condition { bytes, discharge } => {
+                let shown = bytes.get(..SHOWN);
+                let more = if shown.is_some() { "…" } else { "" };
+                write!(f, "the condition \"{}{more}\"", shown.unwrap_or(bytes).escape_ascii())?;
+                if let Some(at) = discharge {
+                    write!(f, " of discharge {at}")?;
+                }
+                f.write_str(" is not met")
             }
             Self::Revoked(rule) => write!(f, "revoked by a rule for its {rule}"),
             Self::Unknown(_) => f.write_str("whether it is revoked cannot be known now"),

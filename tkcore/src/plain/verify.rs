@@ -227,6 +227,11 @@ mod tests {
         assert_eq!((seen, grant.conditions()), (vec![b"a = 1".to_vec()], 1));
         let refusal = verified.clear(&NoRevocations, None, &Predicates::new().exact(b"a = 2")).unwrap_err();
         assert_eq!(format!("{refusal}"), "the condition \"a = 1\" is not met");
+        let mut long = Macaroon::create(&key(), b"root", None).unwrap();
+        long.attenuate(&[b'x'; 100_000]).unwrap();
+        let verified = long.verify(&key(), &[], &mut Budget::default()).unwrap();
+        let refusal = verified.clear(&NoRevocations, None, &Predicates::new()).unwrap_err();
+        assert!(format!("{refusal}").len() < 1100);
     }
 
     /// TP-28.
