@@ -68,13 +68,20 @@ fn lineage(i: u64, salt: u64) -> LineageId {
     LineageId::new(random, Timestamp::from_millis(START + i % 7_776_000_000).expect("in range"))
 }
 
+/// Time on the processor where the system says it, so that a busy machine does not count.
+fn processor() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+}
+
 fn timed<T>(rounds: usize, mut run: impl FnMut() -> T) -> (Duration, T) {
     let mut best = Duration::MAX;
     let mut last = None;
     for _ in 0..rounds {
-        let started = Instant::now();
+        let (started, on) = (Instant::now(), processor());
         last = Some(run());
-        best = best.min(started.elapsed());
+        let wall = started.elapsed();
+        best = best.min(processor().zip(on).map_or(wall, |(off, on)| off - on));
     }
     (best, last.expect("at least one round"))
 }
@@ -147,7 +154,7 @@ fn bench(rows: u64, effort: Effort) {
         let (mut id, own) = (next(ids), Rc::clone(&set));
         group.case("ours: status of a token", move || {
             let lineage = id();
-            let status = own.status(&Query::foreign(lineage, lineage.minted(), &[]));
+            let status = own.status(&Query::foreign(lineage, None, &[]));
             black_box(status == Status::Live);
         });
         let (mut id, other) = (next(ids), Rc::clone(&plain));

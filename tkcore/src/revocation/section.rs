@@ -5,7 +5,7 @@ use crate::ids::FeedDigest;
 use crate::revocation::digest::{self, digest};
 use crate::revocation::expiry::ExpiryDay;
 use crate::revocation::kind::{Item, Kind};
-use crate::revocation::shard::Geometry;
+use crate::revocation::shard::{Geometry, Marks};
 
 /// All rows of one kind that expire on one day, in shards. Immutable: adding rows makes
 /// another one that shares the untouched shards.
@@ -27,17 +27,43 @@ struct Shard {
     store: Arc<Vec<u8>>,
     at: usize,
     len: usize,
+    marks: Arc<Marks>,
 }
 
 impl Shard {
-    fn new(store: &Arc<Vec<u8>>, at: usize, len: usize, rows: u32) -> Option<Self> {
+    /// Checks and takes `len` bytes at `at`; every row goes through `each`.
+    fn read(
+        geometry: &Geometry,
+        index: usize,
+        rows: u32,
+        store: &Arc<Vec<u8>>,
+        at: usize,
+        mut each: impl FnMut(Item),
+    ) -> Option<Self> {
+        let len = geometry.len(rows)?;
         let bytes = store.get(at..at.checked_add(len)?)?;
-        Some(Self { rows, digest: digest(digest::SHARD, &[bytes]), store: Arc::clone(store), at, len })
+        let mut marks = geometry.marks(rows);
+        let is_good = geometry.walk(index, rows, bytes, |bucket, item| {
+            marks.push(bucket);
+            each(item);
+            true
+        });
+        if !is_good {
+            return None;
+        }
+        let digest = digest(digest::SHARD, &[bytes]);
+        Some(Self { rows, digest, store: Arc::clone(store), at, len, marks: Arc::new(marks) })
     }
 
     fn written(geometry: &Geometry, items: &[Item]) -> Option<Self> {
         let store = Arc::new(geometry.encode(items));
-        Self::new(&store, 0, store.len(), u32::try_from(items.len()).ok()?)
+        let rows = u32::try_from(items.len()).ok()?;
+        let mut marks = geometry.marks(rows);
+        for item in items {
+            marks.push(geometry.bucket_of(item.id));
+        }
+        let (digest, len) = (digest(digest::SHARD, &[&store]), store.len());
+        Some(Self { rows, digest, store, at: 0, len, marks: Arc::new(marks) })
     }
 
     fn bytes(&self) -> &[u8] {
@@ -83,14 +109,7 @@ impl Section {
         }
         let mut shards = Vec::with_capacity(counts.len());
         for (index, count) in counts.iter().enumerate() {
-            let shard = Shard::new(store, at, geometry.len(*count)?, *count)?;
-            let good = geometry.walk(index, *count, shard.bytes(), |item| {
-                each(item);
-                true
-            });
-            if !good {
-                return None;
-            }
+            let shard = Shard::read(&geometry, index, *count, store, at, &mut each)?;
             at = at.checked_add(shard.len)?;
             shards.push(shard);
         }
@@ -148,13 +167,13 @@ impl Section {
     /// The value of `id`'s row.
     pub(crate) fn find(&self, id: u128) -> Option<u64> {
         let shard = self.shards.get(self.geometry.shard_of(id))?;
-        self.geometry.find(shard.rows, shard.bytes(), id)
+        self.geometry.find(shard.rows, shard.bytes(), &shard.marks, id)
     }
 
     /// Every row, in order.
     pub(crate) fn for_each(&self, mut each: impl FnMut(Item)) {
         for (index, shard) in self.shards.iter().enumerate() {
-            self.geometry.walk(index, shard.rows, shard.bytes(), |item| {
+            self.geometry.walk(index, shard.rows, shard.bytes(), |_, item| {
                 each(item);
                 true
             });
@@ -167,13 +186,19 @@ impl Section {
         self.shards.iter().enumerate().all(|(index, shard)| {
             let same = other.and_then(|other| other.shards.get(index));
             same.is_some_and(|same| same.digest == shard.digest && same.rows == shard.rows)
-                || self.geometry.walk(index, shard.rows, shard.bytes(), &mut each)
+                || self.geometry.walk(index, shard.rows, shard.bytes(), |_, item| each(item))
         })
     }
 
     /// Rows of each shard and its bytes, as a snapshot has them.
     pub(crate) fn shards(&self) -> impl Iterator<Item = (u32, &[u8])> {
         self.shards.iter().map(|shard| (shard.rows, shard.bytes()))
+    }
+
+    /// Bytes of the marks and the list of shards, in memory only.
+    pub(crate) fn overhead(&self) -> usize {
+        let list = self.shards.len().saturating_mul(size_of::<Shard>());
+        self.shards.iter().fold(list, |sum, shard| sum.saturating_add(shard.marks.bytes()))
     }
 
     /// Bytes that the shards hold, without what is shared with other sets.
@@ -185,7 +210,7 @@ impl Section {
         let mut items = Vec::new();
         if let Some(shard) = self.shards.get(index) {
             items.reserve(usize::try_from(shard.rows).unwrap_or(0));
-            self.geometry.walk(index, shard.rows, shard.bytes(), |item| {
+            self.geometry.walk(index, shard.rows, shard.bytes(), |_, item| {
                 items.push(item);
                 true
             });

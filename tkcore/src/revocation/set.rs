@@ -8,7 +8,7 @@ use crate::ids::{BranchId, KeyId, LineageId, Row};
 use crate::revocation::changes::Changes;
 use crate::revocation::digest::{self, digest};
 use crate::revocation::expiry::ExpiryDay;
-use crate::revocation::filter::Filter;
+use crate::revocation::filter::{Filter, FilterBuilder};
 use crate::revocation::kind::{EVERYTHING, Item, Kind, Place, key_id, revocation, wide};
 use crate::revocation::query::{Gap, Query, Revocations, Status};
 use crate::revocation::rule::{Revocation, Rule};
@@ -26,6 +26,8 @@ pub struct RevocationSet {
     floor: u64,
     digest: FeedDigest,
     filter: Filter,
+    /// Whether there is any floor at all; mostly there is none.
+    has_floors: bool,
 }
 
 /// More rows of one kind and day than 32 bits can count, or more sections than 16 bits can.
@@ -63,7 +65,8 @@ impl RevocationSet {
 
     pub(crate) fn of(sections: [Vec<Arc<Section>>; 5], floor: u64, filter: Filter) -> Self {
         let digest = state_digest(&sections, floor);
-        Self { sections, floor, digest, filter }
+        let has_floors = floor != 0 || sections.iter().flatten().any(|section| section.kind.is_floor());
+        Self { sections, floor, digest, filter, has_floors }
     }
 
     /// This set after some steps.
@@ -141,7 +144,9 @@ impl RevocationSet {
     /// Bytes of rows and filter in memory, without what superseded sets may still hold.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.all().fold(self.filter.bytes(), |sum, section| sum.saturating_add(section.bytes()))
+        self.all().fold(self.filter.bytes(), |sum, section| {
+            sum.saturating_add(section.bytes()).saturating_add(section.overhead())
+        })
     }
 
     /// Every row with its day, by kind, then day, then id. For the signer and for people.
@@ -258,6 +263,21 @@ impl Revocations for RevocationSet {
     }
 
     fn status(&self, query: &Query<'_>) -> Status {
+        let gap = if self.has_floors {
+            match self.floors(query) {
+                Ok(gap) => gap,
+                Err(rule) => return Status::Revoked(rule),
+            }
+        } else {
+            None
+        };
+        self.rows(query, gap)
+    }
+}
+
+impl RevocationSet {
+    /// The floors in a token's scope: the widest that kills it, or what cannot be told.
+    fn floors(&self, query: &Query<'_>) -> Result<Option<Gap>, Rule> {
         let floors = [
             (Rule::Global, if self.floor == 0 { None } else { Some(self.floor) }),
             (Rule::Tenant, self.row(Kind::Tenant, query.tenant)),
@@ -267,11 +287,16 @@ impl Revocations for RevocationSet {
         let mut gap = None;
         for (rule, floor) in floors {
             match floor.map(|floor| reach(floor, query)) {
-                Some(Reach::Kills) => return Status::Revoked(rule),
+                Some(Reach::Kills) => return Err(rule),
                 Some(Reach::Unknown) => gap = Some(Gap::NoIssueTime),
                 Some(Reach::Spares) | None => {}
             }
         }
+        Ok(gap)
+    }
+
+    #[inline]
+    fn rows(&self, query: &Query<'_>, mut gap: Option<Gap>) -> Status {
         if !self.list(Kind::Token).is_empty() {
             if self.lineage(&query.lineage) {
                 return Status::Revoked(Rule::Token);
@@ -323,9 +348,9 @@ pub(crate) const fn is_filtered(kind: Kind) -> bool {
 fn filter_of(sections: &[Vec<Arc<Section>>; 5]) -> Filter {
     let filtered = || sections.iter().flatten().filter(|section| is_filtered(section.kind));
     let rows = filtered().fold(0u64, |sum, section| sum.saturating_add(u64::from(section.rows)));
-    let mut filter = Filter::new(usize::try_from(rows).unwrap_or(usize::MAX));
+    let mut filter = FilterBuilder::new(usize::try_from(rows).unwrap_or(usize::MAX));
     filtered().for_each(|section| section.for_each(|item| filter.insert(item.id)));
-    filter
+    filter.finish()
 }
 
 fn state_digest(sections: &[Vec<Arc<Section>>; 5], floor: u64) -> FeedDigest {

@@ -67,7 +67,7 @@ impl Geometry {
         self.rest_len().saturating_add(if self.kind.is_floor() { 8 } else { 0 })
     }
 
-    fn bucket_of(&self, id: u128) -> usize {
+    pub(crate) fn bucket_of(&self, id: u128) -> usize {
         top(id, self.index_bits()) & self.buckets().saturating_sub(1)
     }
 
@@ -100,30 +100,36 @@ impl Geometry {
     }
 
     /// Walks a shard's rows in order and checks that they are in the one form. `false` when
-    /// they are not, or as soon as `each` says so.
+    /// they are not, or as soon as `each` says so. `each` also gets the row's bucket.
     pub(crate) fn walk(
         &self,
         shard: usize,
         rows: u32,
         bytes: &[u8],
-        mut each: impl FnMut(Item) -> bool,
+        mut each: impl FnMut(usize, Item) -> bool,
     ) -> bool {
         let Some((index, body)) = self.split(rows, bytes) else { return false };
-        let mut body = body.chunks_exact(self.row_len());
+        let buckets = self.buckets();
+        let first = shard.saturating_mul(buckets);
+        let row_len = self.row_len();
+        let mut end = index.len().saturating_add(self.rest_len());
         let mut last = None;
         let mut row = |bucket: usize| {
-            let Some(item) = body.next().and_then(|row| self.item(shard, bucket, row)) else { return false };
+            let Some(item) = self.item(first.saturating_add(bucket), bytes, end) else { return false };
+            end = end.saturating_add(row_len);
             if last.is_some_and(|last| last >= item.id) || !self.kind.admits(item.value) {
                 return false;
             }
             last = Some(item.id);
-            each(item)
+            each(bucket, item)
         };
+        let mut seen = 0usize;
         if self.drop == 0 {
-            (0..rows).all(|_| row(0)) && body.next().is_none()
+            seen = usize::try_from(rows).unwrap_or(usize::MAX);
+            if !(0..rows).all(|_| row(0)) {
+                return false;
+            }
         } else {
-            let buckets = self.buckets();
-            let mut seen = 0usize;
             for (at, byte) in index.iter().enumerate() {
                 let mut left = *byte;
                 while left != 0 {
@@ -137,24 +143,28 @@ impl Geometry {
                     seen = seen.saturating_add(1);
                 }
             }
-            body.next().is_none() && body.remainder().is_empty()
         }
+        body.len() == seen.saturating_mul(row_len)
     }
 
-    /// The value of `id`'s row; rows without one answer [`EVERYTHING`].
-    pub(crate) fn find(&self, rows: u32, bytes: &[u8], id: u128) -> Option<u64> {
+    /// The value of `id`'s row; rows without one answer [`EVERYTHING`]. `marks` are those of
+    /// the shard.
+    pub(crate) fn find(&self, rows: u32, bytes: &[u8], marks: &Marks, id: u128) -> Option<u64> {
         let (index, body) = self.split(rows, bytes)?;
         let mut start = 0;
         let mut len = usize::try_from(rows).ok()?;
         if self.drop > 0 {
-            (start, len) = bucket(index, self.bucket_of(id))?;
+            (start, len) = marks.bucket(index, self.bucket_of(id))?;
         }
         let wanted = id.to_be_bytes();
         let wanted = wanted.get(self.drop..self.kind.width())?;
         let row_len = self.row_len();
         let from = start.checked_mul(row_len)?;
         let rows = body.get(from..from.checked_add(len.checked_mul(row_len)?)?)?;
-        let row = rows.chunks_exact(row_len).find(|row| row.starts_with(wanted))?;
+        // Nearly every row differs in its first bytes: those are compared as a number.
+        let first = first_bytes(wanted);
+        let row =
+            rows.chunks_exact(row_len).find(|row| first_bytes(row) == first && row.starts_with(wanted))?;
         if self.kind.is_floor() {
             row.last_chunk().map(|value| u64::from_be_bytes(*value))
         } else {
@@ -162,73 +172,129 @@ impl Geometry {
         }
     }
 
-    fn item(&self, shard: usize, bucket: usize, row: &[u8]) -> Option<Item> {
-        let mut id = [0u8; 16];
-        let (rest, value) = row.split_at_checked(self.rest_len())?;
-        id.get_mut(self.drop..self.kind.width())?.copy_from_slice(rest);
-        let value = if self.kind.is_floor() { u64::from_be_bytes(*value.first_chunk()?) } else { EVERYTHING };
-        let id = u128::from_be_bytes(id);
-        let top = u128::try_from(shard).ok()?.checked_mul(u128::try_from(self.buckets()).ok()?)?;
-        let top = top.checked_add(u128::try_from(bucket).ok()?)?;
-        let top = top.checked_shl(128u32.checked_sub(self.index_bits())?).unwrap_or(0);
-        Some(Item { id: id | top, value })
+    /// Marks for a shard of that many rows, to be told each row's bucket in order.
+    pub(crate) fn marks(&self, rows: u32) -> Marks {
+        let buckets = if self.drop == 0 { 0 } else { self.buckets() };
+        let bits = usize::try_from(rows).unwrap_or(usize::MAX).saturating_add(buckets);
+        let step = buckets.saturating_mul(MARK_BITS).checked_div(bits).unwrap_or(0).max(1);
+        let shift = step.ilog2();
+        let count = buckets.checked_shr(shift).unwrap_or(0);
+        Marks { shift, rows: 0, before: Vec::with_capacity(count) }
     }
+
+    /// The row whose id ends at `end`; `bucket` counts from the first shard's first. The bytes
+    /// before a row's own are another row's or the index', and are cut off.
+    fn item(&self, bucket: usize, bytes: &[u8], end: usize) -> Option<Item> {
+        let own = u128::MAX.checked_shr(self.index_bits())?;
+        let id = if self.kind.width() == 8 {
+            let start = end.checked_sub(8)?;
+            u128::from(u64::from_be_bytes(*bytes.get(start..end)?.first_chunk()?)) << 64
+        } else {
+            let start = end.checked_sub(16)?;
+            u128::from_be_bytes(*bytes.get(start..end)?.first_chunk()?)
+        };
+        let top = u128::try_from(bucket).ok()?;
+        let top = top.checked_shl(128u32.saturating_sub(self.index_bits())).unwrap_or(0);
+        let value = if self.kind.is_floor() {
+            u64::from_be_bytes(*bytes.get(end..)?.first_chunk()?)
+        } else {
+            EVERYTHING
+        };
+        Some(Item { id: (id & own) | top, value })
+    }
+}
+
+#[inline]
+fn first_bytes(row: &[u8]) -> u32 {
+    row.first_chunk::<4>().map_or(0, |bytes| u32::from_ne_bytes(*bytes))
+}
+
+/// So many bits of the index lie between two marks, or up to twice as many.
+const MARK_BITS: usize = 64;
+
+/// Where in a shard's index to begin: rows before every so many buckets. In memory only, some
+/// 0.1 bytes a row; without it a lookup that passes the filter would count half the index of
+/// one shard in every section.
+#[derive(Debug, Default)]
+pub(crate) struct Marks {
+    shift: u32,
+    rows: u32,
+    before: Vec<u32>,
+}
+
+impl Marks {
+    pub(crate) fn push(&mut self, bucket: usize) {
+        let wanted = bucket.checked_shr(self.shift).unwrap_or(0);
+        while self.before.len() <= wanted {
+            self.before.push(self.rows);
+        }
+        self.rows = self.rows.saturating_add(1);
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.before.capacity().saturating_mul(4)
+    }
+
+    /// First row and number of rows of a bucket. In the index each row is a one, and each
+    /// bucket ends with a zero.
+    fn bucket(&self, index: &[u8], bucket: usize) -> Option<(usize, usize)> {
+        let mark = bucket.checked_shr(self.shift)?;
+        // Buckets after the last mark have no rows.
+        let rows = usize::try_from(*self.before.get(mark)?).ok()?;
+        let marked = mark.checked_shl(self.shift)?;
+        let mut position = rows.checked_add(marked)?;
+        let mut zeros = bucket.checked_sub(marked)?;
+        while zeros > 0 {
+            let (word, valid) = word(index, position);
+            let mut open = !word & !u64::MAX.checked_shr(valid).unwrap_or(0);
+            let here = usize::try_from(open.count_ones()).ok()?;
+            if here < zeros {
+                zeros = zeros.saturating_sub(here);
+                position = position.checked_add(usize::try_from(valid).ok()?)?;
+                continue;
+            }
+            for _ in 1..zeros {
+                open &= !FIRST.checked_shr(open.leading_zeros())?;
+            }
+            position = position.checked_add(usize::try_from(open.leading_zeros()).ok()?)?.checked_add(1)?;
+            break;
+        }
+        let start = position.checked_sub(bucket)?;
+        loop {
+            let (word, valid) = word(index, position);
+            let ones = word.leading_ones().min(valid);
+            position = position.checked_add(usize::try_from(ones).ok()?)?;
+            if ones < valid {
+                return Some((start, position.checked_sub(bucket)?.checked_sub(start)?));
+            }
+        }
+    }
+}
+
+const FIRST: u64 = 1 << 63;
+
+/// The bits from `position` on, left-aligned, and how many of them are the index'. Bits past
+/// the end read as zero: they end the last bucket, as the real ones do.
+fn word(index: &[u8], position: usize) -> (u64, u32) {
+    let rest = index.get(position / 8..).unwrap_or(&[]);
+    let word = match rest.first_chunk::<8>() {
+        Some(whole) => u64::from_be_bytes(*whole),
+        None => {
+            rest.iter()
+                .fold((0u64, 56u32), |(word, shift), byte| {
+                    (word | u64::from(*byte).checked_shl(shift).unwrap_or(0), shift.saturating_sub(8))
+                })
+                .0
+        }
+    };
+    let offset = u32::try_from(position % 8).unwrap_or(0);
+    (word.checked_shl(offset).unwrap_or(0), 64u32.saturating_sub(offset))
 }
 
 /// The `bits` top bits as a number; at most 24 are asked for.
 fn top(id: u128, bits: u32) -> usize {
     let top = id.checked_shr(128u32.saturating_sub(bits)).unwrap_or(0);
     usize::try_from(top).unwrap_or(0)
-}
-
-/// First row and number of rows of a bucket. In the index each row is a one, and each bucket
-/// ends with a zero.
-fn bucket(index: &[u8], bucket: usize) -> Option<(usize, usize)> {
-    let mut zeros = bucket;
-    let mut position = 0usize;
-    let mut words = index.chunks(8);
-    let mut word = next(&mut words)?;
-    if zeros > 0 {
-        loop {
-            let here = usize::try_from(word.count_zeros()).ok()?;
-            if here >= zeros {
-                break;
-            }
-            zeros = zeros.saturating_sub(here);
-            position = position.saturating_add(64);
-            word = next(&mut words)?;
-        }
-        let mut open = !word;
-        for _ in 1..zeros {
-            open &= !(1u64 << 63).checked_shr(open.leading_zeros())?;
-        }
-        let used = open.leading_zeros().saturating_add(1);
-        position = position.saturating_add(usize::try_from(used).ok()?);
-        word = match word.checked_shl(used) {
-            Some(rest) => rest,
-            None => next(&mut words)?,
-        };
-    }
-    let start = position.checked_sub(bucket)?;
-    let mut len = 0usize;
-    loop {
-        let left = 64usize.saturating_sub(position % 64);
-        let ones = usize::try_from(word.leading_ones()).ok()?.min(left);
-        len = len.saturating_add(ones);
-        if ones < left {
-            return Some((start, len));
-        }
-        position = position.saturating_add(ones);
-        word = next(&mut words)?;
-    }
-}
-
-/// Bits past the end read as zero: they end the last bucket, as the real ones do.
-fn next(words: &mut core::slice::Chunks<'_, u8>) -> Option<u64> {
-    let chunk = words.next()?;
-    let mut word = [0u8; 8];
-    word.get_mut(..chunk.len())?.copy_from_slice(chunk);
-    Some(u64::from_be_bytes(word))
 }
 
 #[cfg(test)]
@@ -275,22 +341,24 @@ mod tests {
                     let n = u32::try_from(own.len()).unwrap();
                     let bytes = geometry.encode(&own);
                     assert_eq!(Some(bytes.len()), geometry.len(n));
-                    assert!(geometry.walk(shard, n, &bytes, |item| {
+                    let mut marks = geometry.marks(n);
+                    assert!(geometry.walk(shard, n, &bytes, |bucket, item| {
+                        marks.push(bucket);
                         read.push(item);
                         true
                     }));
                     for item in &own {
-                        assert_eq!(geometry.find(n, &bytes, item.id), Some(item.value));
+                        assert_eq!(geometry.find(n, &bytes, &marks, item.id), Some(item.value));
                         let near = item.id ^ (1 << 64);
                         let there = all.binary_search_by_key(&near, |item| item.id).ok();
                         if geometry.shard_of(near) == shard {
-                            assert_eq!(geometry.find(n, &bytes, near), there.map(|i| all[i].value));
+                            assert_eq!(geometry.find(n, &bytes, &marks, near), there.map(|i| all[i].value));
                         }
                     }
                     for _ in 0..50 {
                         let id = ((u128::from(random(&mut state)) << 64) & (u128::MAX >> geometry.bits))
                             | (u128::try_from(shard).unwrap().checked_shl(128 - geometry.bits).unwrap_or(0));
-                        assert_eq!(geometry.find(n, &bytes, id), None);
+                        assert_eq!(geometry.find(n, &bytes, &marks, id), None);
                     }
                 }
                 assert_eq!(read, all, "{kind:?} {count}");
@@ -305,12 +373,16 @@ mod tests {
         items.push(Item { id: 255 << 120, value: EVERYTHING });
         let geometry = Geometry::of(Kind::Token, 401);
         let bytes = geometry.encode(&items);
+        let mut marks = geometry.marks(401);
+        assert!(geometry.walk(0, 401, &bytes, |bucket, _| {
+            marks.push(bucket);
+            true
+        }));
         for item in &items {
-            assert_eq!(geometry.find(401, &bytes, item.id), Some(EVERYTHING));
+            assert_eq!(geometry.find(401, &bytes, &marks, item.id), Some(EVERYTHING));
         }
-        assert_eq!(geometry.find(401, &bytes, (7 << 120) | 400), None);
-        assert_eq!(geometry.find(401, &bytes, 8 << 120), None);
-        assert!(geometry.walk(0, 401, &bytes, |_| true));
+        assert_eq!(geometry.find(401, &bytes, &marks, (7 << 120) | 400), None);
+        assert_eq!(geometry.find(401, &bytes, &marks, 8 << 120), None);
     }
 
     #[test]
@@ -325,7 +397,7 @@ mod tests {
                 let mut bytes = bytes.clone();
                 bytes[bit / 8] ^= 0x80 >> (bit % 8);
                 let mut read = Vec::new();
-                let good = geometry.walk(0, rows, &bytes, |item| {
+                let good = geometry.walk(0, rows, &bytes, |_, item| {
                     read.push(item);
                     true
                 });

@@ -5,7 +5,7 @@ use crate::codec::Reader;
 use crate::ids::{FeedDigest, FeedId};
 use crate::revocation::digest::{self, digest};
 use crate::revocation::expiry::ExpiryDay;
-use crate::revocation::filter::Filter;
+use crate::revocation::filter::FilterBuilder;
 use crate::revocation::kind::Kind;
 use crate::revocation::object::{self, ObjectError};
 use crate::revocation::position::Position;
@@ -111,7 +111,7 @@ impl Snapshot {
             counts.push(bytes.as_chunks::<4>().0.iter().map(|n| u32::from_be_bytes(*n)).collect::<Vec<_>>());
         }
         let mut at = store.len().saturating_sub(reader.remaining());
-        let mut filter = Filter::new(filtered_rows(&table, &counts, reader.remaining())?);
+        let mut filter = FilterBuilder::new(filtered_rows(&table, &counts, reader.remaining())?);
         let mut sections: [Vec<Arc<Section>>; 5] = Default::default();
         for ((kind, day, rows), counts) in table.iter().zip(&counts) {
             let hidden = is_filtered(*kind);
@@ -131,7 +131,7 @@ impl Snapshot {
         if at != store.len() {
             return Err(ObjectError::Shape("bytes after the end"));
         }
-        let set = RevocationSet::of(sections, floor, filter);
+        let set = RevocationSet::of(sections, floor, filter.finish());
         if set.digest() != state {
             return Err(ObjectError::Digest("state"));
         }
