@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -383,6 +383,7 @@ impl Builder {
             feed,
             counters: Counters::default(),
             turn: AtomicUsize::new(0),
+            alone: AtomicU64::new(0),
             follower: Mutex::new(follower),
             key_fetcher: Mutex::new(key_fetcher),
         };

@@ -29,8 +29,9 @@ pub struct Health {
 }
 
 impl Health {
-    /// Whether the service should take requests: the state is fresh or aging, or its policy for
-    /// a stale one is to ask the signer.
+    /// Whether requests are decided by the local state: it is fresh or aging. `false` does not
+    /// mean that all are refused: [`WhenStale::Ask`](crate::WhenStale::Ask) and a grace still
+    /// answer, and a service that has them may choose to stay in rotation.
     #[must_use]
     pub const fn is_ready(&self) -> bool {
         matches!(self.freshness, Freshness::Fresh | Freshness::Aging)

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tkcore::protocol::{Cursor, DelegatedKey, KeyState};
+use tkcore::protocol::{Cursor, DelegatedKey, KeyState, Page};
 use tkcore::revocation::TenantKey;
 use tkcore::{Audience, Identifier, KeyClass, KeyId, LineageFacts, RootKey, Subject, Tenant};
 
@@ -103,6 +103,10 @@ const FETCH_AGAIN: Duration = Duration::from_secs(5);
 /// Most keys taken: one a tenant and generation, and more than any audience has.
 const KEYS: usize = 100_000;
 
+/// Most pages asked for: enough for millions of records of all audiences together, and an end
+/// for a signer that never ends.
+const PAGES: usize = 10_000;
+
 /// Keeps the delegated keys current, in the background. Stops when dropped.
 #[derive(Debug)]
 pub(crate) struct KeyFetcher {
@@ -115,7 +119,7 @@ impl KeyFetcher {
         let (stop, stopped) = mpsc::channel();
         let thread = thread::Builder::new().name("tk-keys".to_owned()).spawn(move || {
             loop {
-                let pause = match fetch(&remote) {
+                let pause = match fetch(|from| remote.fetch_keys(from)) {
                     Ok(keys) => {
                         ring.delegate(keys);
                         FETCH_EVERY
@@ -143,23 +147,24 @@ impl Drop for KeyFetcher {
     }
 }
 
-fn fetch(remote: &Remote) -> Result<BTreeMap<KeyId, Arc<HeldKey>>, RemoteError> {
+/// All pages. A list that does not come to its end gives no keys at all, so that those from
+/// before stay. A page may well be empty: the signer looks at some hundred records for each, and
+/// they may all be of other audiences.
+fn fetch(
+    mut page: impl FnMut(Cursor) -> Result<Page<DelegatedKey>, RemoteError>,
+) -> Result<BTreeMap<KeyId, Arc<HeldKey>>, RemoteError> {
     let mut keys = BTreeMap::new();
     let mut from = Cursor::default();
-    loop {
-        let page = remote.fetch_keys(from)?;
-        let before = keys.len();
-        for key in page.items {
-            if let Some((id, key)) = held(key) {
-                keys.insert(id, Arc::new(key));
-            }
-        }
-        match page.next {
-            // A page without anything new would come again for ever.
-            Some(next) if keys.len() > before && keys.len() < KEYS => from = next,
+    for _ in 0..PAGES {
+        let Page { items, next, .. } = page(from.clone())?;
+        keys.extend(items.into_iter().filter_map(held).map(|(id, key)| (id, Arc::new(key))));
+        match next {
+            Some(next) if next != from && keys.len() < KEYS => from = next,
+            Some(next) if next == from => return Err(RemoteError::NotUnderstood),
             Some(_) | None => return Ok(keys),
         }
     }
+    Err(RemoteError::NotUnderstood)
 }
 
 fn held(key: DelegatedKey) -> Option<(KeyId, HeldKey)> {
@@ -170,4 +175,55 @@ fn held(key: DelegatedKey) -> Option<(KeyId, HeldKey)> {
     let root = RootKey::from_derived(key.root.expose());
     let rows = TenantKey::from_bytes(*key.rows.expose());
     Some((key.key, HeldKey::new(root, key.tenant, Some(key.audience), KeyClass::Delegable, rows)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tkcore::protocol::SecretKey;
+
+    use super::*;
+
+    fn key(id: u8) -> DelegatedKey {
+        DelegatedKey {
+            key: KeyId::from_bytes([id; 8]),
+            tenant: Tenant::new("acme").unwrap(),
+            audience: Audience::new("builds").unwrap(),
+            generation: 1,
+            state: KeyState::Current,
+            root: SecretKey::new([id; 32]),
+            rows: SecretKey::new([7; 32]),
+        }
+    }
+
+    fn page(items: impl IntoIterator<Item = DelegatedKey>, next: Option<u8>) -> Page<DelegatedKey> {
+        let mut page = Page::default();
+        items.into_iter().for_each(|item| page.push(item).unwrap());
+        page.next = next.map(|next| Cursor::new(&[next]).unwrap());
+        page
+    }
+
+    #[test]
+    fn a_page_without_a_key_of_ours_is_not_the_last() {
+        let keys = fetch(|from| {
+            Ok(match from.as_bytes() {
+                [] => page([], Some(1)),
+                [1] => page([key(1)], Some(2)),
+                [2] => page([], Some(3)),
+                _ => page([key(2)], None),
+            })
+        });
+        let ids: Vec<KeyId> = keys.unwrap().into_keys().collect();
+        assert_eq!(ids, [KeyId::from_bytes([1; 8]), KeyId::from_bytes([2; 8])]);
+    }
+
+    #[test]
+    fn a_list_that_does_not_end_gives_nothing() {
+        assert!(fetch(|_| Ok(page([key(1)], Some(1)))).is_err());
+        let mut turn = 0u8;
+        let never = fetch(|_| {
+            turn ^= 1;
+            Ok(page([], Some(turn)))
+        });
+        assert!(never.is_err());
+    }
 }

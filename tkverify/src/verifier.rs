@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) counters: Counters,
     /// Which of several unknown tokens in a header is asked about next.
     pub(crate) turn: AtomicUsize,
+    /// Tells asks apart that must not be shared.
+    pub(crate) alone: AtomicU64,
     /// Stops with the last clone of the verifier.
     pub(crate) follower: Mutex<Option<Follower>>,
     /// Stops with it.
@@ -71,7 +73,7 @@ pub enum Diligence {
     #[default]
     Usual,
     /// Ask the signer now, for what must not rest on a state that is seconds old: deleting an
-    /// account, paying out.
+    /// account, paying out. The answer is never one that was asked for before this request.
     AskSigner,
 }
 
@@ -79,8 +81,10 @@ pub enum Diligence {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Plan {
     Local,
-    /// The signer each time: because of [`Diligence`], or because the state is stale.
+    /// The signer each time, because the state is stale.
     Ask,
+    /// The signer, by an ask that no other request began: because of [`Diligence`].
+    AskAlone,
 }
 
 /// Reused by the next request of the thread: the accepting path then allocates nothing.
@@ -325,14 +329,15 @@ impl Inner {
         };
         let mut budget = Budget::default();
         let mut best: Option<Error> = None;
-        let mut unknown = 0usize;
-        for presented in authorization.candidates() {
+        let mut is_unknown = [false; limits::ROOTS];
+        for (presented, is_unknown) in authorization.candidates().zip(&mut is_unknown) {
             match self.locally(presented, request, plan, scratch, &mut budget) {
                 Some(Ok(grant)) => return Some(Ok(grant)),
                 Some(Err(error)) => best = Some(more_useful(best, error)),
-                None => unknown = unknown.saturating_add(1),
+                None => *is_unknown = true,
             }
         }
+        let unknown = is_unknown.iter().filter(|is_unknown| **is_unknown).count();
         if unknown == 0 {
             return Some(Err(best.unwrap_or(Malformed::Missing.into())));
         }
@@ -345,21 +350,18 @@ impl Inner {
             1 => 0,
             _ => self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(unknown).unwrap_or(0),
         };
-        let mut at = 0usize;
-        for presented in authorization.candidates() {
-            if self.known(&presented, plan).is_some() {
-                continue;
-            }
-            let verdict = if at == chosen {
-                self.by_asking(presented, request, plan, scratch, &mut budget)
-            } else {
-                Err(NotKnowable::TooManyAsks.into())
+        let candidates = authorization.candidates().zip(is_unknown).filter(|(_, is_unknown)| *is_unknown);
+        for (at, (presented, _)) in candidates.enumerate() {
+            // Memory again: another request may have brought the answer since.
+            let verdict = match self.locally(presented, request, plan, scratch, &mut budget) {
+                Some(verdict) => verdict,
+                None if at == chosen => self.by_asking(presented, request, plan, scratch, &mut budget),
+                None => Err(NotKnowable::TooManyAsks.into()),
             };
             match verdict {
                 Ok(grant) => return Some(Ok(grant)),
                 Err(error) => best = Some(more_useful(best, error)),
             }
-            at = at.saturating_add(1);
         }
         Some(Err(best.unwrap_or(Malformed::Missing.into())))
     }
@@ -376,7 +378,7 @@ impl Inner {
         }
         if diligence == Diligence::AskSigner {
             return if self.signer.is_some() {
-                Ok(Plan::Ask)
+                Ok(Plan::AskAlone)
             } else {
                 Err(NotKnowable::SignerUnreachable.into())
             };
@@ -409,7 +411,7 @@ impl Inner {
             Ok(identifier) => identifier,
             Err(malformed) => return Some(Err(malformed.into())),
         };
-        if plan == Plan::Ask {
+        if plan != Plan::Local {
             return None;
         }
         if let Some(key) = self.keys.find(identifier.key) {
@@ -494,7 +496,7 @@ impl Inner {
             // The signer has just said that nothing kills the token; or there is no feed by
             // the service's own, named choice.
             otherwise: match plan {
-                Plan::Ask => Status::Live,
+                Plan::Ask | Plan::AskAlone => Status::Live,
                 Plan::Local if self.feed.is_none() => Status::Live,
                 Plan::Local => Status::Unknown(Gap::Stale),
             },
@@ -514,7 +516,13 @@ impl Inner {
         let identifier = presented.claimed_identifier()?;
         let lineage = identifier.lineage;
         let standing = if self.memory.knows(lineage) { Standing::Known } else { Standing::Stranger };
-        match self.asks.enter(lineage, digest(presented), standing, self.patience) {
+        // What may be answered from memory is not shared with who must have the signer's word.
+        let company = match plan {
+            Plan::Local => 0,
+            Plan::Ask => 1,
+            Plan::AskAlone => self.alone.fetch_add(1, Ordering::Relaxed).saturating_add(2),
+        };
+        match self.asks.enter(lineage, digest(presented, company), standing, self.patience) {
             Turn::Shared(answer) => {
                 self.counters.asks_shared.one();
                 answer
@@ -608,10 +616,11 @@ impl Revocations for Known<'_> {
     }
 }
 
-/// Everything that was presented, so that only the very same shares an ask.
-fn digest(presented: &Presented<'_>) -> Presentation {
+/// Everything that was presented, and among whom: only the very same shares an ask.
+fn digest(presented: &Presented<'_>, company: u64) -> Presentation {
     use sha2::{Digest as _, Sha256};
     let mut hash = Sha256::new();
+    hash.update(company.to_be_bytes());
     let mut add = |wire: &[u8]| {
         hash.update(u64::try_from(wire.len()).unwrap_or(u64::MAX).to_be_bytes());
         hash.update(wire);

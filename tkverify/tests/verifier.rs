@@ -249,6 +249,63 @@ fn a_waiter_whose_presentation_differs_looks_at_memory_again() {
 }
 
 #[test]
+fn who_must_have_the_signers_word_shares_no_ask_that_began_before() {
+    let kit = Arc::new(Kit::new());
+    let verifier = kit.verifier();
+    let token = kit.mint(&Spec::new("acme").caveat("action in read"));
+    let (_, buf) = TokenBuf::from_text(token.as_str()).unwrap();
+    let lineage = buf.as_token().claimed_identifier().unwrap().lineage;
+    let weak = Arc::downgrade(&kit);
+    let (asked, asking) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    // The first answer is decided, and held while the token is revoked at the signer.
+    let first = AtomicU64::new(0);
+    kit.signer().while_answering(move |_| {
+        if first.fetch_add(1, Ordering::SeqCst) == 0 {
+            weak.upgrade().unwrap().signer().revoke(Revocation::Token { lineage });
+            asked.send(()).unwrap();
+            released.lock().unwrap().recv().unwrap();
+        }
+    });
+    thread::scope(|scope| {
+        let usual = scope.spawn(|| check(&verifier, &token, "read").is_ok());
+        asking.recv().unwrap();
+        let request = verifier.request("acme").action("read").build().unwrap();
+        let verdict = verifier.check_with(kit.header(&token), &request, Diligence::AskSigner);
+        release.send(()).unwrap();
+        assert_eq!(verdict, Err(Error::Revoked(Rule::Token)));
+        assert!(usual.join().unwrap());
+    });
+    assert_eq!(kit.signer().asked(), 2);
+}
+
+#[test]
+fn a_token_that_becomes_known_while_another_is_asked_about_is_judged() {
+    let kit = Arc::new(Kit::new());
+    let verifier = kit.verifier();
+    let good = kit.mint(&Spec::new("acme").caveat("action in read"));
+    let bad = kit.mint(&Spec::new("acme").caveat("action in read"));
+    let (_, buf) = TokenBuf::from_text(bad.as_str()).unwrap();
+    kit.signer().revoke(Revocation::Token {
+        lineage: buf.as_token().claimed_identifier().unwrap().lineage,
+    });
+    // While the signer refuses the first, another request has the second vouched for.
+    let (other, header) = (verifier.clone(), kit.header(&good));
+    let first = AtomicU64::new(0);
+    kit.signer().while_answering(move |_| {
+        if first.fetch_add(1, Ordering::SeqCst) == 0 {
+            let request = other.request("acme").action("read").build().unwrap();
+            assert!(other.check(&header, &request).is_ok());
+        }
+    });
+    let request = verifier.request("acme").action("read").build().unwrap();
+    let both = format!("Bearer {},{}", bad.as_str(), good.as_str());
+    assert!(verifier.check(both, &request).is_ok());
+    assert_eq!(kit.signer().asked(), 2);
+}
+
+#[test]
 fn a_flood_of_strangers_gets_503_and_known_lineages_do_not_notice() {
     let kit = Arc::new(Kit::new());
     let verifier = kit.builder().asks(4, 4).patience(Duration::from_secs(60)).build().unwrap();

@@ -44,7 +44,8 @@ impl From<Truncated> for BadMessage {
 }
 
 /// Collects a message. A field too long for its length marks the whole as too large, so that
-/// nothing cut can be sent.
+/// nothing cut can be sent. What it collects may be a token or a key, so no copy stays behind
+/// where it grew.
 #[derive(Default)]
 pub struct Writer {
     bytes: Vec<u8>,
@@ -53,6 +54,13 @@ pub struct Writer {
 
 impl Writer {
     pub(super) fn put(&mut self, bytes: &[u8]) {
+        let length = self.bytes.len().saturating_add(bytes.len());
+        if length > self.bytes.capacity() {
+            let mut larger = Vec::with_capacity(length.saturating_mul(2).max(256));
+            larger.extend_from_slice(&self.bytes);
+            zeroize::Zeroize::zeroize(self.bytes.as_mut_slice());
+            self.bytes = larger;
+        }
         self.bytes.extend_from_slice(bytes);
     }
 
