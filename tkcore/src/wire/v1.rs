@@ -101,6 +101,8 @@ pub(crate) fn write(token: &Token<'_>) -> Result<Vec<u8>, Malformed> {
         put(&mut out, "cid", caveat.cid)?;
         if let Some(vid) = caveat.vid.map(<[u8; VID_BYTES]>::as_slice) {
             put(&mut out, "vid", vid)?;
+        }
+        if caveat.vid.is_some() || caveat.location.is_some() {
             put(&mut out, "cl", caveat.location.unwrap_or_default())?;
         }
     }
