@@ -17,7 +17,7 @@ fn main() {
         let path = folder.join(name).with_extension("rs");
         writeln!(code, "#[path = {path:?}] mod {name};").expect("a string takes all");
     }
-    code.push_str("/// Every target: its name and its body.\npub const TARGETS: &[(&str, fn(&[u8]))] = &[\n");
+    code.push_str("/// Every target: its name and its body.\npub const TARGETS: &[(&str, Body)] = &[\n");
     for name in &names {
         writeln!(code, "    ({name:?}, {name}::run),").expect("a string takes all");
     }

@@ -5,6 +5,9 @@
 //! inputs that once failed are kept for ever in `regressions/NAME/`. `cargo test` replays both,
 //! with every cut and a bit flip at every place, on any toolchain; `./run NAME` fuzzes.
 
+/// What a target does with one input.
+pub type Body = fn(&[u8]);
+
 include!(concat!(env!("OUT_DIR"), "/targets.rs"));
 
 #[global_allocator]
@@ -19,7 +22,7 @@ const PER_BYTE: u64 = 256;
 ///
 /// # Panics
 /// When the target finds a broken promise, or asks for memory out of proportion to its input.
-pub fn check(body: fn(&[u8]), data: &[u8]) {
+pub fn check(body: Body, data: &[u8]) {
     let ((), cost) = testkit::alloc::measure(|| body(data));
     let limit = FREE + PER_BYTE * data.len() as u64;
     assert!(cost.bytes <= limit, "{} bytes of input made it allocate {} bytes", data.len(), cost.bytes);
@@ -27,6 +30,6 @@ pub fn check(body: fn(&[u8]), data: &[u8]) {
 
 /// The target of that name.
 #[must_use]
-pub fn find(name: &str) -> Option<fn(&[u8])> {
+pub fn find(name: &str) -> Option<Body> {
     TARGETS.iter().find(|(known, _)| *known == name).map(|(_, body)| *body)
 }
