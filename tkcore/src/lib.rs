@@ -80,6 +80,10 @@ mod bundle;
 mod caveat;
 mod chain;
 mod clear;
+#[cfg_attr(
+    not(all(feature = "feed", feature = "protocol", feature = "third-party")),
+    allow(dead_code, reason = "which kinds of field are read depends on the features")
+)]
 mod codec;
 pub mod danger;
 #[cfg(any(feature = "lnd", feature = "pypi", feature = "dcache", feature = "bakery", feature = "l402"))]
@@ -104,6 +108,10 @@ pub mod protocol;
 mod reencoded;
 mod refusal;
 mod request;
+#[cfg_attr(
+    not(feature = "publish"),
+    allow(dead_code, reason = "a set is looked up without the parts that change and publish it")
+)]
 pub mod revocation;
 mod summary;
 mod text;

@@ -43,7 +43,7 @@ impl Instant {
                 (millis, more, rest)
             }
         };
-        let minutes = match (offset, rest) {
+        let minutes: i64 = match (offset, rest) {
             (_, "Z") => 0,
             #[cfg(any(feature = "lnd", feature = "bakery"))]
             (Offset::Any, rest) => minutes(rest)?,

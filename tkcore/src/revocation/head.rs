@@ -1,3 +1,4 @@
+#[cfg(feature = "publish")]
 use alloc::vec::Vec;
 use core::time::Duration;
 
