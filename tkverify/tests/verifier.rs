@@ -287,9 +287,7 @@ fn a_token_that_becomes_known_while_another_is_asked_about_is_judged() {
     let good = kit.mint(&Spec::new("acme").caveat("action in read"));
     let bad = kit.mint(&Spec::new("acme").caveat("action in read"));
     let (_, buf) = TokenBuf::from_text(bad.as_str()).unwrap();
-    kit.signer().revoke(Revocation::Token {
-        lineage: buf.as_token().claimed_identifier().unwrap().lineage,
-    });
+    kit.signer().revoke(Revocation::Token { lineage: buf.as_token().claimed_identifier().unwrap().lineage });
     // While the signer refuses the first, another request has the second vouched for.
     let (other, header) = (verifier.clone(), kit.header(&good));
     let first = AtomicU64::new(0);
