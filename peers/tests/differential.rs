@@ -38,7 +38,7 @@ fn mutate(set: &mut Set, random: &mut Random) -> &'static str {
         if set.discharges.is_empty() || random.once_in(2) { usize::MAX } else { random.below(set.discharges.len()) }
     };
     match random.below(9) {
-        0 | 1 | 2 => {
+        0..=2 => {
             let at = target(set, random);
             let bytes = set.discharges.get_mut(at).unwrap_or(&mut set.root);
             let bit = random.below(bytes.len() * 8);

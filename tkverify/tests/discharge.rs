@@ -358,6 +358,16 @@ fn only_configured_authorities_are_asked() {
     }
 }
 
+/// Without https an authority on the net is unreachable, and the error says what to do.
+#[cfg(not(feature = "tls"))]
+#[test]
+fn a_build_without_https_says_so_at_once() {
+    let bench = Bench::new();
+    let error = bench.client("https://auth.example/").discharge(&ticket(1).0, None).unwrap_err();
+    assert!(error.to_string().contains("feature `tls`"), "{error}");
+    assert!(bench.pauses.lock().unwrap().is_empty());
+}
+
 /// TP-68: a credential goes to its own authority, with every request there, and shows nowhere.
 #[test]
 fn credentials_are_per_origin() {

@@ -171,6 +171,10 @@ impl DischargeClient {
         let unknown = || DischargeError::UnknownParty(Party::of(ticket, location.map(str::as_bytes)));
         let id = Ticket::parse(ticket).map_err(|_| unknown())?.authority();
         let authority = self.authorities.get(&id).ok_or_else(unknown)?;
+        if authority.address.is_secure() && cfg!(not(feature = "tls")) {
+            let why = "this program was built without https (feature `tls` of tkverify)";
+            return Err(DischargeError::Unreachable(why.to_owned()));
+        }
         let start = self.clock.read();
         let mut flow =
             Flow::new(id, &authority.address, &authority.user_origins, self.people, self.patience, ticket);

@@ -143,6 +143,11 @@ impl Address {
         Ok(Self { origin: self.origin.clone(), path, query: query.to_owned() })
     }
 
+    /// Whether it is an `https` address.
+    pub(crate) const fn is_secure(&self) -> bool {
+        self.origin.secure
+    }
+
     /// Whom this address belongs to.
     #[must_use]
     pub const fn origin(&self) -> &Origin {
