@@ -1,4 +1,5 @@
 //! The command line as a person meets it: the real program, its exit codes and its advice.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -1,5 +1,12 @@
 //! The client against the real signer: who may do what, and what lost, repeated, recorded and
 //! broken traffic does (nothing).
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::type_complexity,
+    reason = "a test fails by panicking"
+)]
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

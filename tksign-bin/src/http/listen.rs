@@ -54,15 +54,16 @@ impl fmt::Display for BindError {
 impl BindError {
     /// What to do about it.
     pub(crate) fn next(&self) -> &'static str {
-        match self.error.kind() {
-            io::ErrorKind::AddrInUse => {
-                "another program has the address: stop that one, or choose another (port 0 takes a free one)"
-            }
-            io::ErrorKind::PermissionDenied => {
-                "choose a port above 1023, or a folder that this user can write"
-            }
-            io::ErrorKind::AddrNotAvailable => "choose an address that this machine has",
-            _ => "choose another address",
+        // The kinds of the standard library grow; what is not known gets the last answer.
+        let kind = self.error.kind();
+        if kind == io::ErrorKind::AddrInUse {
+            "another program has the address: stop that one, or choose another (port 0 takes a free one)"
+        } else if kind == io::ErrorKind::PermissionDenied {
+            "choose a port above 1023, or a folder that this user can write"
+        } else if kind == io::ErrorKind::AddrNotAvailable {
+            "choose an address that this machine has"
+        } else {
+            "choose another address"
         }
     }
 }
