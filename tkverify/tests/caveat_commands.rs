@@ -1,4 +1,5 @@
 //! `caveat`, `explain`, `attenuate` and `inspect` as a person runs them: the real program.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
