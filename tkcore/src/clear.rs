@@ -214,40 +214,52 @@ pub(crate) fn caveat_verdict(
     if let Some(custom) = vocabulary.custom(text) {
         return custom_verdict(place, text, &custom, request, who, budget);
     }
-    // By reference: moving it out of the result costs more than judging it.
-    let parsed = Caveat::from_bytes(text);
-    let caveat = match &parsed {
-        Ok(caveat) => caveat,
+    let verdict = Caveat::read_then(text, |caveat| judge(&caveat, place, request, who, budget));
+    match verdict {
+        Ok(verdict) => verdict,
         Err(error) => {
-            let why = Why::Unknown(*error);
-            return Err(caveat_refused(place, text, why, 0, String::new(), String::new()));
+            let why = Why::Unknown(error);
+            Err(caveat_refused(place, text, why, 0, String::new(), String::new()))
         }
-    };
+    }
+}
+
+#[inline(always)]
+fn judge(
+    caveat: &Caveat<'_>,
+    place: Place,
+    request: &Request<'_>,
+    who: &Who<'_>,
+    budget: &mut Budget,
+) -> Result<Passed, Error> {
     let mut passed = Passed::NotApplicable;
     for (index, access) in request.accesses().iter().enumerate() {
         let asked = Asked { request, access, subject: who.subject, audience: who.audience };
         match caveat.judge(&asked, budget)? {
             Verdict::Admits => passed = Passed::Admits,
             Verdict::NotApplicable => {}
-            Verdict::Refuses(reason) => {
-                let why = match reason {
-                    Reason::Absent => Why::Absent,
-                    Reason::WrongType => Why::WrongType,
-                    Reason::NotAdmitted => Why::NotAdmitted,
-                    Reason::Otherwise => Why::Otherwise,
-                };
-                return Err(caveat_refused(
-                    place,
-                    text,
-                    why,
-                    index,
-                    wanted(caveat, why),
-                    got(caveat, &asked, why),
-                ));
-            }
+            Verdict::Refuses(reason) => return Err(native_refused(caveat, place, index, &asked, reason)),
         }
     }
     Ok(passed)
+}
+
+#[inline(never)]
+fn native_refused(
+    caveat: &Caveat<'_>,
+    place: Place,
+    access: usize,
+    asked: &Asked<'_>,
+    reason: Reason,
+) -> Error {
+    let why = match reason {
+        Reason::Absent => Why::Absent,
+        Reason::WrongType => Why::WrongType,
+        Reason::NotAdmitted => Why::NotAdmitted,
+        Reason::Otherwise => Why::Otherwise,
+    };
+    let text = caveat.as_str().as_bytes();
+    caveat_refused(place, text, why, access, wanted(caveat, why), got(caveat, asked, why))
 }
 
 #[inline(never)]

@@ -115,7 +115,7 @@ impl<'r> PathFact<'r> {
     /// # Errors
     /// [`RequestError::Path`] says which rule it breaks.
     pub fn new(path: &'r str) -> Result<Self, RequestError> {
-        path::check(path).map(|()| Self(path)).map_err(RequestError::Path)
+        path::check(path.as_bytes()).map(|()| Self(path)).map_err(RequestError::Path)
     }
 
     /// The text.
@@ -227,7 +227,7 @@ impl<'r> Access<'r> {
     }
 
     #[inline]
-    pub(crate) fn find(&self, name: &str) -> Option<Fact<'r>> {
+    pub(crate) fn find(&self, name: &[u8]) -> Option<Fact<'r>> {
         find(&self.facts, name)
     }
 
@@ -263,8 +263,8 @@ impl<'r> Access<'r> {
 }
 
 #[inline]
-fn find<'r>(facts: &[(&str, Fact<'r>)], name: &str) -> Option<Fact<'r>> {
-    facts.iter().find(|(known, _)| *known == name).map(|(_, fact)| *fact)
+fn find<'r>(facts: &[(&str, Fact<'r>)], name: &[u8]) -> Option<Fact<'r>> {
+    facts.iter().find(|(known, _)| known.as_bytes() == name).map(|(_, fact)| *fact)
 }
 
 impl<'r> Request<'r> {
@@ -299,7 +299,7 @@ impl<'r> Request<'r> {
     }
 
     #[inline]
-    pub(crate) fn find(&self, name: &str) -> Option<Fact<'r>> {
+    pub(crate) fn find(&self, name: &[u8]) -> Option<Fact<'r>> {
         find(&self.facts, name)
     }
 
@@ -310,7 +310,7 @@ impl<'r> Request<'r> {
     /// A fact stated about this access or about all of them.
     #[cfg(any(feature = "lnd", feature = "pypi", feature = "dcache", feature = "bakery", feature = "l402"))]
     pub(crate) fn fact_of(&self, access: &Access<'r>, name: &str) -> Option<Fact<'r>> {
-        access.find(name).or_else(|| self.find(name))
+        access.find(name.as_bytes()).or_else(|| self.find(name.as_bytes()))
     }
 }
 

@@ -6,7 +6,7 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::caveat::word::{self, Kinds, Resources, Value, Words};
+use crate::caveat::word::{self, Kinds, Resources, Value, Words, as_text};
 use crate::caveat::{About, Caveat, Operand, Operator, Vocabulary, path};
 use crate::refusal::printable;
 use crate::time::Timestamp;
@@ -173,11 +173,11 @@ impl Bound {
         match caveat.operand() {
             Operand::One(raw, value) => {
                 self.kinds = self.kinds.and(value.kinds());
-                self.one(caveat.operator(), raw, value);
+                self.one(caveat.operator(), as_text(raw), value);
             }
             Operand::List(raw, kinds) => {
                 self.kinds = self.kinds.and(kinds);
-                let listed: BTreeSet<String> = Words::new(raw).map(str::to_string).collect();
+                let listed: BTreeSet<String> = Words::new(raw).map(owned).collect();
                 if caveat.operator() == Operator::NotIn {
                     self.not.extend(listed);
                 } else {
@@ -186,9 +186,8 @@ impl Bound {
             }
             Operand::Resources(raw, kinds) => {
                 self.kinds = self.kinds.and(kinds);
-                let grants = Resources::new(raw).map(|(resource, actions)| {
-                    (resource.to_string(), Words::new(actions).map(str::to_string).collect())
-                });
+                let grants = Resources::new(raw)
+                    .map(|(resource, actions)| (owned(resource), Words::new(actions).map(owned).collect()));
                 self.allow(grants.collect());
             }
         }
@@ -258,8 +257,10 @@ impl Bound {
 
     fn below(&mut self, base: &str) {
         match &self.under {
-            Some(earlier) if path::is_under(base, earlier) => self.under = Some(base.to_string()),
-            Some(earlier) if path::is_under(earlier, base) => {}
+            Some(earlier) if path::is_under(base.as_bytes(), earlier.as_bytes()) => {
+                self.under = Some(base.to_string())
+            }
+            Some(earlier) if path::is_under(earlier.as_bytes(), base.as_bytes()) => {}
             // Two trees that do not meet: no path is left.
             Some(_) => self.kinds = self.kinds.and(Kinds::TEXT).and(Kinds::INT),
             None => self.under = Some(base.to_string()),
@@ -293,11 +294,13 @@ impl Bound {
         if let Some(among) = &mut self.among {
             let (least, most, under, not) = (self.least, self.most, &self.under, &self.not);
             among.retain(|word| {
-                let number = word::integer(word);
+                let number = word::integer(word.as_bytes());
                 let within = number.is_none_or(|number| {
                     least.is_none_or(|least| least <= number) && most.is_none_or(|most| number <= most)
                 });
-                let below = under.as_ref().is_none_or(|under| path::is_under(plain(word), under));
+                let below = under
+                    .as_ref()
+                    .is_none_or(|under| path::is_under(plain(word).as_bytes(), under.as_bytes()));
                 !not.contains(word) && within && below
             });
             if among.is_empty() {
@@ -323,6 +326,10 @@ impl Bound {
         }
         None
     }
+}
+
+fn owned(word: &[u8]) -> String {
+    as_text(word).into()
 }
 
 fn plain(raw: &str) -> &str {

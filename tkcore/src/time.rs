@@ -166,8 +166,13 @@ const fn days_before_year(year: u64) -> u64 {
 
 const EPOCH_DAYS: u64 = days_before_year(1970);
 
+/// Days of all months before each, in a year without a leap day.
+const DAYS_BEFORE_MONTH: [u64; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
+
 fn days_since_epoch(year: u64, month: u64, day: u64) -> Option<u64> {
-    let months: u64 = (1..month).map(|m| days_in(year, m)).sum();
+    let index = usize::try_from(month).ok()?.checked_sub(1)?;
+    let leap_day = u64::from(month > 2 && is_leap(year));
+    let months = DAYS_BEFORE_MONTH.get(index)?.saturating_add(leap_day);
     let days = days_before_year(year).saturating_add(months).saturating_add(day.saturating_sub(1));
     days.checked_sub(EPOCH_DAYS)
 }

@@ -1,7 +1,7 @@
 //! What a caveat says to one access (truth tables CV-40 to CV-62).
 
-use super::word::{self, Kinds, Resources, Value, Words};
-use super::{About, Caveat, Operand, Operator, Presence, path};
+use super::word::{self, Kinds, Resources, Value, Words, unquoted};
+use super::{About, Caveat, Operand, Operator, path};
 use crate::budget::{Budget, BudgetSpent};
 use crate::request::{Access, Fact, Request};
 use crate::time::Timestamp;
@@ -83,8 +83,12 @@ impl<'r> Asked<'r> {
     }
 
     /// What a name stands for in this access. An empty set is an absent fact.
-    #[inline]
     pub(crate) fn fact(&self, about: About, name: &str) -> Option<Fact<'r>> {
+        self.fact_named(about, name.as_bytes())
+    }
+
+    #[inline]
+    fn fact_named(&self, about: About, name: &[u8]) -> Option<Fact<'r>> {
         match about {
             About::Time => Some(Fact::Time(self.request.now())),
             About::Action => Some(Fact::Set(self.access.actions())),
@@ -103,21 +107,18 @@ impl Caveat<'_> {
     #[inline]
     pub(crate) fn judge(&self, asked: &Asked<'_>, budget: &mut Budget) -> Result<Verdict, BudgetSpent> {
         budget.spend_bytes(asked.facts())?;
-        let Some(fact) = asked.fact(self.about, self.name) else {
-            return Ok(match self.presence {
-                Presence::Required => Verdict::Refuses(Reason::Absent),
-                Presence::Optional => Verdict::NotApplicable,
-                Presence::Otherwise(list) => {
+        let Some(fact) = asked.fact_named(self.about, self.name_bytes()) else {
+            return match self.otherwise_bytes() {
+                None if self.optional => Ok(Verdict::NotApplicable),
+                None => Ok(Verdict::Refuses(Reason::Absent)),
+                Some(list) => {
                     charge(budget, list, asked.access.actions().len())?;
-                    if asked.access.actions().iter().all(|action| lists(list, action)) {
-                        Verdict::Admits
-                    } else {
-                        Verdict::Refuses(Reason::Otherwise)
-                    }
+                    let all = asked.access.actions().iter().all(|action| lists(list, action));
+                    Ok(if all { Verdict::Admits } else { Verdict::Refuses(Reason::Otherwise) })
                 }
-            });
+            };
         };
-        let satisfied = match self.operand {
+        let satisfied = match self.operand() {
             Operand::One(raw, value) => {
                 if let Fact::Set(elements) = fact {
                     charge(budget, raw, elements.len())?;
@@ -142,13 +143,13 @@ impl Caveat<'_> {
 }
 
 /// A value is compared with each element of a set.
-fn charge(budget: &mut Budget, value: &str, times: usize) -> Result<(), BudgetSpent> {
+fn charge(budget: &mut Budget, value: &[u8], times: usize) -> Result<(), BudgetSpent> {
     budget.spend_bytes(value.len().saturating_mul(times))
 }
 
 /// `None`: the fact is not of the type.
 #[inline]
-fn one(operator: Operator, raw: &str, value: Value, fact: Fact<'_>) -> Option<bool> {
+fn one(operator: Operator, raw: &[u8], value: Value, fact: Fact<'_>) -> Option<bool> {
     match operator {
         Operator::Equal => equal(raw, value, fact, true),
         Operator::NotEqual => equal(raw, value, fact, false),
@@ -157,7 +158,7 @@ fn one(operator: Operator, raw: &str, value: Value, fact: Fact<'_>) -> Option<bo
         Operator::More => order(value, fact).map(core::cmp::Ordering::is_gt),
         Operator::AtLeast => order(value, fact).map(core::cmp::Ordering::is_ge),
         Operator::Under => match fact {
-            Fact::Path(fact) => Some(path::is_under(fact.as_str(), unquoted(raw))),
+            Fact::Path(fact) => Some(path::is_under(fact.as_str().as_bytes(), unquoted(raw))),
             Fact::Text(_) | Fact::Int(_) | Fact::Time(_) | Fact::Ip(_) | Fact::Set(_) => None,
         },
         // These never come with one word.
@@ -167,7 +168,7 @@ fn one(operator: Operator, raw: &str, value: Value, fact: Fact<'_>) -> Option<bo
 
 /// Whether the fact, or each element of a set, equals the value; or each does not.
 #[inline]
-fn equal(raw: &str, value: Value, fact: Fact<'_>, wanted: bool) -> Option<bool> {
+fn equal(raw: &[u8], value: Value, fact: Fact<'_>, wanted: bool) -> Option<bool> {
     let is_text = value.kinds().holds(Kinds::TEXT);
     match (fact, value) {
         (Fact::Text(fact), _) if is_text => Some(word::spells(raw, fact) == wanted),
@@ -178,7 +179,7 @@ fn equal(raw: &str, value: Value, fact: Fact<'_>, wanted: bool) -> Option<bool> 
         (Fact::Time(fact), Value::Time(value)) => Some((fact == value) == wanted),
         (Fact::Ip(fact), Value::Ip) => Some(word::covers(raw, fact) == wanted),
         (Fact::Path(fact), Value::Path | Value::QuotedPath) => {
-            Some((fact.as_str() == unquoted(raw)) == wanted)
+            Some((fact.as_str().as_bytes() == unquoted(raw)) == wanted)
         }
         (Fact::Text(_) | Fact::Int(_) | Fact::Time(_) | Fact::Ip(_) | Fact::Path(_) | Fact::Set(_), _) => {
             None
@@ -197,19 +198,14 @@ fn order(value: Value, fact: Fact<'_>) -> Option<core::cmp::Ordering> {
     }
 }
 
-/// A path word holds no escapes.
-fn unquoted(raw: &str) -> &str {
-    raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).unwrap_or(raw)
-}
-
 /// Whether a list of words holds this text.
 #[inline]
-fn lists(list: &str, text: &str) -> bool {
+fn lists(list: &[u8], text: &str) -> bool {
     Words::new(list).any(|word| word::spells(word, text))
 }
 
 #[inline]
-fn list(raw: &str, kinds: Kinds, fact: Fact<'_>, negated: bool) -> Option<bool> {
+fn list(raw: &[u8], kinds: Kinds, fact: Fact<'_>, negated: bool) -> Option<bool> {
     if !kinds.holds(fact.kind()) {
         return None;
     }
@@ -217,17 +213,19 @@ fn list(raw: &str, kinds: Kinds, fact: Fact<'_>, negated: bool) -> Option<bool> 
         Fact::Text(fact) => lists(raw, fact) != negated,
         Fact::Set(elements) => elements.iter().all(|element| lists(raw, element) != negated),
         Fact::Int(fact) => Words::new(raw).any(|word| word::integer(word) == Some(fact)) != negated,
-        Fact::Time(fact) => Words::new(raw).any(|word| Timestamp::from_rfc3339(word) == Ok(fact)) != negated,
+        Fact::Time(fact) => {
+            Words::new(raw).any(|word| Timestamp::from_rfc3339_bytes(word) == Ok(fact)) != negated
+        }
         Fact::Ip(fact) => Words::new(raw).any(|word| word::covers(word, fact)) != negated,
-        Fact::Path(fact) => Words::new(raw).any(|word| unquoted(word) == fact.as_str()) != negated,
+        Fact::Path(fact) => Words::new(raw).any(|word| unquoted(word) == fact.as_str().as_bytes()) != negated,
     })
 }
 
-fn allows(raw: &str, kinds: Kinds, fact: Fact<'_>, actions: &[&str]) -> Option<bool> {
+fn allows(raw: &[u8], kinds: Kinds, fact: Fact<'_>, actions: &[&str]) -> Option<bool> {
     if !kinds.holds(fact.kind()) {
         return None;
     }
-    let allowed = |is: &dyn Fn(&str) -> bool| {
+    let allowed = |is: &dyn Fn(&[u8]) -> bool| {
         Resources::new(raw)
             .find(|(resource, _)| is(resource))
             .is_some_and(|(_, list)| actions.iter().all(|action| lists(list, action)))
@@ -238,7 +236,7 @@ fn allows(raw: &str, kinds: Kinds, fact: Fact<'_>, actions: &[&str]) -> Option<b
             Some(elements.iter().all(|element| allowed(&|resource| word::spells(resource, element))))
         }
         Fact::Int(fact) => Some(allowed(&|resource| word::integer(resource) == Some(fact))),
-        Fact::Path(fact) => Some(allowed(&|resource| unquoted(resource) == fact.as_str())),
+        Fact::Path(fact) => Some(allowed(&|resource| unquoted(resource) == fact.as_str().as_bytes())),
         Fact::Time(_) | Fact::Ip(_) => None,
     }
 }

@@ -11,57 +11,63 @@ const MOST: usize = limits::CAVEAT_BYTES / 2;
 
 /// Watches the elements of one list for a repetition.
 pub(super) struct Distinct<'a> {
-    list: &'a str,
+    list: &'a [u8],
     few: [(u16, u16); FEW],
     count: usize,
 }
 
 impl<'a> Distinct<'a> {
     /// For a list at the start of `list`.
-    pub(super) const fn new(list: &'a str) -> Self {
+    pub(super) const fn new(list: &'a [u8]) -> Self {
         Self { list, few: [(0, 0); FEW], count: 0 }
     }
 
-    /// Takes note of an element; `false` when it is one of the first [`FEW`] again.
-    #[inline]
-    pub(super) fn add(&mut self, element: &'a str) -> bool {
-        let Some(span) = span(self.list, element) else { return false };
-        let repeated = |(from, to): &(u16, u16)| {
-            self.list.as_bytes().get(usize::from(*from)..usize::from(*to)) == Some(element.as_bytes())
-        };
-        if self.few.iter().take(self.count).any(repeated) {
+    /// Takes note of an element that lies in the list from here to there; `false` when it is one
+    /// of the first [`FEW`] again.
+    #[inline(always)]
+    pub(super) fn add(&mut self, from: usize, to: usize) -> bool {
+        let at = self.count;
+        self.count = at.wrapping_add(1);
+        if at > 0 && self.is_repeated(from, to) {
             return false;
         }
-        if let Some(slot) = self.few.get_mut(self.count) {
-            *slot = span;
+        if let (Some(slot), Ok(from), Ok(to)) = (self.few.get_mut(at), u16::try_from(from), u16::try_from(to))
+        {
+            *slot = (from, to);
         }
-        self.count = self.count.saturating_add(1);
         true
+    }
+
+    #[inline]
+    fn is_repeated(&self, from: usize, to: usize) -> bool {
+        let element = self.list.get(from..to);
+        let seen = self.few.get(..self.count.wrapping_sub(1)).unwrap_or(&self.few);
+        seen.iter().any(|(from, to)| self.list.get(usize::from(*from)..usize::from(*to)) == element)
     }
 
     /// Whether no word of the whole list stands in it twice.
     #[inline]
-    pub(super) fn all_words(&self, list: &str) -> bool {
+    pub(super) fn all_words(&self, list: &[u8]) -> bool {
         self.count <= FEW || sorted_distinct(list, Words::new(list))
     }
 
     /// Whether no resource of the whole list stands in it twice.
     #[inline]
-    pub(super) fn all_resources(&self, list: &str) -> bool {
+    pub(super) fn all_resources(&self, list: &[u8]) -> bool {
         self.count <= FEW || sorted_distinct(list, Resources::new(list).map(|(resource, _)| resource))
     }
 }
 
 /// Where an element lies in the list that it was cut from.
 #[inline]
-fn span(list: &str, element: &str) -> Option<(u16, u16)> {
+fn span(list: &[u8], element: &[u8]) -> Option<(u16, u16)> {
     let from = element.as_ptr().addr().checked_sub(list.as_ptr().addr())?;
     let to = from.checked_add(element.len())?;
     Some((u16::try_from(from).ok()?, u16::try_from(to).ok()?))
 }
 
 #[inline(never)]
-fn sorted_distinct<'a>(list: &'a str, elements: impl Iterator<Item = &'a str>) -> bool {
+fn sorted_distinct<'a>(list: &'a [u8], elements: impl Iterator<Item = &'a [u8]>) -> bool {
     let mut spans = [(0u16, 0u16); MOST];
     let mut count = 0usize;
     for (slot, element) in spans.iter_mut().zip(elements) {

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use core::fmt::{self, Write as _};
 
-use super::word::{Resources, Words};
+use super::word::{Resources, Words, as_text};
 use super::{About, Caveat, Operand, Operator};
 use crate::refusal::printable;
 
@@ -48,7 +48,8 @@ impl fmt::Display for Meaning<'_> {
             }
             Operand::Resources(list, _) => {
                 for (at, (resource, actions)) in Resources::new(list).enumerate() {
-                    write!(words, "{} {resource} for ", if at == 0 { " is" } else { ", or" })?;
+                    let or = if at == 0 { " is" } else { ", or" };
+                    write!(words, "{or} {} for ", as_text(resource))?;
                     join(&mut words, actions)?;
                 }
             }
@@ -56,7 +57,7 @@ impl fmt::Display for Meaning<'_> {
         match (caveat.otherwise(), caveat.is_optional()) {
             (Some(list), _) => {
                 write!(words, ", if the request states `{name}`; otherwise every action is ")?;
-                join(&mut words, list)?;
+                join(&mut words, list.as_bytes())?;
             }
             (None, true) => write!(words, ", if the request states `{name}`; otherwise it does not matter")?,
             (None, false) => {}
@@ -80,8 +81,8 @@ const fn verb(operator: Operator) -> &'static str {
     }
 }
 
-fn join(to: &mut String, list: &str) -> fmt::Result {
+fn join(to: &mut String, list: &[u8]) -> fmt::Result {
     Words::new(list)
         .enumerate()
-        .try_for_each(|(at, word)| write!(to, "{}{word}", if at == 0 { "" } else { " or " }))
+        .try_for_each(|(at, word)| write!(to, "{}{}", if at == 0 { "" } else { " or " }, as_text(word)))
 }

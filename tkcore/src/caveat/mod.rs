@@ -22,19 +22,41 @@ use core::fmt;
 
 use word::{Kinds, Value};
 
+use crate::time::Timestamp;
+
 /// One caveat of the native language, read from a text that it borrows.
 ///
 /// `Display` writes exactly the text it was read from. Reading and judging allocate nothing and
 /// take time linear in the text (an element list is also sorted once to find repetitions, at
 /// most 11 comparisons an element).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Caveat<'a> {
-    text: &'a str,
-    name: &'a str,
+    /// UTF-8: what is beyond ASCII stands in words, which are checked one by one.
+    text: &'a [u8],
+    /// What the value stands for when it is one integer or time.
+    number: i64,
+    name_len: u16,
+    /// Where the value lies in the text, and the list after `else`, which is never at 0.
+    value: (u16, u16),
+    otherwise: (u16, u16),
     about: About,
-    presence: Presence<'a>,
     operator: Operator,
-    operand: Operand<'a>,
+    kinds: Kinds,
+    form: Form,
+    optional: bool,
+}
+
+/// What was learned of the value. Small and flat, since a caveat is copied on the hot path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Text,
+    Int,
+    Time,
+    Ip,
+    Path,
+    QuotedPath,
+    List,
+    Resources,
 }
 
 /// What a caveat is about.
@@ -81,26 +103,15 @@ pub enum Operator {
     Allows,
 }
 
-/// What an absent fact leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Presence<'a> {
-    /// No `?`: refused.
-    Required,
-    /// `?`: admitted.
-    Optional,
-    /// `?` and `else`: the actions must be in this list.
-    Otherwise(&'a str),
-}
-
 /// The value behind the operator, as validated text and what was learned of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operand<'a> {
     /// One word.
-    One(&'a str, Value),
+    One(&'a [u8], Value),
     /// Words between commas, and the types that all of them can be compared with.
-    List(&'a str, Kinds),
+    List(&'a [u8], Kinds),
     /// Resources with their actions, and the types of the resources.
-    Resources(&'a str, Kinds),
+    Resources(&'a [u8], Kinds),
 }
 
 impl<'a> Caveat<'a> {
@@ -109,30 +120,38 @@ impl<'a> Caveat<'a> {
     /// # Errors
     /// [`ParseError`] says what is wrong and at which byte.
     pub fn parse(text: &'a str) -> Result<Self, ParseError> {
-        parse::caveat(text)
+        parse::then(text.as_bytes(), |caveat| caveat)
     }
 
     /// Reads a caveat from bytes, which must be UTF-8.
     ///
     /// # Errors
     /// As [`Caveat::parse`].
-    #[inline]
     pub fn from_bytes(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        let text = core::str::from_utf8(bytes)
-            .map_err(|error| ParseError::new(ParseFault::NotUtf8, error.valid_up_to()))?;
-        parse::caveat(text)
+        Self::read_then(bytes, |caveat| caveat)
+    }
+
+    /// Reads a caveat and goes on with it in place.
+    #[inline(always)]
+    pub(crate) fn read_then<R>(bytes: &'a [u8], then: impl FnOnce(Self) -> R) -> Result<R, ParseError> {
+        parse::then(bytes, then)
     }
 
     /// The text it was read from.
     #[must_use]
-    pub const fn as_str(&self) -> &'a str {
-        self.text
+    pub fn as_str(&self) -> &'a str {
+        word::as_text(self.text)
     }
 
     /// The name at its start.
     #[must_use]
-    pub const fn name(&self) -> &'a str {
-        self.name
+    pub fn name(&self) -> &'a str {
+        word::as_text(self.name_bytes())
+    }
+
+    #[inline]
+    pub(crate) fn name_bytes(&self) -> &'a [u8] {
+        self.text.get(..usize::from(self.name_len)).unwrap_or(&[])
     }
 
     /// What it is about.
@@ -150,45 +169,71 @@ impl<'a> Caveat<'a> {
     /// Whether it says `?`: only if the request has this fact.
     #[must_use]
     pub const fn is_optional(&self) -> bool {
-        !matches!(self.presence, Presence::Required)
+        self.optional
     }
 
     /// The value as written, without the `else` part.
     #[must_use]
-    pub const fn value(&self) -> &'a str {
-        match self.operand {
-            Operand::One(raw, _) | Operand::List(raw, _) | Operand::Resources(raw, _) => raw,
-        }
+    #[inline]
+    pub fn value(&self) -> &'a str {
+        word::as_text(self.at(self.value))
     }
 
     /// The list after `else`, as written.
     #[must_use]
-    pub const fn otherwise(&self) -> Option<&'a str> {
-        match self.presence {
-            Presence::Otherwise(list) => Some(list),
-            Presence::Required | Presence::Optional => None,
-        }
+    #[inline]
+    pub fn otherwise(&self) -> Option<&'a str> {
+        self.otherwise_bytes().map(word::as_text)
     }
 
-    pub(crate) const fn operand(&self) -> Operand<'a> {
-        self.operand
+    #[inline]
+    pub(crate) fn otherwise_bytes(&self) -> Option<&'a [u8]> {
+        (self.otherwise != (0, 0)).then(|| self.at(self.otherwise))
+    }
+
+    #[inline]
+    fn at(&self, (from, to): (u16, u16)) -> &'a [u8] {
+        self.text.get(usize::from(from)..usize::from(to)).unwrap_or(&[])
+    }
+
+    #[inline]
+    pub(crate) fn operand(&self) -> Operand<'a> {
+        let raw = self.at(self.value);
+        let time = || u64::try_from(self.number).ok().and_then(Timestamp::from_millis);
+        let value = match self.form {
+            Form::List => return Operand::List(raw, self.kinds),
+            Form::Resources => return Operand::Resources(raw, self.kinds),
+            Form::Text => Value::Text,
+            Form::Int => Value::Int(self.number),
+            Form::Time => Value::Time(time().unwrap_or(Timestamp::EPOCH)),
+            Form::Ip => Value::Ip,
+            Form::Path => Value::Path,
+            Form::QuotedPath => Value::QuotedPath,
+        };
+        Operand::One(raw, value)
     }
 }
 
 impl fmt::Display for Caveat<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text)
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Caveat<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Caveat({:?})", self.as_str())
     }
 }
 
 impl About {
-    pub(crate) fn of(name: &str) -> Self {
+    pub(crate) fn of(name: &[u8]) -> Self {
         match name {
-            "time" => Self::Time,
-            "action" => Self::Action,
-            "tenant" => Self::Tenant,
-            "subject" => Self::Subject,
-            "audience" => Self::Audience,
+            b"time" => Self::Time,
+            b"action" => Self::Action,
+            b"tenant" => Self::Tenant,
+            b"subject" => Self::Subject,
+            b"audience" => Self::Audience,
             _ => Self::Fact,
         }
     }
@@ -212,18 +257,19 @@ impl Operator {
         }
     }
 
-    fn read(text: &str) -> Option<Self> {
+    #[inline]
+    fn read(text: &[u8]) -> Option<Self> {
         Some(match text {
-            "=" => Self::Equal,
-            "!=" => Self::NotEqual,
-            "<" => Self::Less,
-            "<=" => Self::AtMost,
-            ">" => Self::More,
-            ">=" => Self::AtLeast,
-            "in" => Self::In,
-            "not-in" => Self::NotIn,
-            "under" => Self::Under,
-            "allows" => Self::Allows,
+            b"=" => Self::Equal,
+            b"!=" => Self::NotEqual,
+            b"<" => Self::Less,
+            b"<=" => Self::AtMost,
+            b">" => Self::More,
+            b">=" => Self::AtLeast,
+            b"in" => Self::In,
+            b"not-in" => Self::NotIn,
+            b"under" => Self::Under,
+            b"allows" => Self::Allows,
             _ => return None,
         })
     }
@@ -236,8 +282,14 @@ pub(crate) fn name_len(bytes: &[u8]) -> usize {
     if !bytes.first().is_some_and(u8::is_ascii_lowercase) {
         return 0;
     }
-    let is_name = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
-    bytes.iter().position(|byte| !is_name(byte)).unwrap_or(bytes.len())
+    let mut len = 0usize;
+    for byte in bytes {
+        if !word::is_name_byte(*byte) {
+            break;
+        }
+        len = len.wrapping_add(1);
+    }
+    len
 }
 
 /// Whether a text is a name and nothing else, at most [`crate::limits::NAME_BYTES`] long.

@@ -4,18 +4,20 @@
 use super::error::{ParseError, ParseFault};
 use super::list::Distinct;
 use super::word::{self, Kinds, Stop, Value};
-use super::{About, Caveat, Operand, Operator, Presence, name_len};
+use super::{About, Caveat, Form, Operator, name_len};
 use crate::limits;
 
 /// What stands before the list of the `else` part.
-const ELSE: &str = " else ";
+const ELSE: &[u8] = b" else ";
 
+/// Reads a caveat and hands it over. The caller goes on inside `then`, because moving a caveat out
+/// of a result costs as much as judging it.
 #[inline(always)]
-pub(super) fn caveat(text: &str) -> Result<Caveat<'_>, ParseError> {
+pub(super) fn then<'a, R>(text: &'a [u8], then: impl FnOnce(Caveat<'a>) -> R) -> Result<R, ParseError> {
     if text.len() > limits::CAVEAT_BYTES {
         return Err(ParseError::new(ParseFault::TooLong, limits::CAVEAT_BYTES));
     }
-    let len = name_len(text.as_bytes());
+    let len = name_len(text);
     if len == 0 || len > limits::NAME_BYTES {
         return Err(ParseError::new(ParseFault::Name, len.min(limits::NAME_BYTES)));
     }
@@ -24,37 +26,47 @@ pub(super) fn caveat(text: &str) -> Result<Caveat<'_>, ParseError> {
     };
     let mut scan = Scan { text, rest };
     let about = About::of(name);
-    let optional = rest.as_bytes().first() == Some(&b'?');
+    let optional = rest.first() == Some(&b'?');
     if optional {
         match about {
             About::Time | About::Action | About::Tenant => return scan.fail(ParseFault::NeverAbsent),
             About::Subject | About::Audience | About::Fact => scan.advance(1),
         }
     }
-    if scan.rest.as_bytes().first().is_some_and(|byte| *byte != b' ') {
+    if scan.rest.first().is_some_and(|byte| *byte != b' ') {
         return scan.fail(ParseFault::Name);
     }
     scan.space()?;
     let operator = scan.operator()?;
     fits_name(about, operator).map_err(|fault| ParseError::new(fault, scan.at().saturating_sub(1)))?;
     scan.space()?;
-    let operand = scan.operand(about, operator)?;
-    let presence = if scan.rest.is_empty() {
-        if optional { Presence::Optional } else { Presence::Required }
-    } else if scan.rest.starts_with(ELSE) {
+    let value_at = scan.at();
+    let (form, number, kinds) = scan.operand(about, operator)?;
+    let value = span(value_at, scan.at());
+    let mut otherwise = (0, 0);
+    if !scan.rest.is_empty() {
+        if !scan.rest.starts_with(ELSE) {
+            return scan.fail(ParseFault::Surplus);
+        }
         if !optional {
             return scan.fail(ParseFault::ElseWithoutOptional);
         }
         scan.advance(ELSE.len());
-        let (list, _) = scan.list(Kinds::TEXT, b',')?;
+        let from = scan.at();
+        scan.list(Kinds::TEXT, b',')?;
+        otherwise = span(from, scan.at());
         if !scan.rest.is_empty() {
             return scan.fail(ParseFault::Surplus);
         }
-        Presence::Otherwise(list)
-    } else {
-        return scan.fail(ParseFault::Surplus);
-    };
-    Ok(Caveat { text, name, about, presence, operator, operand })
+    }
+    let (name_len, _) = span(len, 0);
+    Ok(then(Caveat { text, number, name_len, value, otherwise, about, operator, kinds, form, optional }))
+}
+
+/// Both fit: a caveat is at most [`limits::CAVEAT_BYTES`] long.
+#[inline]
+fn span(from: usize, to: usize) -> (u16, u16) {
+    (u16::try_from(from).unwrap_or(u16::MAX), u16::try_from(to).unwrap_or(u16::MAX))
 }
 
 /// Whether the operator has a meaning for what the name stands for.
@@ -93,8 +105,8 @@ const fn kinds_for(about: About) -> Kinds {
 }
 
 struct Scan<'a> {
-    text: &'a str,
-    rest: &'a str,
+    text: &'a [u8],
+    rest: &'a [u8],
 }
 
 impl<'a> Scan<'a> {
@@ -111,12 +123,12 @@ impl<'a> Scan<'a> {
     }
 
     fn advance(&mut self, bytes: usize) {
-        self.rest = self.rest.get(bytes..).unwrap_or("");
+        self.rest = self.rest.get(bytes..).unwrap_or(&[]);
     }
 
     #[inline(always)]
     fn space(&mut self) -> Result<(), ParseError> {
-        match self.rest.as_bytes() {
+        match self.rest {
             [b' ', next, ..] if *next != b' ' => {
                 self.advance(1);
                 Ok(())
@@ -130,7 +142,7 @@ impl<'a> Scan<'a> {
 
     #[inline(always)]
     fn operator(&mut self) -> Result<Operator, ParseError> {
-        let bytes = self.rest.as_bytes();
+        let bytes = self.rest;
         // The longest operator has six bytes; looking further would be in vain.
         let len = bytes.iter().take(7).position(|byte| *byte == b' ').unwrap_or(bytes.len());
         let Some((word, rest)) = self.rest.split_at_checked(len) else {
@@ -142,13 +154,10 @@ impl<'a> Scan<'a> {
     }
 
     #[inline(always)]
-    fn operand(&mut self, about: About, operator: Operator) -> Result<Operand<'a>, ParseError> {
+    fn operand(&mut self, about: About, operator: Operator) -> Result<(Form, i64, Kinds), ParseError> {
         match operator {
-            Operator::In | Operator::NotIn => {
-                let (raw, kinds) = self.list(kinds_for(about), b',')?;
-                Ok(Operand::List(raw, kinds))
-            }
-            Operator::Allows => self.resources(about),
+            Operator::In | Operator::NotIn => Ok((Form::List, 0, self.list(kinds_for(about), b',')?)),
+            Operator::Allows => Ok((Form::Resources, 0, self.resources(about)?)),
             Operator::Equal
             | Operator::NotEqual
             | Operator::Less
@@ -156,25 +165,32 @@ impl<'a> Scan<'a> {
             | Operator::More
             | Operator::AtLeast
             | Operator::Under => {
-                let before = self.rest;
                 let at = self.at();
                 let value = self.word(Stop::Value)?;
                 let kinds = value.kinds();
-                let net = matches!(value, Value::Net);
-                if net || kinds.and(kinds_of(operator)).is_empty() {
+                let (form, number) = match value {
+                    Value::Text => (Form::Text, 0),
+                    Value::Int(number) => (Form::Int, number),
+                    Value::Time(at) => (Form::Time, i64::try_from(at.millis()).unwrap_or(i64::MAX)),
+                    Value::Ip => (Form::Ip, 0),
+                    Value::Path => (Form::Path, 0),
+                    Value::QuotedPath => (Form::QuotedPath, 0),
+                    Value::Net => return Err(ParseError::new(ParseFault::ValueForOperator, at)),
+                };
+                if kinds.and(kinds_of(operator)).is_empty() {
                     return Err(ParseError::new(ParseFault::ValueForOperator, at));
                 }
                 if kinds.and(kinds_for(about)).is_empty() {
                     return Err(ParseError::new(ParseFault::ValueForName, at));
                 }
-                Ok(Operand::One(self.since(before), value))
+                Ok((form, number, kinds))
             }
         }
     }
 
     /// What was read since `before`.
-    fn since(&self, before: &'a str) -> &'a str {
-        before.get(..before.len().saturating_sub(self.rest.len())).unwrap_or("")
+    fn since(&self, before: &'a [u8]) -> &'a [u8] {
+        before.get(..before.len().saturating_sub(self.rest.len())).unwrap_or(&[])
     }
 
     #[inline(always)]
@@ -190,13 +206,13 @@ impl<'a> Scan<'a> {
 
     /// Words between separators, at least one, none twice.
     #[inline(always)]
-    fn list(&mut self, allowed: Kinds, separator: u8) -> Result<(&'a str, Kinds), ParseError> {
+    fn list(&mut self, allowed: Kinds, separator: u8) -> Result<Kinds, ParseError> {
         let before = self.rest;
         let mut kinds = Kinds::ALL;
         let mut distinct = Distinct::new(before);
         loop {
             let at = self.at();
-            let element = self.rest;
+            let from = before.len().wrapping_sub(self.rest.len());
             let value = self.word(Stop::Value)?;
             if value.kinds().and(allowed).is_empty() {
                 return Err(ParseError::new(ParseFault::ValueForName, at));
@@ -205,10 +221,10 @@ impl<'a> Scan<'a> {
             if kinds.is_empty() {
                 return Err(ParseError::new(ParseFault::MixedTypes, at));
             }
-            if !distinct.add(self.since(element)) {
+            if !distinct.add(from, before.len().wrapping_sub(self.rest.len())) {
                 return Err(ParseError::new(ParseFault::Repeated, at));
             }
-            if self.rest.as_bytes().first() != Some(&separator) {
+            if self.rest.first() != Some(&separator) {
                 break;
             }
             self.advance(1);
@@ -217,18 +233,18 @@ impl<'a> Scan<'a> {
         if !distinct.all_words(raw) {
             return Err(ParseError::new(ParseFault::Repeated, self.at().saturating_sub(raw.len())));
         }
-        Ok((raw, kinds))
+        Ok(kinds)
     }
 
     /// `resource:action|action`, between commas, no resource twice.
-    fn resources(&mut self, about: About) -> Result<Operand<'a>, ParseError> {
+    fn resources(&mut self, about: About) -> Result<Kinds, ParseError> {
         let before = self.rest;
         let allowed = kinds_of(Operator::Allows).and(kinds_for(about));
         let mut kinds = Kinds::ALL;
         let mut distinct = Distinct::new(before);
         loop {
             let at = self.at();
-            let element = self.rest;
+            let from = before.len().wrapping_sub(self.rest.len());
             let value = self.word(Stop::Colon)?;
             if value.kinds().and(allowed).is_empty() {
                 return Err(ParseError::new(ParseFault::ValueForOperator, at));
@@ -237,15 +253,15 @@ impl<'a> Scan<'a> {
             if kinds.is_empty() {
                 return Err(ParseError::new(ParseFault::MixedTypes, at));
             }
-            if !distinct.add(self.since(element)) {
+            if !distinct.add(from, before.len().wrapping_sub(self.rest.len())) {
                 return Err(ParseError::new(ParseFault::Repeated, at));
             }
-            if self.rest.as_bytes().first() != Some(&b':') {
+            if self.rest.first() != Some(&b':') {
                 return self.fail(ParseFault::ActionsMissing);
             }
             self.advance(1);
             self.list(Kinds::TEXT, b'|')?;
-            if self.rest.as_bytes().first() != Some(&b',') {
+            if self.rest.first() != Some(&b',') {
                 break;
             }
             self.advance(1);
@@ -254,6 +270,6 @@ impl<'a> Scan<'a> {
         if !distinct.all_resources(raw) {
             return Err(ParseError::new(ParseFault::Repeated, self.at().saturating_sub(raw.len())));
         }
-        Ok(Operand::Resources(raw, kinds))
+        Ok(kinds)
     }
 }

@@ -36,36 +36,37 @@ impl fmt::Display for PathFault {
     }
 }
 
-/// Checks the one accepted form.
-pub(crate) fn check(path: &str) -> Result<(), PathFault> {
-    let rest = path.strip_prefix('/').ok_or(PathFault::Relative)?;
+/// Checks the one accepted form, of bytes that are UTF-8.
+pub(crate) fn check(path: &[u8]) -> Result<(), PathFault> {
+    let [b'/', rest @ ..] = path else { return Err(PathFault::Relative) };
     if rest.is_empty() {
         return Ok(());
     }
     let mut segment = 0usize;
     let mut dots = 0usize;
-    let mut before_slash = false;
-    for byte in rest.bytes() {
-        before_slash = false;
+    let mut previous = b'/';
+    for byte in rest {
         match byte {
             b'/' => {
                 end_of_segment(segment, dots)?;
-                (segment, dots, before_slash) = (0, 0, true);
+                (segment, dots, previous) = (0, 0, b'/');
                 continue;
             }
             b'%' => return Err(PathFault::Percent),
             b'\\' => return Err(PathFault::Backslash),
             0..=0x1f | 0x7f => return Err(PathFault::Control),
-            b'.' => dots = dots.saturating_add(1),
+            // U+0080 to U+009F in UTF-8.
+            0x80..=0x9f if previous == 0xc2 => return Err(PathFault::Control),
+            b'.' => dots = dots.wrapping_add(1),
             _ => {}
         }
-        segment = segment.saturating_add(1);
+        previous = *byte;
+        segment = segment.wrapping_add(1);
     }
-    if before_slash {
+    if previous == b'/' {
         return Err(PathFault::TrailingSlash);
     }
-    end_of_segment(segment, dots)?;
-    if path.is_ascii() || !path.chars().any(char::is_control) { Ok(()) } else { Err(PathFault::Control) }
+    end_of_segment(segment, dots)
 }
 
 const fn end_of_segment(len: usize, dots: usize) -> Result<(), PathFault> {
@@ -77,11 +78,11 @@ const fn end_of_segment(len: usize, dots: usize) -> Result<(), PathFault> {
 }
 
 /// Whether `path` is `base` or lies below it, by whole segments. Both are checked before.
-pub(crate) fn is_under(path: &str, base: &str) -> bool {
-    if base == "/" {
+pub(crate) fn is_under(path: &[u8], base: &[u8]) -> bool {
+    if base == b"/" {
         return true;
     }
-    path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
 #[cfg(test)]
@@ -111,7 +112,7 @@ mod tests {
             ("/a\0", Err(Control)),
             ("/a\u{85}", Err(Control)),
         ] {
-            assert_eq!(check(path), expected, "{path:?}");
+            assert_eq!(check(path.as_bytes()), expected, "{path:?}");
         }
     }
 
@@ -125,7 +126,7 @@ mod tests {
             ("/", "/", true),
             ("/x", "/", true),
         ] {
-            assert_eq!(is_under(path, base), expected, "{path} under {base}");
+            assert_eq!(is_under(path.as_bytes(), base.as_bytes()), expected, "{path} under {base}");
         }
     }
 }

@@ -176,7 +176,7 @@ impl VocabularyBuilder {
             if !is_name(name) {
                 return Err(VocabularyError::Name(name.clone()));
             }
-            if About::of(name) != About::Fact {
+            if About::of(name.as_bytes()) != About::Fact {
                 return Err(VocabularyError::Reserved(name.clone()));
             }
             if kinds.iter().take(at).any(|(earlier, _)| earlier == name) {

@@ -79,6 +79,26 @@ pub(crate) enum Stop {
     Colon,
 }
 
+/// What may stand in a name, behind its first letter.
+static NAME: [bool; 256] = name_bytes();
+
+const fn name_bytes() -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut rest: &mut [bool] = &mut table;
+    let mut byte = 0u8;
+    while let Some((slot, tail)) = rest.split_first_mut() {
+        *slot = matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+        rest = tail;
+        byte = byte.wrapping_add(1);
+    }
+    table
+}
+
+#[inline]
+pub(crate) fn is_name_byte(byte: u8) -> bool {
+    NAME.get(usize::from(byte)).copied().unwrap_or(false)
+}
+
 const DIGIT: u8 = 1;
 const HEX: u8 = 2;
 const PLAIN: u8 = 4;
@@ -89,7 +109,7 @@ const WIDE: u8 = 64;
 const END: u8 = 128;
 
 /// What each byte may do in a bare word. Everything that ends one or needs quotes is `END`.
-const CLASS: [u8; 256] = classes();
+static CLASS: [u8; 256] = classes();
 
 const fn classes() -> [u8; 256] {
     let mut table = [END; 256];
@@ -114,38 +134,28 @@ const fn classes() -> [u8; 256] {
 
 /// Reads one word at the start of `text`: what it stands for and its length in bytes.
 ///
-/// On an error, the fault and how many bytes into `text` it lies.
+/// On an error, the fault and how many bytes into `text` it lies. Works on bytes: what is beyond
+/// ASCII can only stand in words, and is checked to be UTF-8 there.
 #[inline(always)]
-pub(crate) fn read(text: &str, stop: Stop) -> Result<(Value, usize), (ParseFault, usize)> {
-    let bytes = text.as_bytes();
-    if bytes.first() == Some(&b'"') {
-        return quoted(text, stop);
-    }
+pub(crate) fn read(text: &[u8], stop: Stop) -> Result<(Value, usize), (ParseFault, usize)> {
     let mut seen = 0u8;
     let end = if stop == Stop::Colon { END | COLON } else { END };
-    let len = bytes
-        .iter()
-        .position(|byte| {
-            let class = CLASS.get(usize::from(*byte)).copied().unwrap_or(END);
-            if class & end != 0 {
-                return true;
-            }
-            seen |= class;
-            false
-        })
-        .unwrap_or(bytes.len());
-    if len == 0 {
-        return Err((unexpected(bytes.first()), 0));
+    let mut len = 0usize;
+    for byte in text {
+        let class = CLASS.get(usize::from(*byte)).copied().unwrap_or(END);
+        if class & end != 0 {
+            break;
+        }
+        seen |= class;
+        len = len.wrapping_add(1);
     }
-    let Some(word) = text.get(..len) else { return Err((ParseFault::Character, 0)) };
-    if seen & WIDE != 0
-        && let Some((at, _)) = word.char_indices().find(|(_, c)| is_hidden(*c))
-    {
-        return Err((ParseFault::HiddenCharacter, at));
-    }
-    match bare(word, seen) {
-        Ok(value) => Ok((value, len)),
-        Err(fault) => Err((fault, 0)),
+    let word = text.get(..len).unwrap_or(text);
+    match (word.first(), text.first()) {
+        (None, Some(b'"')) => quoted(text, stop),
+        (None, first) => Err((unexpected(first), 0)),
+        // The most common word by far: letters, which stand for nothing but themselves.
+        (Some(b'a'..=b'z' | b'A'..=b'Z'), _) if seen & (COLON | WIDE) == 0 => Ok((Value::Text, len)),
+        (Some(_), _) => bare(word, seen).map(|value| (value, len)),
     }
 }
 
@@ -160,22 +170,32 @@ const fn unexpected(byte: Option<&u8>) -> ParseFault {
 
 /// What a bare word stands for. A word that only looks like a value, spelled in a way that is
 /// not the one accepted, is refused: as a text it needs quotes.
-#[inline]
-fn bare(word: &str, seen: u8) -> Result<Value, ParseFault> {
-    let bytes = word.as_bytes();
-    let Some(first) = bytes.first() else { return Err(ParseFault::ValueMissing) };
+fn bare(word: &[u8], seen: u8) -> Result<Value, (ParseFault, usize)> {
+    if seen & WIDE != 0 {
+        let text = core::str::from_utf8(word).map_err(|error| (ParseFault::NotUtf8, error.valid_up_to()))?;
+        if let Some((at, _)) = text.char_indices().find(|(_, c)| is_hidden(*c)) {
+            return Err((ParseFault::HiddenCharacter, at));
+        }
+    }
+    form(word, seen).map_err(|fault| (fault, 0))
+}
+
+fn form(word: &[u8], seen: u8) -> Result<Value, ParseFault> {
     if seen == DIGIT {
         return integer(word).map(Value::Int).ok_or(ParseFault::Integer);
     }
-    match first {
-        b'/' => return path::check(word).map(|()| Value::Path).map_err(ParseFault::Path),
-        b'0'..=b'9' if looks_like_time(bytes) => {
-            return Timestamp::from_rfc3339(word).map(Value::Time).map_err(ParseFault::Time);
+    match word {
+        [b'/', ..] => return path::check(word).map(|()| Value::Path).map_err(ParseFault::Path),
+        // A time has hyphens.
+        [b'0'..=b'9', ..] if seen & PLAIN != 0 && looks_like_time(word) => {
+            return Timestamp::from_rfc3339_bytes(word).map(Value::Time).map_err(ParseFault::Time);
         }
-        b'0'..=b'9' if seen & !(DIGIT | DOT | SLASH) == 0 && looks_like_v4(bytes) => {
-            return v4(word).map(Address::value).ok_or(ParseFault::Address);
-        }
-        b'-' | b'+' if bytes.len() > 1 && bytes.iter().skip(1).all(u8::is_ascii_digit) => {
+        [b'0'..=b'9', ..] if seen & !(DIGIT | DOT | SLASH) == 0 => match v4(word) {
+            Some(address) => return Ok(address.value()),
+            None if looks_like_v4(word) => return Err(ParseFault::Address),
+            None => {}
+        },
+        [b'-' | b'+', digits @ ..] if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => {
             return integer(word).map(Value::Int).ok_or(ParseFault::Integer);
         }
         _ => {}
@@ -188,13 +208,26 @@ fn bare(word: &str, seen: u8) -> Result<Value, ParseFault> {
 }
 
 /// Canonical decimal: no plus, no leading zero, no minus zero, within `i64`.
-pub(crate) fn integer(word: &str) -> Option<i64> {
-    let digits = word.strip_prefix('-').unwrap_or(word);
-    match digits.as_bytes() {
-        [b'0'] if digits.len() == word.len() => Some(0),
-        [b'1'..=b'9', ..] => word.parse().ok(),
-        _ => None,
+pub(crate) fn integer(word: &[u8]) -> Option<i64> {
+    let (negative, digits) = match word {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    match digits {
+        [b'0'] if !negative => return Some(0),
+        [b'1'..=b'9', ..] => {}
+        _ => return None,
     }
+    // Counted below zero, where there is one number more.
+    let mut value = 0i64;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value.checked_mul(10)?.checked_sub(i64::from(digit))?;
+    }
+    if negative { Some(value) } else { value.checked_neg() }
 }
 
 fn looks_like_time(bytes: &[u8]) -> bool {
@@ -230,8 +263,8 @@ impl Address {
 }
 
 /// Whether an address word, read before, is this address or a network that holds it.
-pub(crate) fn covers(word: &str, ip: IpAddr) -> bool {
-    let address = if word.contains(':') { v6(word).ok().flatten() } else { v4(word) };
+pub(crate) fn covers(word: &[u8], ip: IpAddr) -> bool {
+    let address = if word.contains(&b':') { v6(word).ok().flatten() } else { v4(word) };
     match address {
         Some(Address { ip: net, len: Some(len) }) => contains(net, len, ip),
         Some(Address { ip: address, len: None }) => address == ip,
@@ -241,7 +274,9 @@ pub(crate) fn covers(word: &str, ip: IpAddr) -> bool {
 
 /// Of two address words, the one that lies inside the other; `None` when they do not meet.
 pub(crate) fn narrower<'w>(a: &'w str, b: &'w str) -> Option<&'w str> {
-    let read = |word: &str| if word.contains(':') { v6(word).ok().flatten() } else { v4(word) };
+    let read = |word: &str| {
+        if word.contains(':') { v6(word.as_bytes()).ok().flatten() } else { v4(word.as_bytes()) }
+    };
     let inside = |inner: Address, outer: Address| {
         let most = if inner.ip.is_ipv4() { 32 } else { 128 };
         let len = |address: Address| address.len.unwrap_or(most);
@@ -257,23 +292,59 @@ pub(crate) fn narrower<'w>(a: &'w str, b: &'w str) -> Option<&'w str> {
     }
 }
 
-fn v4(word: &str) -> Option<Address> {
-    let Some((host, len)) = word.split_once('/') else {
-        return word.parse().ok().map(|ip: Ipv4Addr| Address { ip: IpAddr::V4(ip), len: None });
-    };
-    let host: Ipv4Addr = host.parse().ok()?;
-    let len = prefix_len(len, 32)?;
-    let host_bits = u32::MAX.checked_shr(len.into()).unwrap_or(0);
-    (host.to_bits() & host_bits == 0).then_some(Address { ip: IpAddr::V4(host), len: Some(len) })
+fn v4(word: &[u8]) -> Option<Address> {
+    let mut bits = 0u32;
+    let mut octet = 0u32;
+    let mut digits = 0u32;
+    let mut dots = 0u32;
+    let mut len = None;
+    for (at, byte) in word.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => {
+                // A zero that something follows is a leading one.
+                if digits > 0 && octet == 0 {
+                    return None;
+                }
+                octet = octet.wrapping_mul(10).wrapping_add(u32::from(byte.wrapping_sub(b'0')));
+                digits = digits.wrapping_add(1);
+                if octet > 255 {
+                    return None;
+                }
+            }
+            b'.' if digits > 0 => {
+                bits = (bits << 8) | octet;
+                dots = dots.wrapping_add(1);
+                (octet, digits) = (0, 0);
+            }
+            b'/' => {
+                len = Some(prefix_len(word.get(at.saturating_add(1)..)?, 32)?);
+                break;
+            }
+            _ => return None,
+        }
+    }
+    if dots != 3 || digits == 0 {
+        return None;
+    }
+    bits = (bits << 8) | octet;
+    let ip = IpAddr::V4(Ipv4Addr::from_bits(bits));
+    let host_bits = len.map_or(0, |len| u32::MAX.checked_shr(len.into()).unwrap_or(0));
+    (bits & host_bits == 0).then_some(Address { ip, len })
+}
+
+/// The address and what stands behind the first slash.
+fn split_length(word: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match word.iter().position(|byte| *byte == b'/') {
+        Some(at) => (word.get(..at).unwrap_or(word), word.get(at.saturating_add(1)..)),
+        None => (word, None),
+    }
 }
 
 /// An IPv6 address or network in the form of RFC 5952; `None` for what no IPv6 reader accepts,
 /// which is a text.
-fn v6(word: &str) -> Result<Option<Address>, ParseFault> {
-    let (host, len) = match word.split_once('/') {
-        Some((host, len)) => (host, Some(len)),
-        None => (word, None),
-    };
+fn v6(word: &[u8]) -> Result<Option<Address>, ParseFault> {
+    let (host, len) = split_length(word);
+    let Ok(host) = core::str::from_utf8(host) else { return Ok(None) };
     let (address, zone) = match host.split_once('%') {
         Some((address, _)) => (address, true),
         None => (host, false),
@@ -292,8 +363,8 @@ fn v6(word: &str) -> Result<Option<Address>, ParseFault> {
     }
 }
 
-fn prefix_len(text: &str, most: u8) -> Option<u8> {
-    u8::try_from(integer(text)?).ok().filter(|len| *len <= most)
+fn prefix_len(digits: &[u8], most: u8) -> Option<u8> {
+    u8::try_from(integer(digits)?).ok().filter(|len| *len <= most)
 }
 
 /// Whether `ip` is inside the network `net/len`.
@@ -326,11 +397,22 @@ fn displays_as(value: &impl fmt::Display, text: &str) -> bool {
 
 /// Reads a quoted word: `\"` and `\\` are the only escapes.
 #[inline(never)]
-fn quoted(text: &str, stop: Stop) -> Result<(Value, usize), (ParseFault, usize)> {
+fn quoted(text: &[u8], stop: Stop) -> Result<(Value, usize), (ParseFault, usize)> {
+    let mut escaped = false;
+    let close = text.iter().skip(1).position(|byte| {
+        let close = *byte == b'"' && !escaped;
+        escaped = *byte == b'\\' && !escaped;
+        close
+    });
+    // An open quote is only named when nothing before the end of the text is wrong.
+    let end = close.map_or(text.len(), |at| at.saturating_add(1));
+    let content = text.get(1..end).unwrap_or(&[]);
+    let content = core::str::from_utf8(content)
+        .map_err(|error| (ParseFault::NotUtf8, error.valid_up_to().saturating_add(1)))?;
     let mut escaped = false;
     let mut needed = false;
-    let mut end = None;
-    for (at, c) in text.char_indices().skip(1) {
+    for (at, c) in content.char_indices() {
+        let at = at.saturating_add(1);
         match (escaped, c) {
             (true, '"' | '\\') => escaped = false,
             (true, _) => return Err((ParseFault::Escape, at)),
@@ -338,18 +420,15 @@ fn quoted(text: &str, stop: Stop) -> Result<(Value, usize), (ParseFault, usize)>
                 escaped = true;
                 needed = true;
             }
-            (false, '"') => {
-                end = Some(at);
-                break;
-            }
             (false, c) if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => {
                 return Err((ParseFault::Control, at));
             }
             (false, c) => needed |= !may_be_bare(c, stop),
         }
     }
-    let Some(end) = end else { return Err((ParseFault::QuoteOpen, text.len())) };
-    let content = text.get(1..end).unwrap_or("");
+    if close.is_none() {
+        return Err((ParseFault::QuoteOpen, text.len()));
+    }
     let len = end.saturating_add(1);
     if content.is_empty() {
         return Ok((Value::Text, len));
@@ -357,12 +436,12 @@ fn quoted(text: &str, stop: Stop) -> Result<(Value, usize), (ParseFault, usize)>
     if needed {
         // Only a path that is the same with and without its quotes is one: a backslash is
         // refused in paths, so an escaped one never is.
-        let path = content.starts_with('/') && path::check(content).is_ok();
+        let path = content.starts_with('/') && path::check(content.as_bytes()).is_ok();
         return Ok((if path { Value::QuotedPath } else { Value::Text }, len));
     }
-    let seen =
-        content.bytes().fold(0, |seen, byte| seen | CLASS.get(usize::from(byte)).copied().unwrap_or(END));
-    match bare(content, seen) {
+    let class = |byte: u8| CLASS.get(usize::from(byte)).copied().unwrap_or(END);
+    let seen = content.bytes().fold(0, |seen, byte| seen | class(byte));
+    match form(content.as_bytes(), seen) {
         Ok(Value::Text | Value::Int(_)) => Err((ParseFault::NeedlessQuotes, 0)),
         Ok(Value::Time(_) | Value::Ip | Value::Net | Value::Path | Value::QuotedPath) | Err(_) => {
             Ok((Value::Text, len))
@@ -382,13 +461,22 @@ fn may_be_bare(c: char, stop: Stop) -> bool {
 
 /// Whether the word, as it stands in a caveat, spells exactly `text`.
 #[inline]
-pub(crate) fn spells(word: &str, text: &str) -> bool {
-    let Some(inner) = word.strip_prefix('"') else { return word == text };
-    let Some(inner) = inner.strip_suffix('"') else { return false };
-    if !inner.contains('\\') {
-        return inner == text;
+pub(crate) fn spells(word: &[u8], text: &str) -> bool {
+    if let [b'"', inner @ .., b'"'] = word { spells_quoted(inner, text) } else { word == text.as_bytes() }
+}
+
+#[inline(never)]
+fn spells_quoted(inner: &[u8], text: &str) -> bool {
+    if !inner.contains(&b'\\') {
+        return inner == text.as_bytes();
     }
-    unescaped(inner).eq(text.chars())
+    core::str::from_utf8(inner).is_ok_and(|inner| unescaped(inner).eq(text.chars()))
+}
+
+/// A path word without its quotes: it holds no escapes.
+#[inline]
+pub(crate) fn unquoted(word: &[u8]) -> &[u8] {
+    if let [b'"', inner @ .., b'"'] = word { inner } else { word }
 }
 
 fn unescaped(inner: &str) -> impl Iterator<Item = char> + Clone + '_ {
@@ -402,44 +490,43 @@ fn unescaped(inner: &str) -> impl Iterator<Item = char> + Clone + '_ {
 
 /// Length in bytes of the validated word at the start of `text`.
 #[inline]
-fn len_of(text: &str, stop: Stop) -> usize {
-    let bytes = text.as_bytes();
-    if bytes.first() == Some(&b'"') {
+fn len_of(text: &[u8], stop: Stop) -> usize {
+    if text.first() == Some(&b'"') {
         let mut escaped = false;
-        let close = bytes.iter().skip(1).position(|byte| {
+        let close = text.iter().skip(1).position(|byte| {
             let close = *byte == b'"' && !escaped;
             escaped = *byte == b'\\' && !escaped;
             close
         });
-        return close.map_or(bytes.len(), |at| at.saturating_add(2));
+        return close.map_or(text.len(), |at| at.saturating_add(2));
     }
     let ends = |byte: &u8| matches!(byte, b',' | b'|' | b' ') || (stop == Stop::Colon && *byte == b':');
-    bytes.iter().position(ends).unwrap_or(bytes.len())
+    text.iter().position(ends).unwrap_or(text.len())
 }
 
 /// Walks words that have been read before, up to the end of the text.
 #[derive(Debug, Clone)]
 pub(crate) struct Words<'a> {
-    rest: &'a str,
+    rest: &'a [u8],
 }
 
 impl<'a> Words<'a> {
     /// Words separated by one byte each: a comma, or a bar between actions.
-    pub(crate) const fn new(validated: &'a str) -> Self {
+    pub(crate) const fn new(validated: &'a [u8]) -> Self {
         Self { rest: validated }
     }
 }
 
 impl<'a> Iterator for Words<'a> {
-    type Item = &'a str;
+    type Item = &'a [u8];
 
     #[inline]
-    fn next(&mut self) -> Option<&'a str> {
+    fn next(&mut self) -> Option<&'a [u8]> {
         if self.rest.is_empty() {
             return None;
         }
         let (word, rest) = self.rest.split_at_checked(len_of(self.rest, Stop::Value))?;
-        self.rest = rest.get(1..).unwrap_or("");
+        self.rest = rest.get(1..).unwrap_or(&[]);
         Some(word)
     }
 }
@@ -447,20 +534,20 @@ impl<'a> Iterator for Words<'a> {
 /// Walks `resource:action|action,…` that has been read before.
 #[derive(Debug, Clone)]
 pub(crate) struct Resources<'a> {
-    rest: &'a str,
+    rest: &'a [u8],
 }
 
 impl<'a> Resources<'a> {
-    pub(crate) const fn new(validated: &'a str) -> Self {
+    pub(crate) const fn new(validated: &'a [u8]) -> Self {
         Self { rest: validated }
     }
 }
 
 impl<'a> Iterator for Resources<'a> {
     /// The resource, and its actions separated by bars.
-    type Item = (&'a str, &'a str);
+    type Item = (&'a [u8], &'a [u8]);
 
-    fn next(&mut self) -> Option<(&'a str, &'a str)> {
+    fn next(&mut self) -> Option<(&'a [u8], &'a [u8])> {
         if self.rest.is_empty() {
             return None;
         }
@@ -469,15 +556,20 @@ impl<'a> Iterator for Resources<'a> {
         let mut len = 0usize;
         loop {
             len = len.saturating_add(len_of(rest.get(len..)?, Stop::Value));
-            if rest.as_bytes().get(len) != Some(&b'|') {
+            if rest.get(len) != Some(&b'|') {
                 break;
             }
             len = len.saturating_add(1);
         }
         let (actions, rest) = rest.split_at_checked(len)?;
-        self.rest = rest.get(1..).unwrap_or("");
+        self.rest = rest.get(1..).unwrap_or(&[]);
         Some((resource, actions))
     }
+}
+
+/// A validated word or list as text: ASCII, or checked to be UTF-8 when it was read.
+pub(crate) fn as_text(validated: &[u8]) -> &str {
+    core::str::from_utf8(validated).unwrap_or("")
 }
 
 /// Characters beyond ASCII that a reader cannot see, that reorder what is seen, or that have no

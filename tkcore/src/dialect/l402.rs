@@ -81,7 +81,7 @@ impl<'r> L402<'r> {
         }
         if let Some(service) = condition.strip_suffix("_valid_until") {
             let concerned = self.concerns(service)?;
-            let until = integer(value).ok_or(DialectRefusal::Malformed("time"))?;
+            let until = integer(value.as_bytes()).ok_or(DialectRefusal::Malformed("time"))?;
             let earlier = self.valid_until.iter_mut().find(|(known, _)| **known == *service);
             if earlier.as_ref().is_some_and(|(_, earlier)| *earlier < until) {
                 return Err(DialectRefusal::Widens("time"));
@@ -128,7 +128,7 @@ impl<'r> L402<'r> {
         for service in value.split(',') {
             let (name, tier) = service.split_once(':').ok_or(DialectRefusal::Malformed("service"))?;
             // A tier is one byte; the original lets 256 wrap round to 0.
-            let tier = integer(tier).filter(|tier| (0..=255).contains(tier));
+            let tier = integer(tier.as_bytes()).filter(|tier| (0..=255).contains(tier));
             let tier = tier.ok_or(DialectRefusal::Malformed("tier"))?;
             if name.is_empty() {
                 return Err(DialectRefusal::Malformed("service"));
