@@ -1,165 +1,38 @@
 //! The audit chain: what happened, in an order and a number that nobody can quietly change.
 //!
-//! A line is one JSON object whose bytes are kept exactly as they were hashed:
-//! `h[n] = SHA-256(h[n-1] ‖ line n)`, and `h[0] = SHA-256("tk-audit-v1" ‖ authority)`. The line
-//! is written in the transaction of the change it describes. Every published head carries the
-//! number of lines and [`digest`] of the last hash, so that cutting the chain off shows to
-//! every client of the feed.
+//! Lines and hashes are the protocol's ([`AuditHead`], [`AuditEvent`]). A line is written in the
+//! transaction of the change it describes. Every published head carries the number of lines and
+//! [`AuditHead::digest`], so that cutting the chain off shows to every client of the feed.
 //!
 //! What is durable before the answer: every operation that changes something, and every
 //! refusal of an authenticated client. Remote verifies are summed up per client and lineage.
 //! Strangers are only counted: they get no disk to fill. Names stand as keyed hashes, and a
 //! token never does.
 
-use std::fmt::{self, Write as _};
-
-use sha2::{Digest as _, Sha256};
 use tkcore::Timestamp;
-use tkcore::protocol::{ClientKey, Code, TraceContext};
+use tkcore::protocol::{AuditEvent, AuditHead};
 
 use crate::seal::Authority;
 use crate::store::{Op, Order, Scan, Store, StoreError, Table};
 
-/// Where a chain ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AuditHead {
-    /// Lines so far; the first one is number 1.
-    pub lines: u64,
-    /// The last line's hash.
-    pub hash: [u8; 32],
-}
-
-/// Who did it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Actor {
-    /// A client key.
-    Client(ClientKey),
-    /// The signer of its own accord, or a command that holds the store.
-    Signer,
-}
-
-/// One event, before it has a number.
-#[derive(Debug)]
-pub(crate) struct Event {
-    actor: Actor,
-    what: &'static str,
-    refused: Option<Code>,
-    trace: Option<TraceContext>,
-    fields: String,
-}
-
-impl Event {
-    /// Something that was done.
-    pub(crate) const fn new(actor: Actor, what: &'static str) -> Self {
-        Self { actor, what, refused: None, trace: None, fields: String::new() }
-    }
-
-    /// The same event, refused.
-    #[must_use]
-    pub(crate) const fn refused(mut self, code: Code) -> Self {
-        self.refused = Some(code);
-        self
-    }
-
-    /// Whose trace it belongs to.
-    #[must_use]
-    pub(crate) const fn traced(mut self, trace: Option<TraceContext>) -> Self {
-        self.trace = trace;
-        self
-    }
-
-    /// Adds a field. `name` is a word of ours; the value is escaped.
-    #[must_use]
-    pub(crate) fn with(mut self, name: &'static str, value: impl fmt::Display) -> Self {
-        self.fields.push_str(",\"");
-        self.fields.push_str(name);
-        self.fields.push_str("\":\"");
-        escape(&mut self.fields, &value.to_string());
-        self.fields.push('"');
-        self
-    }
-
-    /// Adds a field if there is a value.
-    #[must_use]
-    pub(crate) fn maybe(self, name: &'static str, value: Option<impl fmt::Display>) -> Self {
-        match value {
-            Some(value) => self.with(name, value),
-            None => self,
+/// The chain's end as the store has it.
+pub(crate) fn load(store: &dyn Store, authority: Authority) -> Result<AuditHead, StoreError> {
+    let last = Scan { table: Table::Audit, prefix: &[], after: None, order: Order::Backward, limit: 1 };
+    match store.scan(last)?.first() {
+        None => Ok(AuditHead::genesis(&authority.0)),
+        Some((key, value)) => {
+            let (lines, hash, _) = parse(key, value).ok_or_else(|| damaged(u64::MAX))?;
+            Ok(AuditHead { lines, hash })
         }
     }
-
-    fn line(&self, number: u64, at: Timestamp) -> String {
-        let mut line = format!("{{\"n\":{number},\"at\":\"{at}\",\"op\":\"{}\",\"by\":\"", self.what);
-        let _ = match self.actor {
-            Actor::Client(key) => write!(line, "{key}"),
-            Actor::Signer => write!(line, "signer"),
-        };
-        line.push('"');
-        if let Some(code) = self.refused {
-            let _ = write!(line, ",\"refused\":\"{:#06x}\",\"why\":\"{}\"", code.code(), code.text());
-        }
-        line.push_str(&self.fields);
-        if let Some(TraceContext { trace, parent, flags }) = self.trace {
-            // W3C Trace Context, section 3.2.
-            let _ = write!(line, ",\"traceparent\":\"00-{}-{}-{flags:02x}\"", Hex(&trace), Hex(&parent));
-        }
-        line.push('}');
-        line
-    }
 }
 
-/// Bytes as lower-case hexadecimal.
-pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl AuditHead {
-    /// The start of a chain.
-    #[must_use]
-    pub(crate) fn genesis(authority: Authority) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(b"tk-audit-v1");
-        hash.update(authority.0);
-        Self { lines: 0, hash: hash.finalize().into() }
-    }
-
-    /// The chain's end as the store has it.
-    pub(crate) fn load(store: &dyn Store, authority: Authority) -> Result<Self, StoreError> {
-        let last = Scan { table: Table::Audit, prefix: &[], after: None, order: Order::Backward, limit: 1 };
-        match store.scan(last)?.first() {
-            None => Ok(Self::genesis(authority)),
-            Some((key, value)) => {
-                let (lines, hash, _) = parse(key, value).ok_or_else(|| damaged(u64::MAX))?;
-                Ok(Self { lines, hash })
-            }
-        }
-    }
-
-    /// The next line: what to write, and the chain's new end.
-    #[must_use]
-    pub(crate) fn append(&self, event: &Event, at: Timestamp) -> (Op, Self) {
-        let lines = self.lines.saturating_add(1);
-        let line = event.line(lines, at);
-        let hash = link(&self.hash, line.as_bytes());
-        let mut value = hash.to_vec();
-        value.extend_from_slice(line.as_bytes());
-        (Op::Create(Table::Audit, lines.to_be_bytes().to_vec(), value), Self { lines, hash })
-    }
-}
-
-/// What a published head says of the chains: SHA-256 over a tag, the number of lines and the
-/// last hash.
-#[must_use]
-pub(crate) fn digest(head: &AuditHead) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    hash.update(b"tk-audit-head-v1");
-    hash.update(head.lines.to_be_bytes());
-    hash.update(head.hash);
-    hash.finalize().into()
+/// The next line: what to write, and the chain's new end.
+pub(crate) fn append(head: &AuditHead, event: &AuditEvent, at: Timestamp) -> (Op, AuditHead) {
+    let line = event.line(head.lines.saturating_add(1), at);
+    let next = head.then(line.as_bytes());
+    let value = [&next.hash[..], line.as_bytes()].concat();
+    (Op::Create(Table::Audit, next.lines.to_be_bytes().to_vec(), value), next)
 }
 
 /// Checks the whole chain and returns its end.
@@ -167,27 +40,22 @@ pub(crate) fn digest(head: &AuditHead) -> [u8; 32] {
 /// # Errors
 /// [`StoreError::Damaged`] names the first line that is missing, changed or out of place.
 pub(crate) fn verify(store: &dyn Store, authority: Authority) -> Result<AuditHead, StoreError> {
-    let mut head = AuditHead::genesis(authority);
+    let mut head = AuditHead::genesis(&authority.0);
     loop {
         let after = head.lines.to_be_bytes();
         let after = (head.lines > 0).then_some(&after[..]);
-        let rows = store.scan(Scan {
-            table: Table::Audit,
-            prefix: &[],
-            after,
-            order: Order::Forward,
-            limit: 512,
-        })?;
+        let scan = Scan { table: Table::Audit, prefix: &[], after, order: Order::Forward, limit: 512 };
+        let rows = store.scan(scan)?;
         if rows.is_empty() {
             return Ok(head);
         }
         for (key, value) in &rows {
             let expected = head.lines.saturating_add(1);
-            let (number, hash, line) = parse(key, value).ok_or_else(|| damaged(expected))?;
-            if number != expected || hash != link(&head.hash, line) {
+            let (lines, hash, line) = parse(key, value).ok_or_else(|| damaged(expected))?;
+            head = head.then(line);
+            if head != (AuditHead { lines, hash }) {
                 return Err(damaged(expected));
             }
-            head = AuditHead { lines: number, hash };
         }
     }
 }
@@ -199,35 +67,14 @@ pub(crate) fn parse<'a>(key: &[u8], value: &'a [u8]) -> Option<(u64, [u8; 32], &
     Some((number, *hash, line))
 }
 
-fn link(before: &[u8; 32], line: &[u8]) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    hash.update(before);
-    hash.update(line);
-    hash.finalize().into()
-}
-
 fn damaged(line: u64) -> StoreError {
     StoreError::Damaged(format!("the audit chain breaks at line {line}"))
 }
 
-/// JSON's string escapes (RFC 8259, section 7).
-fn escape(to: &mut String, text: &str) {
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => {
-                to.push('\\');
-                to.push(c);
-            }
-            c if c.is_control() => {
-                let _ = write!(to, "\\u{:04x}", u32::from(c));
-            }
-            c => to.push(c),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tkcore::protocol::AuditActor;
+
     use super::*;
     use crate::store::{Change, Sqlite};
 
@@ -240,11 +87,11 @@ mod tests {
     fn store_with(lines: u64) -> (testkit::TempDir, Sqlite, AuditHead) {
         let dir = testkit::TempDir::new();
         let mut store = Sqlite::create(dir.path()).unwrap();
-        let mut head = AuditHead::genesis(AUTHORITY);
+        let mut head = AuditHead::genesis(&AUTHORITY.0);
         store.begin().unwrap();
         for n in 0..lines {
-            let event = Event::new(Actor::Signer, "mint").with("lineage", n);
-            let (op, next) = head.append(&event, at(n));
+            let event = AuditEvent::new(AuditActor::Signer, "mint").with("lineage", n);
+            let (op, next) = append(&head, &event, at(n));
             store.apply(&Change { ops: vec![op], ..Change::default() }).unwrap();
             head = next;
         }
@@ -267,7 +114,7 @@ mod tests {
         for lines in [0, 1, 3, 600] {
             let (_dir, store, head) = store_with(lines);
             assert_eq!(verify(&store, AUTHORITY).unwrap(), head);
-            assert_eq!(AuditHead::load(&store, AUTHORITY).unwrap(), head);
+            assert_eq!(load(&store, AUTHORITY).unwrap(), head);
             assert_eq!(head.lines, lines);
         }
     }
@@ -288,7 +135,7 @@ mod tests {
         let (_dir, mut store, head) = store_with(5);
         change(&mut store, Op::Delete(Table::Audit, 5u64.to_be_bytes().to_vec()));
         let cut = verify(&store, AUTHORITY).unwrap();
-        assert_ne!(digest(&cut), digest(&head));
+        assert_ne!(cut.digest(), head.digest());
         change(&mut store, Op::Delete(Table::Audit, 2u64.to_be_bytes().to_vec()));
         assert!(first_bad(&store).contains("line 2"));
     }
@@ -297,21 +144,5 @@ mod tests {
     fn a_chain_of_another_store_does_not_verify() {
         let (_dir, store, _) = store_with(1);
         assert!(verify(&store, Authority([8; 16])).is_err());
-    }
-
-    #[test]
-    fn a_line_is_json_whatever_a_value_holds() {
-        let event = Event::new(Actor::Client(ClientKey::from_bytes([0xab; 32])), "revoke")
-            .with("reason", "a \"quoted\" \\ line\nbreak")
-            .maybe("none", None::<u8>)
-            .traced(Some(TraceContext { trace: [1; 16], parent: [2; 8], flags: 1 }))
-            .refused(Code::Revoked);
-        let line: serde_json::Value = serde_json::from_str(&event.line(7, at(1))).unwrap();
-        assert_eq!(line["n"], 7);
-        assert_eq!(line["reason"], "a \"quoted\" \\ line\nbreak");
-        assert_eq!(line["by"], "ab".repeat(32));
-        assert_eq!(line["refused"], "0x0106");
-        assert_eq!(line["traceparent"], format!("00-{}-{}-01", "01".repeat(16), "02".repeat(8)));
-        assert!(line.get("none").is_none());
     }
 }

@@ -77,7 +77,7 @@ fn child(view: &View<'_>, ask: &Ask, asked: &Exchange, held: &Held<'_>) -> Decid
 
 /// The smallest of what was asked for, the parent's own expiry, and the cap.
 fn expiry(asked: Expiry, parent: Option<Timestamp>, cap: u32, now: Timestamp) -> Result<Timestamp, No> {
-    let asked = issue::expiry(asked, now)?;
+    let asked = asked.resolve(now)?;
     let cap = Timestamp::from_seconds(now.saturating_add(Duration::from_secs(u64::from(cap))).seconds());
     match [asked, parent, cap].into_iter().flatten().min() {
         Some(expiry) if expiry > now => Ok(expiry),

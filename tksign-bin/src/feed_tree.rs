@@ -13,7 +13,7 @@ use tkcore::protocol::FeedPosition;
 use tkcore::revocation::{FeedPath, Head};
 use tokio::sync::watch;
 
-use crate::audit::Hex;
+use crate::codec::hex;
 
 /// One object of the tree.
 #[derive(Debug, Clone)]
@@ -63,7 +63,7 @@ impl FeedTree {
         let bytes = bytes.into();
         let hash: [u8; 32] = Sha256::digest(&bytes).into();
         let (tag, _) = hash.split_at(16);
-        let object = FeedObject { etag: format!("\"{}\"", Hex(tag)), immutable: path.is_immutable(), bytes };
+        let object = FeedObject { etag: format!("\"{}\"", hex(tag)), immutable: path.is_immutable(), bytes };
         self.objects.write().unwrap_or_else(PoisonError::into_inner).insert(path.to_string(), object);
     }
 

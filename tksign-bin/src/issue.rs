@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tkcore::protocol::{
-    ClientInfo, Code, Expiry, Mint, MintAnswer, MintCaveat, Permit, Role, SecretBytes, TokenInfo,
+    ClientInfo, Code, Mint, MintAnswer, MintCaveat, Permit, Role, SecretBytes, TokenInfo, seconds_up,
 };
 use tkcore::revocation::{Gap, Query, Revocations as _, Status};
 use tkcore::{
@@ -15,7 +15,6 @@ use crate::keys::{KeyRecord, Purpose};
 use crate::memory::{Effect, Memory};
 use crate::random;
 use crate::registry::{self, TokenRecord};
-use crate::roles;
 use crate::service::{Ask, Decided, No};
 use crate::writer::{Plan, View};
 
@@ -35,18 +34,9 @@ pub(crate) fn mint(view: &View<'_>, ask: &Ask, client: &ClientInfo, asked: Mint)
         )
     })?;
     let at = mint_time(view, record, asked.subject.as_ref())?;
-    let expiry = expiry(asked.expiry, view.now)?;
-    let texts: Vec<&[u8]> = asked
-        .caveats
-        .iter()
-        .filter_map(|caveat| match caveat {
-            MintCaveat::FirstParty(text) => Some(text.0.as_slice()),
-            MintCaveat::ThirdParty { .. } => None,
-        })
-        .collect();
+    let expiry = asked.expiry.resolve(view.now).map_err(No::from)?;
     let lifetime = expiry.map(|expiry| seconds_up(expiry.saturating_since(at)));
-    roles::within(&power.narrowing, &asked, &texts, lifetime)
-        .map_err(|bound| No::from(Code::OutsideRole.detail(bound)))?;
+    power.narrowing.admits(&asked, lifetime).map_err(|bound| No::from(Code::OutsideRole.detail(bound)))?;
     let caveats: Vec<NewCaveat> = asked
         .caveats
         .iter()
@@ -162,27 +152,6 @@ pub(crate) fn mint_time(
     }
 }
 
-/// The expiry in whole seconds: a time asked for is cut, one that is counted from now is not
-/// shortened.
-pub(crate) fn expiry(asked: Expiry, now: Timestamp) -> Result<Option<Timestamp>, No> {
-    let at = match asked {
-        Expiry::Never => return Ok(None),
-        Expiry::At(at) => Timestamp::from_seconds(at.seconds()),
-        Expiry::After(seconds) => Timestamp::from_seconds(
-            seconds_up(now.saturating_since(Timestamp::EPOCH)).saturating_add(u64::from(seconds)),
-        ),
-    };
-    match at {
-        Some(at) if at > now => Ok(Some(at)),
-        Some(_) => Err(Code::BadTime.detail("the expiry is not in the future").into()),
-        None => Err(Code::BadTime.detail("the expiry lies past the year 9999").into()),
-    }
-}
-
-fn seconds_up(duration: Duration) -> u64 {
-    duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
-}
-
 fn both(asked: Permit, power: Permit, what: &str) -> Result<(), No> {
     match (asked, power) {
         (Permit::Given, Permit::Given) => Ok(()),
@@ -198,22 +167,6 @@ fn both(asked: Permit, power: Permit, what: &str) -> Result<(), No> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(millis: u64) -> Timestamp {
-        Timestamp::from_millis(millis).unwrap()
-    }
-
-    #[test]
-    fn an_expiry_is_whole_seconds_and_in_the_future() {
-        let now = at(10_500);
-        let code = |asked| expiry(asked, now).map_err(|no| no.error.code);
-        assert_eq!(code(Expiry::Never), Ok(None));
-        assert_eq!(code(Expiry::At(at(11_999))), Ok(Some(at(11_000))));
-        assert_eq!(code(Expiry::At(at(10_999))), Err(Code::BadTime));
-        assert_eq!(code(Expiry::At(at(10_500))), Err(Code::BadTime));
-        assert_eq!(code(Expiry::After(1)), Ok(Some(at(12_000))));
-        assert_eq!(code(Expiry::After(0)), Ok(Some(at(11_000))));
-    }
 
     #[test]
     fn a_permission_needs_the_word_and_the_role() {

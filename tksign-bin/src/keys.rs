@@ -17,7 +17,7 @@ use tkcore::{
 };
 use zeroize::Zeroizing;
 
-use crate::codec::{BadRecord, Reader, Writer};
+use crate::codec::{BadRecord, Reader, Writer, hex};
 use crate::random;
 use crate::seal::keyed;
 
@@ -78,7 +78,7 @@ impl Core {
 
     /// How a name stands in an audit line.
     pub(crate) fn alias(&self, kind: &str, name: &Name) -> String {
-        crate::audit::Hex(&self.lookup(kind, &[name.as_str().as_bytes()])).to_string()
+        hex(&self.lookup(kind, &[name.as_str().as_bytes()]))
     }
 
     /// Authenticates a row whose content is public.

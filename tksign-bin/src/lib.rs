@@ -56,7 +56,6 @@ mod tally;
 mod verify;
 mod writer;
 
-pub use audit::AuditHead;
 pub use cli::{Exit, Streams, run};
 pub use clock::{Clock, SystemClock};
 pub use feed_tree::{FeedObject, FeedTree};

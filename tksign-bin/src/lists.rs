@@ -3,17 +3,16 @@
 use std::sync::Arc;
 
 use tkcore::protocol::{
-    AuditLine, AuditTail, Bytes, ClientInfo, ClientList, Code, Cursor, DelegatedKey, FetchKeys, Field,
-    KeyInfo, KeyList, KeyState, Mode, Page, Role, SecretKey, StatusAnswer, Text, TokenInfo, TokenList,
+    AuditHead, AuditLine, AuditTail, Bytes, ClientInfo, ClientList, Code, Cursor, DelegatedKey, FetchKeys,
+    Field, KeyInfo, KeyList, KeyState, Mode, Page, Role, SecretKey, StatusAnswer, Text, TokenInfo, TokenList,
     TokenShow,
 };
 use tkcore::{KeyId, Timestamp};
 
-use crate::audit::{self, AuditHead};
+use crate::audit;
 use crate::keys::KeyRecord;
 use crate::memory::Memory;
 use crate::registry::{self, Find};
-use crate::roles;
 use crate::service::{Ask, No};
 use crate::store::{Order, Scan, Table};
 use crate::writer::{Plan, View};
@@ -155,7 +154,7 @@ pub(crate) fn clients(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: ClientLis
     let page = page(keys, |key| {
         let key = <[u8; 32]>::try_from(key).map_err(|_| No::from(Code::Internal))?;
         let client = view.memory.clients.get(&tkcore::protocol::ClientKey::from_bytes(key));
-        Ok(client.map(|client| ClientInfo { state: roles::state(client, view.now), ..(**client).clone() }))
+        Ok(client.map(|client| ClientInfo { state: client.state_at(view.now), ..(**client).clone() }))
     })?;
     Ok((Plan::default(), page))
 }
@@ -193,7 +192,7 @@ pub(crate) fn token(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: TokenShow) 
 pub(crate) fn audit(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: AuditTail) -> Look<Page<AuditLine>> {
     if asked.line == 0 && asked.from.is_start() {
         // What line 1 follows, on a page of its own (PR-45).
-        let hash = AuditHead::genesis(view.memory.authority).hash;
+        let hash = AuditHead::genesis(&view.memory.authority.0).hash;
         let mut page = Page::default();
         page.items.push(AuditLine { line: 0, bytes: Bytes(Vec::new()), hash });
         page.next = Cursor::new(&0u64.to_be_bytes());

@@ -8,16 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use tkcore::protocol::{ClientInfo, ClientKey, FeedPosition, KeyState};
-use tkcore::revocation::publish::FeedSigningKey;
+use tkcore::protocol::{AuditHead, ClientInfo, ClientKey, FeedPosition, KeyState};
+use tkcore::revocation::publish::{FeedSigningKey, RevocationRow, Revoked};
 use tkcore::revocation::{HEAD_SIGNATURES, Head, KeyList, PublicationKey, RevocationSet};
 use tkcore::{FeedKeyId, KeyId, Timestamp};
 use zeroize::Zeroizing;
 
-use crate::audit::AuditHead;
+use crate::audit;
 use crate::codec::{BadRecord, Reader, Writer};
 use crate::keys::{Core, KeyRecord, PublicationSecret, Purpose, Roots, StaticKeys};
-use crate::revoked::{RevocationRow, Revoked};
 use crate::seal::{Authority, Kek, OpenError};
 use crate::secret::{Secret, SecretError};
 use crate::store::{Op, Order, Scan, Store, StoreError, Table};
@@ -223,7 +222,7 @@ impl Memory {
             revocations: 0,
             tokens: 0,
             last_mint: Timestamp::EPOCH,
-            audit: AuditHead::genesis(authority),
+            audit: AuditHead::genesis(&authority.0),
             position: FeedPosition { epoch: list.epoch, sequence: 0 },
             roots: Arc::new(roots),
             publication: BTreeMap::new(),
@@ -270,7 +269,7 @@ impl Memory {
         let mut memory = Self::empty(authority, kek, core, statics, roots, list, list_bytes);
         memory.tokens = store.count(Table::Tokens, &[])?;
         memory.last_mint = last_mint;
-        memory.audit = AuditHead::load(store, authority)?;
+        memory.audit = audit::load(store, authority)?;
         each(store, Table::PublicationKeys, |key, value| {
             let plain = unseal(&memory.kek, Table::PublicationKeys, key, value)?;
             let secret = PublicationSecret::decode(&plain).map_err(bad(Table::PublicationKeys))?;

@@ -11,6 +11,7 @@ use tkcore::protocol::{
 use tkcore::revocation::publish::KeyListDraft;
 use tkcore::revocation::{self, ExpiryDay, Revocation};
 
+use crate::codec::hex;
 use crate::keys::{KeyRecord, PublicationSecret, Purpose};
 use crate::lists::key_info;
 use crate::memory::{self, CHECK, CurrentList, Effect, Memory, unseal};
@@ -248,7 +249,7 @@ pub(crate) fn rewrap(view: &View<'_>, ask: &Ask, _: &ClientInfo, asked: Rewrap) 
     }
     let records = u64::try_from(ops.len()).unwrap_or(u64::MAX);
     ops.push(Op::Put(Table::Meta, CHECK.to_vec(), new.check_value().to_vec()));
-    let event = ask.event().with("secret", crate::audit::Hex(&id)).with("records", records);
+    let event = ask.event().with("secret", hex(&id)).with("records", records);
     let plan =
         Plan { ops, effects: vec![Effect::Kek(Arc::new(new))], events: vec![event], ..Plan::default() };
     Ok((plan, RewrapAnswer { secret: id, records }))

@@ -9,19 +9,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tkcore::FeedDigest;
-use tkcore::protocol::FeedPosition;
-use tkcore::revocation::publish::{Publisher as State, Stamp, Step};
+use tkcore::revocation::publish::{Publisher as State, RevocationRow, Stamp, Step};
 use tkcore::revocation::{Audit, ExpiryDay, FeedPath, Head, Position, RevocationSet, Span};
 use tkcore::{Timestamp, revocation::Revocation};
 
-use crate::audit;
 use crate::clock::monotonic;
 use crate::codec::Reader;
 use crate::feed_tree::FeedTree;
 use crate::memory::{self, Effect, Memory, SignerError};
 use crate::registry;
-use crate::revoked::RevocationRow;
+use crate::revoked;
 use crate::store::{Expect, Op, Store, Table};
 use crate::tally::Tally;
 use crate::writer::{Plan, View};
@@ -83,7 +80,7 @@ impl Publisher {
         let core = Arc::clone(&memory.core);
         let (mut later, mut count) = (Vec::new(), 0u64);
         memory::each(store, Table::Revocations, |key, value| {
-            let row = RevocationRow::decode(&core, key, value).map_err(memory::bad(Table::Revocations))?;
+            let row = revoked::decode(&core, key, value).map_err(memory::bad(Table::Revocations))?;
             count = count.saturating_add(1);
             memory.revoked.floor(&row.revocation);
             match row.covered {
@@ -129,7 +126,7 @@ impl Publisher {
             tree.put(&FeedPath::KeyList { version }, value.to_vec());
             Ok(())
         })?;
-        memory.apply(&Effect::Step { position: wire(state.position()), set: Arc::new(state.set().clone()) });
+        memory.apply(&Effect::Step { position: state.position().into(), set: Arc::new(state.set().clone()) });
         memory.revocations = count.saturating_sub(u64::try_from(uncovered.len()).unwrap_or(0));
         uncovered.iter().for_each(|row| memory.apply(&Effect::Revoked(*row)));
         if let Some((head, bytes)) = signed.zip(head) {
@@ -138,8 +135,7 @@ impl Publisher {
         let mut dropped = Vec::new();
         if replayed {
             memory::each(store, Table::Revocations, |key, value| {
-                let row =
-                    RevocationRow::decode(&core, key, value).map_err(memory::bad(Table::Revocations))?;
+                let row = revoked::decode(&core, key, value).map_err(memory::bad(Table::Revocations))?;
                 let can_be_dropped = row.covered.is_some() && row.day != ExpiryDay::UNKNOWN;
                 if can_be_dropped && !state.set().has(&row.revocation, row.day) {
                     dropped.push(key.to_vec());
@@ -210,7 +206,7 @@ impl Publisher {
             // The set goes on as it is; only its place in the feed begins anew.
             let next = State::begin(memory.core.feed, key_list.epoch, self.state.set().clone());
             let mut plan = self.moved(view, next.position())?;
-            plan.effects.push(Effect::Position(wire(next.position())));
+            plan.effects.push(Effect::Position(next.position().into()));
             return Ok(Some((plan, Closed::Epoch(Box::new(next)))));
         }
         // A new epoch's first head comes before its first step.
@@ -227,10 +223,10 @@ impl Publisher {
         let position = step.as_ref().map_or(self.state.position(), |step| step.position);
         let set = step.as_ref().map_or(self.state.set(), Step::set);
         let mut plan = self.moved(view, position)?;
-        plan.effects.push(Effect::Step { position: wire(position), set: Arc::new(set.clone()) });
+        plan.effects.push(Effect::Step { position: position.into(), set: Arc::new(set.clone()) });
         for row in memory.uncovered.values() {
             let row = RevocationRow { covered: Some(position), ..*row };
-            plan.ops.push(Op::Put(Table::Revocations, row.key(), row.value(&memory.core)));
+            plan.ops.push(Op::Put(Table::Revocations, row.key(), revoked::value(&memory.core, &row)));
         }
         if let Some(step) = &step {
             plan.ops.push(Op::Create(Table::Deltas, place_key(position), step.delta.clone()));
@@ -300,10 +296,7 @@ impl Publisher {
             issued_at,
             validity: VALIDITY.min(end.saturating_since(issued_at)),
             poll_after: POLL_AFTER,
-            audit: Audit {
-                lines: memory.audit.lines,
-                digest: FeedDigest::from_bytes(audit::digest(&memory.audit)),
-            },
+            audit: Audit { lines: memory.audit.lines, digest: memory.audit.digest() },
         });
         let signing: Vec<_> = keys.iter().map(|(_, key)| key).collect();
         let bytes = head.sign(&signing).map_err(|error| feed(&error))?;
@@ -328,7 +321,7 @@ impl Publisher {
     pub(crate) fn serve(&mut self, head: Vec<u8>, memory: &Memory) {
         let version = memory.key_list.version;
         self.tree.put(&FeedPath::KeyList { version }, memory.key_list.bytes.clone());
-        self.tree.announce(wire(self.state.position()), head);
+        self.tree.announce(self.state.position().into(), head);
         for at in std::mem::take(&mut self.stale) {
             self.tree.remove(&delta_path(at));
             for span in [Span::Sixteen, Span::TwoHundredFiftySix] {
@@ -412,8 +405,4 @@ fn place(key: &[u8]) -> Result<Position, SignerError> {
     let position = Position { epoch: reader.u64().map_err(&bad)?, sequence: reader.u64().map_err(&bad)? };
     reader.finish().map_err(bad)?;
     Ok(position)
-}
-
-const fn wire(position: Position) -> FeedPosition {
-    FeedPosition { epoch: position.epoch, sequence: position.sequence }
 }

@@ -7,13 +7,13 @@ use tkcore::protocol::{
     ClientInfo, Code, Floor, KeyFloor, Revoke, RevokeAnswer, RevokeEffect, RevokePresented, RevokeScope,
     RevokeTarget, SecretBytes,
 };
-use tkcore::revocation::publish::kept_day;
+use tkcore::revocation::publish::{RevocationRow, kept_day};
 use tkcore::revocation::{ExpiryDay, Revocation};
 use tkcore::{BranchId, Timestamp};
 
 use crate::memory::Effect;
 use crate::registry::{self, Find};
-use crate::revoked::RevocationRow;
+use crate::revoked;
 use crate::service::{Ask, Decided, No};
 use crate::store::{Op, Table};
 use crate::verify;
@@ -100,7 +100,7 @@ pub(crate) fn commit(
     view: &View<'_>,
     revocation: &Revocation,
     day: ExpiryDay,
-    event: crate::audit::Event,
+    event: tkcore::protocol::AuditEvent,
 ) -> Result<(Plan, RevokeAnswer), No> {
     let before = floor_of(revocation);
     let mut event = event.with("rule", revocation.rule());
@@ -134,7 +134,7 @@ pub(crate) fn add(
     if view.store.get(Table::Revocations, &key)?.is_some() || view.memory.revoked.has_stricter(revocation) {
         return Ok(false);
     }
-    plan.ops.push(Op::Create(Table::Revocations, key, row.value(&view.memory.core)));
+    plan.ops.push(Op::Create(Table::Revocations, key, revoked::value(&view.memory.core, &row)));
     plan.effects.push(Effect::Revoked(row));
     Ok(true)
 }

@@ -6,15 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest as _, Sha256};
 use tkcore::protocol::{
-    AuditTail, Call, ClientAdd, ClientConfirm, ClientInfo, ClientKey, ClientList, ClientRemove, Code, Effect,
-    Exchange, FetchKeys, KeyCreate, KeyList, KeyRetire, KeyRotate, Mint, Operation, PublicationPrepare,
-    PublicationRotate, Request, RequestId, Response, Revoke, RevokePresented, Rewrap, RpcError, Status,
-    TokenList, TokenShow, TraceContext, Verify,
+    AuditActor, AuditEvent, AuditTail, Call, ClientAdd, ClientConfirm, ClientInfo, ClientKey, ClientList,
+    ClientRemove, Code, Effect, Exchange, FetchKeys, KeyCreate, KeyList, KeyRetire, KeyRotate, Mint,
+    Operation, PublicationPrepare, PublicationRotate, Request, RequestId, Response, Revoke, RevokePresented,
+    Rewrap, RpcError, Status, TokenList, TokenShow, TraceContext, Verify,
 };
 use tkcore::{AuthorityId, FeedId, Timestamp};
 use zeroize::Zeroizing;
 
-use crate::audit::{Actor, Event};
 use crate::clock::Clock;
 use crate::codec::{self, Reader};
 use crate::keys::record;
@@ -92,8 +91,8 @@ pub(crate) struct Ask {
 
 impl Ask {
     /// The audit line of this request, to be filled in.
-    pub(crate) fn event(&self) -> Event {
-        Event::new(Actor::Client(self.caller), self.operation.name()).traced(self.trace)
+    pub(crate) fn event(&self) -> AuditEvent {
+        AuditEvent::new(AuditActor::Client(self.caller), self.operation.name()).traced(self.trace)
     }
 
     /// A name as audit lines have it.
@@ -108,7 +107,7 @@ impl Ask {
 /// A refusal on its way to the caller and to the audit.
 pub(crate) struct No {
     pub(crate) error: RpcError,
-    pub(crate) event: Option<Box<Event>>,
+    pub(crate) event: Option<Box<AuditEvent>>,
 }
 
 impl From<RpcError> for No {
@@ -194,7 +193,8 @@ impl Service {
         count(&self.counters.requests);
         let request = Request::decode(request).map_err(|error| Code::BadParameters.detail(error.0))?;
         let Some(operation) = Operation::from_code(request.operation) else {
-            let event = Event::new(Actor::Client(caller), "unknown").with("code", request.operation);
+            let event =
+                AuditEvent::new(AuditActor::Client(caller), "unknown").with("code", request.operation);
             return Err(self.refuse(event.traced(request.trace), Code::UnknownOperation.error()).await);
         };
         let ask = Ask {
@@ -255,7 +255,7 @@ impl Service {
 
     /// Writes the line of a refusal, then gives it. A refusal that cannot be written is told
     /// as the store's failure: nothing goes unrecorded.
-    async fn refuse(&self, event: Event, error: RpcError) -> RpcError {
+    async fn refuse(&self, event: AuditEvent, error: RpcError) -> RpcError {
         let event = event.refused(error.code);
         let declined = Declined { error, event: Some(Box::new(event)) };
         match self.writer.submit(move |_| Err(declined)).await {

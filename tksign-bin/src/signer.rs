@@ -1,13 +1,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tkcore::protocol::{ClientInfo, ClientKey, ClientState, Role};
+use tkcore::protocol::{AuditActor, AuditEvent, AuditHead, ClientInfo, ClientKey, ClientState, Role};
 use tkcore::revocation::RootKeys;
 use tkcore::revocation::publish::{FeedSigningKey, KeyListDraft};
 use tkcore::{FeedId, Name};
 use zeroize::Zeroizing;
 
-use crate::audit::{self, Actor, AuditHead, Event};
+use crate::audit;
 use crate::clock::Clock;
 use crate::feed_tree::FeedTree;
 use crate::keys::{PublicationSecret, Roots};
@@ -66,7 +66,7 @@ impl Signer {
         let first = PublicationSecret::generate(now).ok_or_else(failed)?;
         let sign = |list: &tkcore::revocation::KeyList| KeyListDraft::sign_all(list, &[&root], &pinned).ok();
         let (mut memory, mut ops) = Memory::initial(secret, roots, first, sign).ok_or_else(failed)?;
-        let mut event = Event::new(Actor::Signer, "init").with("feed", memory.core.feed);
+        let mut event = AuditEvent::new(AuditActor::Signer, "init").with("feed", memory.core.feed);
         for (key, name, role) in local {
             let (name, role, state) = (name.clone(), role.clone(), ClientState::Active);
             event = event.with(role.name(), key);
@@ -80,7 +80,7 @@ impl Signer {
                 expiry: None,
             }));
         }
-        ops.push(memory.audit.append(&event, now).0);
+        ops.push(audit::append(&memory.audit, &event, now).0);
         let mut store = Sqlite::create(folder)?;
         store.begin()?;
         match store.apply(&Change { ops, ..Change::default() }) {

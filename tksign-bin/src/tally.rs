@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use tkcore::protocol::ClientKey;
+use tkcore::protocol::{AuditActor, AuditEvent, ClientKey};
 use tkcore::{LineageId, Timestamp};
 
-use crate::audit::{Actor, Event};
 use crate::memory::SignerError;
 use crate::registry;
 use crate::store::Table;
@@ -49,7 +48,7 @@ impl Tally {
         let sums = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         for ((client, lineage), sum) in sums {
             plan.events.push(
-                Event::new(Actor::Client(client), "verify")
+                AuditEvent::new(AuditActor::Client(client), "verify")
                     .maybe("lineage", lineage)
                     .with("good", sum.good)
                     .with("refused-tokens", sum.refused)

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tkcore::protocol::{Call as _, ClientInfo, Code, Role, RpcError, SecretBytes, Verify, VerifyAnswer};
 use tkcore::revocation::{Query, Revocations as _, Status};
 use tkcore::{
-    Basis, BranchId, BranchIds, Budget, Error, Identifier, KeyId, LineageFacts, NotAuthentic, Presented,
-    Scratch, Timestamp, Token, Verified, limits,
+    Basis, BranchId, BranchIds, Budget, Error, Identifier, KeyId, LineageFacts, Presented, Scratch,
+    Timestamp, Token, Verified, limits,
 };
 
 use crate::keys::{Core, KeyRecord};
@@ -74,7 +74,7 @@ pub(crate) fn authentic<T, E: From<RpcError>>(
     discharges: &[SecretBytes],
     then: impl FnOnce(&Held<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
-    let malformed = |error: tkcore::Malformed| E::from(refusal(&error.into()));
+    let malformed = |error: tkcore::Malformed| E::from(RpcError::from(&Error::from(error)));
     if discharges.len() > limits::DISCHARGES {
         return Err(Code::TokenMalformed.detail("too many discharges").into());
     }
@@ -94,7 +94,7 @@ pub(crate) fn authentic<T, E: From<RpcError>>(
     let mut budget = Budget::new(limits::VERIFY_BUDGET);
     let verified =
         tkcore::verify(presented, Basis::Root(&key), &facts, BranchIds::Collect, &mut scratch, &mut budget)
-            .map_err(|error| E::from(refusal(&error)))?;
+            .map_err(|error| E::from(RpcError::from(&error)))?;
     let branches = verified.branch_ids().unwrap_or(&[]);
     then(&Held { verified: &verified, identifier: &identifier, record: &record, facts: &facts, branches })
 }
@@ -105,12 +105,12 @@ pub(crate) fn chain<T>(
     token: &SecretBytes,
     then: impl FnOnce(&Identifier<'_>, &[BranchId]) -> Result<T, RpcError>,
 ) -> Result<T, RpcError> {
-    let token = Token::parse(token.expose()).map_err(|error| refusal(&error.into()))?;
-    let identifier = token.claimed_identifier().map_err(|error| refusal(&error.into()))?;
+    let token = Token::parse(token.expose()).map_err(|error| RpcError::from(&Error::from(error)))?;
+    let identifier = token.claimed_identifier().map_err(|error| RpcError::from(&Error::from(error)))?;
     let record = memory.keys.get(&identifier.key).ok_or_else(|| Code::UnknownKey.error())?;
     let key = record.root().ok_or_else(|| Code::UnknownKey.error())?;
     let branches = tkcore::branches_of_own_chain(&token, &key, &mut Budget::new(limits::VERIFY_BUDGET))
-        .map_err(|error| refusal(&error))?;
+        .map_err(|error| RpcError::from(&error))?;
     then(&identifier, &branches)
 }
 
@@ -130,20 +130,5 @@ pub(crate) fn alive(memory: &Memory, held: &Held<'_>, now: Timestamp) -> Result<
         Status::Live => Ok(()),
         Status::Revoked(rule) => Err(Code::Revoked.detail(rule.as_str())),
         Status::Unknown(_) => Err(Code::Internal.error()),
-    }
-}
-
-/// What a client hears of a token that does not hold.
-#[allow(clippy::wildcard_enum_match_arm, reason = "what is not named here cannot come out of verifying")]
-pub(crate) fn refusal(error: &Error) -> RpcError {
-    match error {
-        Error::Malformed(what) => Code::TokenMalformed.detail(&what.to_string()),
-        Error::NotAuthentic(NotAuthentic::UnknownKey) => Code::UnknownKey.error(),
-        Error::NotAuthentic(NotAuthentic::Audience) => Code::WrongAudience.error(),
-        Error::NotAuthentic(_) => Code::NotAuthentic.error(),
-        Error::Discharge(what) => Code::BadDischarge.detail(&what.to_string()),
-        Error::TooMuchWork => Code::TooMuchWork.error(),
-        // Nothing else comes out of verifying under a root key.
-        _ => Code::Internal.error(),
     }
 }

@@ -10,10 +10,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, RwLock};
 
 use tkcore::Timestamp;
-use tkcore::protocol::{Code, RpcError};
+use tkcore::protocol::{AuditEvent, Code, RpcError};
 use tokio::sync::oneshot;
 
-use crate::audit::{AuditHead, Event};
+use crate::audit;
 use crate::clock::{Clock, monotonic};
 use crate::memory::{Effect, Memory, SignerError};
 use crate::publish::Publisher;
@@ -39,7 +39,7 @@ pub(crate) struct Plan {
     pub(crate) expects: Vec<Expect>,
     pub(crate) ops: Vec<Op>,
     pub(crate) effects: Vec<Effect>,
-    pub(crate) events: Vec<Event>,
+    pub(crate) events: Vec<AuditEvent>,
     /// The answer's payload, given once all of the above is durable.
     pub(crate) answer: Vec<u8>,
 }
@@ -47,7 +47,7 @@ pub(crate) struct Plan {
 /// A decision against it: what the caller hears, and what the audit keeps.
 pub(crate) struct Declined {
     pub(crate) error: RpcError,
-    pub(crate) event: Option<Box<Event>>,
+    pub(crate) event: Option<Box<AuditEvent>>,
 }
 
 type Decide = Box<dyn FnOnce(&View<'_>) -> Result<Plan, Declined> + Send>;
@@ -211,16 +211,16 @@ impl Thread {
     /// Writes a plan and its audit lines as one change.
     fn add(&mut self, plan: Plan, now: Timestamp, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
         let Plan { expects, mut ops, effects: mut planned, events, answer: _ } = plan;
-        let mut audit: AuditHead = self.working.audit;
+        let mut head = self.working.audit;
         for event in &events {
-            let (op, next) = audit.append(event, now);
+            let (op, next) = audit::append(&head, event, now);
             ops.push(op);
-            audit = next;
+            head = next;
         }
         if !ops.is_empty() {
             self.store.apply(&Change { expects, ops })?;
         }
-        self.working.audit = audit;
+        self.working.audit = head;
         planned.iter().for_each(|effect| self.working.apply(effect));
         effects.append(&mut planned);
         Ok(())
@@ -279,7 +279,7 @@ impl Thread {
     /// starting again is the only safe way on.
     fn back(&mut self) {
         self.working = self.committed.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        if let Ok(stored) = AuditHead::load(&*self.store, self.working.authority)
+        if let Ok(stored) = audit::load(&*self.store, self.working.authority)
             && stored != self.working.audit
         {
             eprintln!("tksign: the store committed what it reported as failed; stopping, start again");

@@ -3,7 +3,7 @@ use core::fmt;
 
 use super::call::Call;
 use super::field::{BadMessage, Bytes, Done, Field, Fields, Writer, choice, message};
-use super::mint::Permit;
+use super::mint::{Mint, MintCaveat, Permit};
 use super::operation::Operation;
 use super::page::{Cursor, Page};
 use crate::name::{Audience, Name, Tenant};
@@ -61,6 +61,32 @@ message! {
     }
 }
 
+impl Narrowing {
+    /// Whether a mint stays within the bounds. `lifetime` is what the signer made of the expiry
+    /// that was asked for, in seconds; `None` for a token that never expires.
+    ///
+    /// # Errors
+    /// Says which bound it breaks.
+    pub fn admits(&self, mint: &Mint, lifetime: Option<u64>) -> Result<(), &'static str> {
+        if self.tenants.as_ref().is_some_and(|tenants| !tenants.contains(&mint.tenant)) {
+            return Err("another tenant");
+        }
+        if self.max_lifetime.is_some_and(|most| lifetime.is_none_or(|lifetime| lifetime > most)) {
+            return Err("a longer life");
+        }
+        let carries = |required: &Bytes| {
+            mint.caveats.iter().any(|caveat| match caveat {
+                MintCaveat::FirstParty(text) => text == required,
+                MintCaveat::ThirdParty { .. } => false,
+            })
+        };
+        if !self.required_caveats.iter().all(carries) {
+            return Err("a required caveat is missing");
+        }
+        Ok(())
+    }
+}
+
 message! {
     /// What a client of role `mint` may do.
     #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +132,34 @@ impl Role {
             Self::Exchange => "exchange",
             Self::Keys(_) => "keys",
             Self::Operator => "operator",
+        }
+    }
+
+    /// Whether it has this operation; each belongs to one role.
+    #[must_use]
+    pub const fn covers(&self, operation: Operation) -> bool {
+        match operation {
+            Operation::Verify => matches!(self, Self::Verify(_)),
+            Operation::Mint => matches!(self, Self::Mint(_)),
+            Operation::Revoke => matches!(self, Self::Revoke),
+            Operation::RevokePresented => matches!(self, Self::RevokePresented),
+            Operation::Exchange => matches!(self, Self::Exchange),
+            Operation::FetchKeys => matches!(self, Self::Keys(_)),
+            Operation::Status
+            | Operation::KeyCreate
+            | Operation::KeyList
+            | Operation::KeyRotate
+            | Operation::KeyRetire
+            | Operation::PublicationPrepare
+            | Operation::PublicationRotate
+            | Operation::ClientAdd
+            | Operation::ClientList
+            | Operation::ClientRemove
+            | Operation::ClientConfirm
+            | Operation::TokenList
+            | Operation::TokenShow
+            | Operation::AuditTail
+            | Operation::Rewrap => matches!(self, Self::Operator),
         }
     }
 }
@@ -196,6 +250,17 @@ message! {
     }
 }
 
+impl ClientInfo {
+    /// Its state at a time: what is stored, and its expiry.
+    #[must_use]
+    pub fn state_at(&self, now: Timestamp) -> ClientState {
+        match self.expiry {
+            Some(expiry) if now >= expiry => ClientState::Expired,
+            Some(_) | None => self.state,
+        }
+    }
+}
+
 message! {
     /// The client keys, a page of them.
     #[derive(Debug)]
@@ -236,4 +301,46 @@ message! {
 impl Call for ClientConfirm {
     const OPERATION: Operation = Operation::ClientConfirm;
     type Answer = ClientInfo;
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::facts::KeyClass;
+    use crate::protocol::Expiry;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    #[test]
+    fn a_mint_is_narrowed_by_tenant_life_and_caveats() {
+        let narrowing = Narrowing {
+            tenants: Some(vec![name("acme")]),
+            max_lifetime: Some(60),
+            required_caveats: vec![Bytes(b"action = read".to_vec())],
+        };
+        let mint = |tenant, caveats: &[&[u8]]| Mint {
+            tenant: name(tenant),
+            audience: None,
+            class: KeyClass::Ordinary,
+            subject: None,
+            label: None,
+            expiry: Expiry::Never,
+            caveats: caveats.iter().map(|text| MintCaveat::FirstParty(Bytes(text.to_vec()))).collect(),
+            unrestricted: Permit::Withheld,
+            never_expires: Permit::Withheld,
+        };
+        let read: &[&[u8]] = &[b"action = read"];
+        assert_eq!(narrowing.admits(&mint("acme", read), Some(60)), Ok(()));
+        assert!(narrowing.admits(&mint("acme", read), Some(61)).is_err());
+        assert!(narrowing.admits(&mint("acme", read), None).is_err());
+        assert!(narrowing.admits(&mint("other", read), Some(60)).is_err());
+        assert!(narrowing.admits(&mint("acme", &[b"action = read,write"]), Some(60)).is_err());
+        let nobody = Narrowing { tenants: Some(vec![]), ..Narrowing::default() };
+        assert!(nobody.admits(&mint("acme", &[]), Some(1)).is_err());
+        assert_eq!(Narrowing::default().admits(&mint("any", &[]), None), Ok(()));
+    }
 }

@@ -1,6 +1,8 @@
+use alloc::string::ToString as _;
 use core::fmt;
 
 use super::field::{BadMessage, Field, Fields, Text, Writer, message};
+use crate::error::{Error, NotAuthentic};
 use crate::revocation::Rule;
 
 /// Whose fault a refusal of the signer is, from the client's point of view.
@@ -173,6 +175,24 @@ message! {
         pub detail: Text,
         /// Ask again after that many milliseconds.
         pub retry_after: Option<u32>,
+    }
+}
+
+/// What a client hears of a token that does not hold under a root key.
+impl From<&Error> for RpcError {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::Malformed(what) => Code::TokenMalformed.detail(&what.to_string()),
+            Error::NotAuthentic(NotAuthentic::UnknownKey) => Code::UnknownKey.error(),
+            Error::NotAuthentic(NotAuthentic::Audience) => Code::WrongAudience.error(),
+            Error::NotAuthentic(_) => Code::NotAuthentic.error(),
+            Error::Discharge(what) => Code::BadDischarge.detail(&what.to_string()),
+            Error::TooMuchWork => Code::TooMuchWork.error(),
+            // Nothing else comes out of verifying under a root key.
+            Error::Refused(_) | Error::Revoked(_) | Error::NotKnowable(_) | Error::Bug(_) => {
+                Code::Internal.error()
+            }
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::call::Call;
+use super::error::{Code, RpcError};
 use super::field::{BadMessage, Bytes, Field, Fields, Text, Writer, choice, message};
 use super::operation::Operation;
 use super::secret::{SecretBytes, SecretKey};
@@ -18,6 +20,35 @@ pub enum Expiry {
     At(Timestamp),
     /// That many seconds after the signer's now: independent of the caller's clock.
     After(u32),
+}
+
+impl Expiry {
+    /// The expiry in whole seconds at the signer's `now`: a time asked for is cut, one that is
+    /// counted from now is not shortened. `None`: never.
+    ///
+    /// # Errors
+    /// [`Code::BadTime`] when it is not in the future, or past the year 9999.
+    pub fn resolve(self, now: Timestamp) -> Result<Option<Timestamp>, RpcError> {
+        let at = match self {
+            Self::Never => return Ok(None),
+            Self::At(at) => Timestamp::from_seconds(at.seconds()),
+            Self::After(seconds) => {
+                let now = seconds_up(now.saturating_since(Timestamp::EPOCH));
+                Timestamp::from_seconds(now.saturating_add(u64::from(seconds)))
+            }
+        };
+        match at {
+            Some(at) if at > now => Ok(Some(at)),
+            Some(_) => Err(Code::BadTime.detail("the expiry is not in the future")),
+            None => Err(Code::BadTime.detail("the expiry lies past the year 9999")),
+        }
+    }
+}
+
+/// A length of time in whole seconds, a part of one counted as one.
+#[must_use]
+pub fn seconds_up(duration: Duration) -> u64 {
+    duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
 }
 
 impl Field for Expiry {
@@ -141,5 +172,26 @@ message! {
         pub key: KeyId,
         /// When it ends; `None`: never.
         pub expiry: Option<Timestamp>,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(millis).unwrap()
+    }
+
+    #[test]
+    fn an_expiry_is_whole_seconds_and_in_the_future() {
+        let now = at(10_500);
+        let code = |asked: Expiry| asked.resolve(now).map_err(|error| error.code);
+        assert_eq!(code(Expiry::Never), Ok(None));
+        assert_eq!(code(Expiry::At(at(11_999))), Ok(Some(at(11_000))));
+        assert_eq!(code(Expiry::At(at(10_999))), Err(Code::BadTime));
+        assert_eq!(code(Expiry::At(at(10_500))), Err(Code::BadTime));
+        assert_eq!(code(Expiry::After(1)), Ok(Some(at(12_000))));
+        assert_eq!(code(Expiry::After(0)), Ok(Some(at(11_000))));
     }
 }

@@ -11,6 +11,7 @@
 //! Every `decode` consumes every byte and refuses what it does not know.
 
 mod audit;
+mod audit_chain;
 mod call;
 mod client;
 mod error;
@@ -27,8 +28,10 @@ mod revoke;
 mod secret;
 mod status;
 mod verify;
+mod window;
 
 pub use audit::{AuditLine, AuditTail};
+pub use audit_chain::{AuditActor, AuditEvent, AuditHead};
 pub use call::{Call, Request, RequestId, Response, TraceContext};
 pub use client::{
     ClientAdd, ClientConfirm, ClientInfo, ClientKey, ClientList, ClientRemove, ClientState, MintPower,
@@ -43,7 +46,7 @@ pub use frame::{
     SessionAnswer, SessionId, SessionRequest, TAG_BYTES, VERSION, prologue,
 };
 pub use keys::{DelegatedKey, FetchKeys, KeyCreate, KeyInfo, KeyList, KeyRetire, KeyRotate, KeyState};
-pub use mint::{Expiry, Mint, MintAnswer, MintCaveat, Permit};
+pub use mint::{Expiry, Mint, MintAnswer, MintCaveat, Permit, seconds_up};
 pub use operation::{Effect, Operation};
 pub use page::{Cursor, Page, PageFull};
 pub use publication::{PublicationAnswer, PublicationDraft, PublicationPrepare, PublicationRotate};
@@ -54,3 +57,4 @@ pub use revoke::{
 pub use secret::{SecretBytes, SecretKey};
 pub use status::{Mode, Rewrap, RewrapAnswer, Status, StatusAnswer};
 pub use verify::{FeedPosition, Verify, VerifyAnswer};
+pub use window::Window;

@@ -37,6 +37,13 @@ message! {
     }
 }
 
+#[cfg(feature = "feed")]
+impl From<crate::revocation::Position> for FeedPosition {
+    fn from(position: crate::revocation::Position) -> Self {
+        Self { epoch: position.epoch, sequence: position.sequence }
+    }
+}
+
 message! {
     /// The chain and all discharges hold, and nothing kills the token at this signer. Facts
     /// only: no key material, and no tail.

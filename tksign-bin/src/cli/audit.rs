@@ -1,6 +1,5 @@
 use clap::{Arg, ArgMatches, Command};
-use sha2::{Digest as _, Sha256};
-use tkcore::protocol::{AuditLine, AuditTail, Status};
+use tkcore::protocol::{AuditHead, AuditLine, AuditTail, Status};
 
 use super::reach::{self, Reach};
 use super::{Exit, Failure, Streams, values};
@@ -71,7 +70,7 @@ fn show(streams: &mut Streams<'_>, line: &AuditLine, json: bool) -> Result<(), F
 /// The chain from its first line that is still there.
 #[derive(Default)]
 struct Chain {
-    last: Option<(u64, [u8; 32])>,
+    last: Option<AuditHead>,
     lines: u64,
     bad: Option<u64>,
 }
@@ -81,20 +80,12 @@ impl Chain {
     /// first one that is left after pruning.
     fn add(&mut self, line: &AuditLine) {
         self.lines = self.lines.saturating_add(u64::from(line.line > 0));
-        let Some((number, hash)) = self.last else {
-            self.last = Some((line.line, line.hash));
-            return;
-        };
-        let before = (number.saturating_add(1) == line.line).then_some(hash);
-        let follows = before.is_some_and(|before| {
-            let hash: [u8; 32] =
-                Sha256::new().chain_update(before).chain_update(&line.bytes.0).finalize().into();
-            hash == line.hash
-        });
+        let head = AuditHead { lines: line.line, hash: line.hash };
+        let follows = self.last.is_none_or(|last| last.then(&line.bytes.0) == head);
         if !follows && self.bad.is_none() {
             self.bad = Some(line.line);
         }
-        self.last = Some((line.line, line.hash));
+        self.last = Some(head);
     }
 }
 
@@ -138,12 +129,12 @@ mod tests {
     use super::*;
 
     fn lines(count: u64) -> Vec<AuditLine> {
-        let mut before = [7; 32];
-        let first = AuditLine { line: 0, bytes: Bytes(Vec::new()), hash: before };
+        let mut head = AuditHead { lines: 0, hash: [7; 32] };
+        let first = AuditLine { line: 0, bytes: Bytes(Vec::new()), hash: head.hash };
         let rest = (1..=count).map(|line| {
             let bytes = Bytes(format!("{{\"n\":{line}}}").into_bytes());
-            before = Sha256::new().chain_update(before).chain_update(&bytes.0).finalize().into();
-            AuditLine { line, bytes, hash: before }
+            head = head.then(&bytes.0);
+            AuditLine { line, bytes, hash: head.hash }
         });
         std::iter::once(first).chain(rest).collect()
     }

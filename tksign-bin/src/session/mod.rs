@@ -5,7 +5,6 @@ mod rate;
 mod table;
 #[cfg(test)]
 mod tests;
-mod window;
 
 pub(crate) use noise::ServerKey;
 pub(crate) use rate::Bucket;

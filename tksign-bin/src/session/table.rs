@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use tkcore::protocol::{
     ClientKey, Frame, Refused, RpcAnswer, RpcRequest, SessionAnswer, SessionId, SessionRequest, VERSION,
+    Window,
 };
 use zeroize::Zeroizing;
 
 use super::noise::{ServerKey, Transport};
 use super::rate::{Bucket, Rate};
-use super::window::Window;
 use crate::random;
 
 /// How long an answered handshake waits for its first authentic request. Until then a recording

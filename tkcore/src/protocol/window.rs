@@ -1,9 +1,9 @@
-/// Which message numbers of a session were used: everything below the window counts as used,
+/// Which message numbers of a session were used (PR-58): everything below the window counts as used,
 /// so that a number can be marked once and no recorded message ever again.
 ///
 /// 1,024 numbers: a client may have that many calls under way at once and out of order.
 #[derive(Debug)]
-pub(super) struct Window {
+pub struct Window {
     /// One past the highest number marked; 0: none.
     end: u64,
     /// Bit `n % WIDTH` for the numbers in `end - WIDTH .. end`.
@@ -13,14 +13,22 @@ pub(super) struct Window {
 const WORDS: usize = 16;
 const WIDTH: u64 = 1024;
 
+impl Default for Window {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Window {
-    pub(super) const fn new() -> Self {
+    /// No number was used yet.
+    #[must_use]
+    pub const fn new() -> Self {
         Self { end: 0, bits: [0; WORDS] }
     }
 
     /// Marks a number; `false` when it was marked before, lies below the window, or is the one
     /// that Noise reserves. Called after the message was found authentic: garbage marks nothing.
-    pub(super) fn mark(&mut self, number: u64) -> bool {
+    pub fn mark(&mut self, number: u64) -> bool {
         let Some(after) = number.checked_add(1) else { return false };
         if after > self.end {
             self.slide(after);
@@ -97,7 +105,7 @@ mod tests {
     #[test]
     fn agrees_with_a_set() {
         let mut window = Window::new();
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = alloc::collections::BTreeSet::new();
         let mut state = 1u64;
         for _ in 0..50_000 {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
