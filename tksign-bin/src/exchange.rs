@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tkcore::protocol::{ClientInfo, Code, Exchange, ExchangeAnswer, Expiry, TokenInfo};
+use tkcore::protocol::{Code, Exchange, ExchangeAnswer, Expiry, TokenInfo};
 use tkcore::{KeyClass, NewCaveat, ServiceToken, Timestamp, is_tenant_wide};
 
 use crate::issue::{self, New};
@@ -13,7 +13,7 @@ use crate::writer::{Plan, View};
 
 /// Decides an exchange. It runs in the writer, so that no revocation of the parent can slip in
 /// between the check and the child.
-pub(crate) fn exchange(view: &View<'_>, ask: &Ask, _: &ClientInfo, asked: Exchange) -> Decided<Exchange> {
+pub(crate) fn exchange(view: &View<'_>, ask: &Ask, asked: Exchange) -> Decided<Exchange> {
     verify::authentic(verify::records(view.memory), &asked.root, &asked.discharges, |held| {
         let parent = held.identifier.lineage;
         child(view, ask, &asked, held).map_err(|no| No {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tkcore::protocol::{
-    ClientInfo, Code, Mint, MintAnswer, MintCaveat, Permit, Role, SecretBytes, TokenInfo, seconds_up,
+    Code, Mint, MintAnswer, MintCaveat, Permit, Role, SecretBytes, TokenInfo, seconds_up,
 };
 use tkcore::revocation::{Gap, Query, Revocations as _, Status};
 use tkcore::{
@@ -19,8 +19,8 @@ use crate::service::{Ask, Decided, No};
 use crate::writer::{Plan, View};
 
 /// Decides a mint.
-pub(crate) fn mint(view: &View<'_>, ask: &Ask, client: &ClientInfo, asked: Mint) -> Decided<Mint> {
-    let Role::Mint(power) = &client.role else { return Err(Code::NotAllowed.into()) };
+pub(crate) fn mint(view: &View<'_>, ask: &Ask, asked: Mint) -> Decided<Mint> {
+    let Role::Mint(power) = &ask.client.role else { return Err(Code::NotAllowed.into()) };
     let memory = view.memory;
     let purpose = Purpose {
         tenant: asked.tenant.clone(),

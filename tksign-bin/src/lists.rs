@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use tkcore::Timestamp;
 use tkcore::protocol::{
     AuditHead, AuditLine, AuditTail, Bytes, ClientInfo, ClientList, Code, Cursor, DelegatedKey, FetchKeys,
     Field, KeyInfo, KeyList, KeyState, Mode, Page, Role, SecretKey, StatusAnswer, Text, TokenInfo, TokenList,
     TokenShow,
 };
-use tkcore::{KeyId, Timestamp};
 
 use crate::audit;
 use crate::keys::KeyRecord;
@@ -26,45 +26,44 @@ const COUNTED: usize = 10_000;
 
 type Look<A> = Result<(Plan, A), No>;
 
-/// A page of items under ascending keys, from a cursor on.
-fn page<T: Field>(
-    items: impl IntoIterator<Item = Vec<u8>>,
-    mut make: impl FnMut(&[u8]) -> Result<Option<T>, No>,
+/// A page of rows under ascending keys.
+fn page<K: AsRef<[u8]>, R, T: Field>(
+    rows: impl IntoIterator<Item = (K, R)>,
+    mut make: impl FnMut(R) -> Result<Option<T>, No>,
 ) -> Result<Page<T>, No> {
     let mut page = Page::default();
-    let mut last: Option<Vec<u8>> = None;
-    for (count, key) in items.into_iter().enumerate() {
-        let full = count >= PAGE;
-        let item = if full { None } else { make(&key)? };
-        let stays = match item {
-            None => !full,
-            Some(item) => page.push(item).is_ok(),
-        };
-        if !stays {
+    let mut last: Option<K> = None;
+    for (count, (key, row)) in rows.into_iter().enumerate() {
+        if count >= PAGE || make(row)?.is_some_and(|item| page.push(item).is_err()) {
             // The first item of all always fits, so there is a last one to go on after.
-            page.next = last.as_deref().and_then(Cursor::new);
-            return Ok(page);
+            page.next = last.and_then(|key| Cursor::new(key.as_ref()));
+            break;
         }
         last = Some(key);
     }
     Ok(page)
 }
 
+/// The rows of a table in memory that lie past the cursor.
+fn past<'a, V>(
+    rows: impl Iterator<Item = (&'a [u8], V)>,
+    from: &Cursor,
+) -> impl Iterator<Item = (&'a [u8], V)> {
+    rows.filter(|(key, _)| from.is_start() || *key > from.as_bytes())
+}
+
+fn key_rows<'m>(memory: &'m Memory, from: &Cursor) -> impl Iterator<Item = (&'m [u8], &'m Arc<KeyRecord>)> {
+    past(memory.keys.iter().map(|(key, record)| (&key.as_bytes()[..], record)), from)
+}
+
 /// The delegated keys of the client's own audience. Audited: key material leaves the signer.
-pub(crate) fn delegated(
-    view: &View<'_>,
-    ask: &Ask,
-    client: &ClientInfo,
-    asked: FetchKeys,
-) -> Look<Page<DelegatedKey>> {
-    let Role::Keys(audience) = &client.role else { return Err(Code::NotAllowed.into()) };
+pub(crate) fn delegated(view: &View<'_>, ask: &Ask, asked: FetchKeys) -> Look<Page<DelegatedKey>> {
+    let Role::Keys(audience) = &ask.client.role else { return Err(Code::NotAllowed.into()) };
     let memory = view.memory;
     let mut events = Vec::new();
-    let page = page(after(memory, &asked.from), |key| {
-        let record = find(memory, key).filter(|record| record.audience.as_ref() == Some(audience));
-        let Some((record, root)) = record.and_then(|record| Some((record, record.delegate()?))) else {
-            return Ok(None);
-        };
+    let page = page(key_rows(memory, &asked.from), |record| {
+        let root = record.delegate().filter(|_| record.audience.as_ref() == Some(audience));
+        let Some(root) = root else { return Ok(None) };
         events.push(ask.event().with("key", record.key));
         Ok(Some(DelegatedKey {
             key: record.key,
@@ -117,12 +116,10 @@ pub(crate) fn status(view: &View<'_>, started: Timestamp) -> Look<StatusAnswer> 
 }
 
 /// The key records.
-pub(crate) fn keys(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: KeyList) -> Look<Page<KeyInfo>> {
-    let page = page(after(view.memory, &asked.from), |key| {
-        let record = find(view.memory, key);
-        let record =
-            record.filter(|record| asked.tenant.as_ref().is_none_or(|tenant| record.tenant == *tenant));
-        record.map(|record| key_info(view, record)).transpose()
+pub(crate) fn keys(view: &View<'_>, _: &Ask, asked: KeyList) -> Look<Page<KeyInfo>> {
+    let page = page(key_rows(view.memory, &asked.from), |record| {
+        let wanted = asked.tenant.as_ref().is_none_or(|tenant| record.tenant == *tenant);
+        wanted.then(|| key_info(view, record)).transpose()
     })?;
     Ok((Plan::default(), page))
 }
@@ -143,24 +140,16 @@ pub(crate) fn key_info(view: &View<'_>, record: &KeyRecord) -> Result<KeyInfo, N
 }
 
 /// The client keys.
-pub(crate) fn clients(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: ClientList) -> Look<Page<ClientInfo>> {
-    let from = asked.from.as_bytes();
-    let keys = view
-        .memory
-        .clients
-        .keys()
-        .map(|key| key.as_bytes().to_vec())
-        .filter(|key| from.is_empty() || &key[..] > from);
-    let page = page(keys, |key| {
-        let key = <[u8; 32]>::try_from(key).map_err(|_| No::from(Code::Internal))?;
-        let client = view.memory.clients.get(&tkcore::protocol::ClientKey::from_bytes(key));
-        Ok(client.map(|client| ClientInfo { state: client.state_at(view.now), ..(**client).clone() }))
+pub(crate) fn clients(view: &View<'_>, _: &Ask, asked: ClientList) -> Look<Page<ClientInfo>> {
+    let clients = view.memory.clients.iter().map(|(key, client)| (&key.as_bytes()[..], client));
+    let page = page(past(clients, &asked.from), |client| {
+        Ok(Some(ClientInfo { state: client.state_at(view.now), ..(**client).clone() }))
     })?;
     Ok((Plan::default(), page))
 }
 
 /// The registered tokens.
-pub(crate) fn tokens(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: TokenList) -> Look<Page<TokenInfo>> {
+pub(crate) fn tokens(view: &View<'_>, _: &Ask, asked: TokenList) -> Look<Page<TokenInfo>> {
     let find = match (&asked.parent, &asked.tenant, &asked.subject) {
         (Some(parent), _, _) => Find::Parent(*parent),
         (None, Some(tenant), Some(subject)) => Find::Subject(tenant, subject),
@@ -170,9 +159,8 @@ pub(crate) fn tokens(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: TokenList)
     };
     let limit = PAGE.saturating_add(1);
     let found = registry::find(view.store, &view.memory.core, &find, asked.from.as_bytes(), limit)?;
-    let page = page(found.iter().map(|lineage| lineage.as_bytes().to_vec()), |key| {
-        let key = <[u8; 16]>::try_from(key).map_err(|_| No::from(Code::Internal))?;
-        let info = registry::info(view, tkcore::LineageId::from_bytes(key))?;
+    let page = page(found.iter().map(|lineage| (lineage.as_bytes(), *lineage)), |lineage| {
+        let info = registry::info(view, lineage)?;
         // Each bound that is given narrows, also where another was looked up by.
         Ok(info.filter(|info| {
             asked.tenant.as_ref().is_none_or(|tenant| info.tenant == *tenant)
@@ -183,13 +171,13 @@ pub(crate) fn tokens(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: TokenList)
 }
 
 /// One registered token.
-pub(crate) fn token(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: TokenShow) -> Look<TokenInfo> {
+pub(crate) fn token(view: &View<'_>, _: &Ask, asked: TokenShow) -> Look<TokenInfo> {
     let info = registry::info(view, asked.lineage)?.ok_or(No::from(Code::NotFound))?;
     Ok((Plan::default(), info))
 }
 
 /// Lines of the audit chain.
-pub(crate) fn audit(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: AuditTail) -> Look<Page<AuditLine>> {
+pub(crate) fn audit(view: &View<'_>, _: &Ask, asked: AuditTail) -> Look<Page<AuditLine>> {
     if asked.line == 0 && asked.from.is_start() {
         // What line 1 follows, on a page of its own (PR-45).
         let hash = AuditHead::genesis(&view.memory.authority.0).hash;
@@ -202,28 +190,12 @@ pub(crate) fn audit(view: &View<'_>, _: &Ask, _: &ClientInfo, asked: AuditTail) 
     let from = if asked.from.is_start() { &start[..] } else { asked.from.as_bytes() };
     let limit = PAGE.saturating_add(1);
     let scan = Scan { table: Table::Audit, prefix: &[], after: Some(from), order: Order::Forward, limit };
-    let mut rows = view.store.scan(scan)?.into_iter();
-    let keys: Vec<Vec<u8>> = rows.as_slice().iter().map(|(key, _)| key.clone()).collect();
-    let page = page(keys, |_| {
-        let Some((key, value)) = rows.next() else { return Ok(None) };
-        let (line, hash, bytes) = audit::parse(&key, &value).ok_or(No::from(Code::Internal))?;
+    let rows = view.store.scan(scan)?;
+    let page = page(rows.iter().map(|row| (&row.0, row)), |(key, value)| {
+        let (line, hash, bytes) = audit::parse(key, value).ok_or(No::from(Code::Internal))?;
         Ok(Some(AuditLine { line, bytes: Bytes(bytes.to_vec()), hash }))
     })?;
     Ok((Plan::default(), page))
-}
-
-fn after(memory: &Memory, cursor: &Cursor) -> Vec<Vec<u8>> {
-    let from = cursor.as_bytes();
-    memory
-        .keys
-        .keys()
-        .map(|key| key.as_bytes().to_vec())
-        .filter(|key| from.is_empty() || &key[..] > from)
-        .collect()
-}
-
-fn find<'m>(memory: &'m Memory, key: &[u8]) -> Option<&'m Arc<KeyRecord>> {
-    memory.keys.get(&KeyId::from_bytes(key.try_into().ok()?))
 }
 
 fn count(len: usize) -> u64 {

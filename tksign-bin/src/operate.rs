@@ -24,7 +24,7 @@ use crate::store::{Op, Table};
 use crate::writer::{Plan, View};
 
 /// The first key record of a (tenant, audience, class).
-pub(crate) fn key_create(view: &View<'_>, ask: &Ask, _: &ClientInfo, asked: KeyCreate) -> Decided<KeyCreate> {
+pub(crate) fn key_create(view: &View<'_>, ask: &Ask, asked: KeyCreate) -> Decided<KeyCreate> {
     let delegable = asked.class == KeyClass::Delegable;
     if delegable && asked.audience.is_none() {
         return Err(Code::BadParameters.detail("a delegable key needs the one audience it is for").into());
@@ -34,28 +34,27 @@ pub(crate) fn key_create(view: &View<'_>, ask: &Ask, _: &ClientInfo, asked: KeyC
         return Err(Code::AlreadyExists.detail("`tksign keys rotate` makes the next generation").into());
     }
     let record = KeyRecord::generate(purpose.clone(), next_generation(view.memory, &purpose), view.now);
-    let plan = add_key(view, ask, &record);
     let info = record.info.clone();
-    Ok((with_key(plan, record), info))
+    Ok((add_key(view, ask, record), info))
 }
 
 /// The next generation; the one before verifies on.
-pub(crate) fn key_rotate(view: &View<'_>, ask: &Ask, _: &ClientInfo, asked: KeyRotate) -> Decided<KeyRotate> {
+pub(crate) fn key_rotate(view: &View<'_>, ask: &Ask, asked: KeyRotate) -> Decided<KeyRotate> {
     let memory = view.memory;
     let purpose = memory.keys.get(&asked.key).ok_or(No::from(Code::NotFound))?.purpose();
     let record = KeyRecord::generate(purpose.clone(), next_generation(memory, &purpose), view.now);
-    let mut plan = add_key(view, ask, &record);
+    let info = record.info.clone();
+    let mut plan = add_key(view, ask, record);
     if let Some(before) = memory.minting(&purpose) {
         let before = before.rotated(view.now);
         plan.ops.push(memory.put_key(&before));
-        plan = with_key(plan, before);
+        plan.effects.insert(0, Effect::Key(Arc::new(before)));
     }
-    let info = record.info.clone();
-    Ok((with_key(plan, record), info))
+    Ok((plan, info))
 }
 
 /// A key's end: everything under it is revoked for good, and its secret destroyed.
-pub(crate) fn key_retire(view: &View<'_>, ask: &Ask, _: &ClientInfo, asked: KeyRetire) -> Decided<KeyRetire> {
+pub(crate) fn key_retire(view: &View<'_>, ask: &Ask, asked: KeyRetire) -> Decided<KeyRetire> {
     let memory = view.memory;
     let record = memory.keys.get(&asked.key).ok_or(No::from(Code::NotFound))?;
     if record.state == KeyState::Retired {
@@ -64,14 +63,14 @@ pub(crate) fn key_retire(view: &View<'_>, ask: &Ask, _: &ClientInfo, asked: KeyR
     let orphaned = key_info(view, record)?.live_tokens;
     let retired = record.retired(view.now);
     let event = ask.event().with("key", record.key).with("live-tokens", orphaned);
-    let mut plan = Plan { ops: vec![memory.put_key(&retired)], events: vec![event], ..Plan::default() };
+    let info = retired.info.clone();
+    let mut plan = Plan::of(memory.put_key(&retired), Effect::Key(Arc::new(retired)), event);
     let all = Revocation::Key { key: record.key, before: None };
     revoke::add(view, &all, ExpiryDay::UNKNOWN, &mut plan)?;
-    let info = retired.info.clone();
-    Ok((with_key(plan, retired), info))
+    Ok((plan, info))
 }
 
-fn add_key(view: &View<'_>, ask: &Ask, record: &KeyRecord) -> Plan {
+fn add_key(view: &View<'_>, ask: &Ask, record: KeyRecord) -> Plan {
     let event = ask
         .event()
         .with("key", record.key)
@@ -79,12 +78,7 @@ fn add_key(view: &View<'_>, ask: &Ask, record: &KeyRecord) -> Plan {
         .maybe("audience", record.audience.as_ref().map(|name| ask.name(view.memory, "audience", name)))
         .with("delegable", record.class == KeyClass::Delegable)
         .with("generation", record.generation);
-    Plan { ops: vec![view.memory.put_key(record)], events: vec![event], ..Plan::default() }
-}
-
-fn with_key(mut plan: Plan, record: KeyRecord) -> Plan {
-    plan.effects.push(Effect::Key(Arc::new(record)));
-    plan
+    Plan::of(view.memory.put_key(&record), Effect::Key(Arc::new(record)), event)
 }
 
 fn next_generation(memory: &Memory, purpose: &Purpose) -> u32 {
@@ -93,7 +87,7 @@ fn next_generation(memory: &Memory, purpose: &Purpose) -> u32 {
 }
 
 /// Allows a client key one role.
-pub(crate) fn client_add(view: &View<'_>, ask: &Ask, _: &ClientInfo, asked: ClientAdd) -> Decided<ClientAdd> {
+pub(crate) fn client_add(view: &View<'_>, ask: &Ask, asked: ClientAdd) -> Decided<ClientAdd> {
     if view.memory.clients.contains_key(&asked.key) {
         return Err(Code::AlreadyExists.detail("a key has one role: remove it first").into());
     }
@@ -106,55 +100,34 @@ pub(crate) fn client_add(view: &View<'_>, ask: &Ask, _: &ClientInfo, asked: Clie
 }
 
 /// Removes a client key; its next request is a stranger's.
-pub(crate) fn client_remove(
-    view: &View<'_>,
-    ask: &Ask,
-    _: &ClientInfo,
-    asked: ClientRemove,
-) -> Decided<ClientRemove> {
+pub(crate) fn client_remove(view: &View<'_>, ask: &Ask, asked: ClientRemove) -> Decided<ClientRemove> {
     let client = view.memory.clients.get(&asked.key).ok_or(No::from(Code::NotFound))?;
     let operators = view.memory.clients.values().filter(|client| client.role == Role::Operator).count();
     if client.role == Role::Operator && operators <= 1 {
         return Err(Code::Conflict.detail("it is the last operator: add another first").into());
     }
     let event = ask.event().with("client", asked.key).with("role", client.role.name());
-    let plan = Plan {
-        ops: vec![Op::Delete(Table::Clients, asked.key.as_bytes().to_vec())],
-        effects: vec![Effect::ClientGone(asked.key)],
-        events: vec![event],
-        ..Plan::default()
-    };
-    Ok((plan, Done))
+    let op = Op::Delete(Table::Clients, asked.key.as_bytes().to_vec());
+    Ok((Plan::of(op, Effect::ClientGone(asked.key), event), Done))
 }
 
 /// Ends a client's suspension.
-pub(crate) fn client_confirm(
-    view: &View<'_>,
-    ask: &Ask,
-    _: &ClientInfo,
-    asked: ClientConfirm,
-) -> Decided<ClientConfirm> {
+pub(crate) fn client_confirm(view: &View<'_>, ask: &Ask, asked: ClientConfirm) -> Decided<ClientConfirm> {
     let client = view.memory.clients.get(&asked.key).ok_or(No::from(Code::NotFound))?;
     let info = ClientInfo { state: ClientState::Active, ..(**client).clone() };
     Ok((put_client(view, ask, &info), info))
 }
 
 fn put_client(view: &View<'_>, ask: &Ask, info: &ClientInfo) -> Plan {
-    Plan {
-        ops: vec![view.memory.put_client(info)],
-        effects: vec![Effect::Client(Arc::new(info.clone()))],
-        events: vec![
-            ask.event().with("client", info.key).with("role", info.role.name()).maybe("expiry", info.expiry),
-        ],
-        ..Plan::default()
-    }
+    let event =
+        ask.event().with("client", info.key).with("role", info.role.name()).maybe("expiry", info.expiry);
+    Plan::of(view.memory.put_client(info), Effect::Client(Arc::new(info.clone())), event)
 }
 
 /// A new publication key and the list that names it, to be signed with the offline root keys.
 pub(crate) fn publication_prepare(
     view: &View<'_>,
     ask: &Ask,
-    _: &ClientInfo,
     asked: PublicationPrepare,
 ) -> Decided<PublicationPrepare> {
     let memory = view.memory;
@@ -175,12 +148,7 @@ pub(crate) fn publication_prepare(
     let draft = KeyListDraft::new(&list, &memory.roots.signers())
         .map_err(|error| No::from(Code::Conflict.detail(&error.to_string())))?;
     let event = ask.event().with("key-list", version).with("epoch", epoch).with("key", secret.id());
-    let plan = Plan {
-        ops: vec![memory.put_publication(&secret)],
-        effects: vec![Effect::Publication(Arc::new(secret))],
-        events: vec![event],
-        ..Plan::default()
-    };
+    let plan = Plan::of(memory.put_publication(&secret), Effect::Publication(Arc::new(secret)), event);
     Ok((plan, PublicationAnswer { version, to_sign: Bytes(draft.to_bytes().to_vec()) }))
 }
 
@@ -188,7 +156,6 @@ pub(crate) fn publication_prepare(
 pub(crate) fn publication_rotate(
     view: &View<'_>,
     ask: &Ask,
-    _: &ClientInfo,
     asked: PublicationRotate,
 ) -> Decided<PublicationRotate> {
     let memory = view.memory;
@@ -209,13 +176,8 @@ pub(crate) fn publication_rotate(
         return Err(conflict("it lists no valid key of this signer"));
     }
     let event = ask.event().with("key-list", list.version).with("epoch", list.epoch);
-    let plan = Plan {
-        ops: vec![Op::Create(Table::KeyLists, list.version.to_be_bytes().to_vec(), bytes.clone())],
-        effects: vec![Effect::KeyList(Arc::new(CurrentList::new(list, bytes)))],
-        events: vec![event],
-        ..Plan::default()
-    };
-    Ok((plan, Done))
+    let op = Op::Create(Table::KeyLists, list.version.to_be_bytes().to_vec(), bytes.clone());
+    Ok((Plan::of(op, Effect::KeyList(Arc::new(CurrentList::new(list, bytes))), event), Done))
 }
 
 /// Tables of which every value is sealed; `Meta` besides, but for two rows.
@@ -224,7 +186,7 @@ const SEALED: [Table; 6] =
 
 /// Seals every record anew under another secret, in one transaction: no record is left that
 /// names the old one, so it can be forgotten the moment this is acknowledged.
-pub(crate) fn rewrap(view: &View<'_>, ask: &Ask, _: &ClientInfo, asked: Rewrap) -> Decided<Rewrap> {
+pub(crate) fn rewrap(view: &View<'_>, ask: &Ask, asked: Rewrap) -> Decided<Rewrap> {
     if ask.peer != Peer::Control {
         return Err(Code::NotAllowed.detail("only over the control socket").into());
     }

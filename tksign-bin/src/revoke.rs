@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use tkcore::protocol::{
-    ClientInfo, Code, Floor, KeyFloor, Revoke, RevokeAnswer, RevokeEffect, RevokePresented, RevokeScope,
-    RevokeTarget, SecretBytes,
+    Code, Floor, KeyFloor, Revoke, RevokeAnswer, RevokeEffect, RevokePresented, RevokeScope, RevokeTarget,
+    SecretBytes,
 };
 use tkcore::revocation::publish::{RevocationRow, kept_day};
 use tkcore::revocation::{ExpiryDay, Revocation};
@@ -24,7 +24,7 @@ use crate::writer::{Plan, View};
 const CHILDREN: usize = 4096;
 
 /// Decides a revocation by any rule.
-pub(crate) fn revoke(view: &View<'_>, ask: &Ask, _: &ClientInfo, asked: Revoke) -> Decided<Revoke> {
+pub(crate) fn revoke(view: &View<'_>, ask: &Ask, asked: Revoke) -> Decided<Revoke> {
     let memory = view.memory;
     let mut event = ask.event();
     let (revocation, day) = match &asked.target {
@@ -69,7 +69,6 @@ pub(crate) fn revoke(view: &View<'_>, ask: &Ask, _: &ClientInfo, asked: Revoke) 
 pub(crate) fn revoke_presented(
     view: &View<'_>,
     ask: &Ask,
-    _: &ClientInfo,
     asked: RevokePresented,
 ) -> Decided<RevokePresented> {
     let (revocation, day) = presented(view, &asked.token, RevokeScope::Branch)?;

@@ -6,16 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest as _, Sha256};
 use tkcore::protocol::{
-    AuditActor, AuditEvent, AuditTail, Call, ClientAdd, ClientConfirm, ClientInfo, ClientKey, ClientList,
-    ClientRemove, Code, Effect, Exchange, FetchKeys, KeyCreate, KeyList, KeyRetire, KeyRotate, Mint,
-    Operation, PublicationPrepare, PublicationRotate, Request, RequestId, Response, Revoke, RevokePresented,
-    Rewrap, RpcError, Status, TokenList, TokenShow, TraceContext, Verify,
+    AuditActor, AuditEvent, Call, ClientInfo, ClientKey, Code, Effect, Operation, Request, RequestId,
+    Response, RpcError, Status, TraceContext, Verify,
 };
 use tkcore::{AuthorityId, FeedId, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::clock::Clock;
-use crate::codec::{self, Reader};
 use crate::keys::record;
 use crate::memory::{Memory, SignerError, unseal};
 use crate::peer::Peer;
@@ -23,7 +20,7 @@ use crate::registry;
 use crate::roles;
 use crate::store::{Op, Table};
 use crate::tally::Tally;
-use crate::writer::{Declined, Plan, View, Writer};
+use crate::writer::{Plan, View, Writer};
 use crate::{exchange, issue, lists, operate, revoke, verify};
 
 /// What the operator settles once, when the signer starts.
@@ -81,7 +78,8 @@ pub struct Counters {
 /// What a request brings besides its parameters.
 #[derive(Clone)]
 pub(crate) struct Ask {
-    pub(crate) caller: ClientKey,
+    /// Who asks, and may.
+    pub(crate) client: Arc<ClientInfo>,
     pub(crate) peer: Peer,
     pub(crate) operation: Operation,
     pub(crate) id: RequestId,
@@ -92,7 +90,7 @@ pub(crate) struct Ask {
 impl Ask {
     /// The audit line of this request, to be filled in.
     pub(crate) fn event(&self) -> AuditEvent {
-        AuditEvent::new(AuditActor::Client(self.caller), self.operation.name()).traced(self.trace)
+        AuditEvent::new(AuditActor::Client(self.client.key), self.operation.name()).traced(self.trace)
     }
 
     /// A name as audit lines have it.
@@ -104,7 +102,7 @@ impl Ask {
     }
 }
 
-/// A refusal on its way to the caller and to the audit.
+/// A decision against it: what the caller hears, and what the audit keeps.
 pub(crate) struct No {
     pub(crate) error: RpcError,
     pub(crate) event: Option<Box<AuditEvent>>,
@@ -197,15 +195,9 @@ impl Service {
                 AuditEvent::new(AuditActor::Client(caller), "unknown").with("code", request.operation);
             return Err(self.refuse(event.traced(request.trace), Code::UnknownOperation.error()).await);
         };
-        let ask = Ask {
-            caller,
-            peer,
-            operation,
-            id: request.id,
-            trace: request.trace,
-            options: Arc::clone(&self.options),
-        };
-        if let Err(code) = roles::admit(&client, operation, now) {
+        let (id, trace, options) = (request.id, request.trace, Arc::clone(&self.options));
+        let ask = Ask { client, peer, operation, id, trace, options };
+        if let Err(code) = roles::admit(&ask.client, operation, now) {
             return Err(self.refuse(ask.event(), code.error()).await);
         }
         let params = request.params;
@@ -213,41 +205,33 @@ impl Service {
             Operation::Verify => {
                 count(&self.counters.verifies);
                 match Verify::params(params) {
-                    Ok(asked) => verify::answer(self, &client, &asked),
+                    Ok(asked) => verify::answer(self, &ask.client, &asked),
                     Err(error) => Err(self.refuse(ask.event(), Code::BadParameters.detail(error.0)).await),
                 }
             }
-            Operation::Mint => self.decide::<Mint>(ask, params, issue::mint).await,
-            Operation::Revoke => self.decide::<Revoke>(ask, params, revoke::revoke).await,
-            Operation::RevokePresented => {
-                self.decide::<RevokePresented>(ask, params, revoke::revoke_presented).await
-            }
-            Operation::Exchange => self.decide::<Exchange>(ask, params, exchange::exchange).await,
-            Operation::FetchKeys => self.decide::<FetchKeys>(ask, params, lists::delegated).await,
+            Operation::Mint => self.decide(ask, params, issue::mint).await,
+            Operation::Revoke => self.decide(ask, params, revoke::revoke).await,
+            Operation::RevokePresented => self.decide(ask, params, revoke::revoke_presented).await,
+            Operation::Exchange => self.decide(ask, params, exchange::exchange).await,
+            Operation::FetchKeys => self.decide(ask, params, lists::delegated).await,
             Operation::Status => {
                 let started = self.started;
-                self.decide::<Status>(ask, params, move |view, _, _, _| lists::status(view, started)).await
+                self.decide(ask, params, move |view, _, _: Status| lists::status(view, started)).await
             }
-            Operation::KeyCreate => self.decide::<KeyCreate>(ask, params, operate::key_create).await,
-            Operation::KeyList => self.decide::<KeyList>(ask, params, lists::keys).await,
-            Operation::KeyRotate => self.decide::<KeyRotate>(ask, params, operate::key_rotate).await,
-            Operation::KeyRetire => self.decide::<KeyRetire>(ask, params, operate::key_retire).await,
-            Operation::PublicationPrepare => {
-                self.decide::<PublicationPrepare>(ask, params, operate::publication_prepare).await
-            }
-            Operation::PublicationRotate => {
-                self.decide::<PublicationRotate>(ask, params, operate::publication_rotate).await
-            }
-            Operation::ClientAdd => self.decide::<ClientAdd>(ask, params, operate::client_add).await,
-            Operation::ClientList => self.decide::<ClientList>(ask, params, lists::clients).await,
-            Operation::ClientRemove => self.decide::<ClientRemove>(ask, params, operate::client_remove).await,
-            Operation::ClientConfirm => {
-                self.decide::<ClientConfirm>(ask, params, operate::client_confirm).await
-            }
-            Operation::TokenList => self.decide::<TokenList>(ask, params, lists::tokens).await,
-            Operation::TokenShow => self.decide::<TokenShow>(ask, params, lists::token).await,
-            Operation::AuditTail => self.decide::<AuditTail>(ask, params, lists::audit).await,
-            Operation::Rewrap => self.decide::<Rewrap>(ask, params, operate::rewrap).await,
+            Operation::KeyCreate => self.decide(ask, params, operate::key_create).await,
+            Operation::KeyList => self.decide(ask, params, lists::keys).await,
+            Operation::KeyRotate => self.decide(ask, params, operate::key_rotate).await,
+            Operation::KeyRetire => self.decide(ask, params, operate::key_retire).await,
+            Operation::PublicationPrepare => self.decide(ask, params, operate::publication_prepare).await,
+            Operation::PublicationRotate => self.decide(ask, params, operate::publication_rotate).await,
+            Operation::ClientAdd => self.decide(ask, params, operate::client_add).await,
+            Operation::ClientList => self.decide(ask, params, lists::clients).await,
+            Operation::ClientRemove => self.decide(ask, params, operate::client_remove).await,
+            Operation::ClientConfirm => self.decide(ask, params, operate::client_confirm).await,
+            Operation::TokenList => self.decide(ask, params, lists::tokens).await,
+            Operation::TokenShow => self.decide(ask, params, lists::token).await,
+            Operation::AuditTail => self.decide(ask, params, lists::audit).await,
+            Operation::Rewrap => self.decide(ask, params, operate::rewrap).await,
             // `roles::admit` lets no operation through that is not named there and here.
             _ => Err(Code::UnknownOperation.error()),
         }
@@ -257,7 +241,7 @@ impl Service {
     /// as the store's failure: nothing goes unrecorded.
     async fn refuse(&self, event: AuditEvent, error: RpcError) -> RpcError {
         let event = event.refused(error.code);
-        let declined = Declined { error, event: Some(Box::new(event)) };
+        let declined = No { error, event: Some(Box::new(event)) };
         match self.writer.submit(move |_| Err(declined)).await {
             Ok(_) => Code::Internal.error(),
             Err(error) => error,
@@ -270,13 +254,15 @@ impl Service {
         &self,
         ask: Ask,
         params: &[u8],
-        decide: impl FnOnce(&View<'_>, &Ask, &ClientInfo, C) -> Decided<C> + Send + 'static,
+        decide: impl FnOnce(&View<'_>, &Ask, C) -> Decided<C> + Send + 'static,
     ) -> Result<Vec<u8>, RpcError> {
         let digest = digest(&ask, params);
-        // Once more inside, since the client may have been removed while the request waited.
         let params = Zeroizing::new(params.to_vec());
-        let decide = move |view: &View<'_>, ask: &Ask| {
-            let client = admitted(view, ask)?;
+        let decide = move |view: &View<'_>, ask: &mut Ask| {
+            // Once more inside, since the client may have been removed while the request waited.
+            let client = view.memory.clients.get(&ask.client.key).ok_or(Code::NotAllowed)?;
+            roles::admit(client, ask.operation, view.now)?;
+            ask.client = Arc::clone(client);
             // A new secret is in force from its change on, so that answer cannot be kept sealed
             // with the old one; repeating the request finds the work done.
             let keeps = ask.operation.effect() == Effect::Changes && ask.operation != Operation::Rewrap;
@@ -284,7 +270,7 @@ impl Service {
                 return Ok(Plan { answer, ..Plan::default() });
             }
             let params = C::params(&params).map_err(|error| Code::BadParameters.detail(error.0))?;
-            let (mut plan, answer) = decide(view, ask, &client, params)?;
+            let (mut plan, answer) = decide(view, ask, params)?;
             plan.answer = C::answer(&answer).map_err(|_| Code::AnswerTooLarge.error())?;
             if keeps {
                 keep(view, ask, &digest, &mut plan);
@@ -292,32 +278,24 @@ impl Service {
             Ok(plan)
         };
         let declined = move |view: &View<'_>| {
-            decide(view, &ask).map_err(|No { error, event }| {
+            let mut ask = ask;
+            decide(view, &mut ask).map_err(|No { error, event }| {
                 let event = event.map_or_else(|| ask.event(), |event| *event);
-                Declined { event: Some(Box::new(event.refused(error.code))), error }
+                No { event: Some(Box::new(event.refused(error.code))), error }
             })
         };
         self.writer.submit(declined).await
     }
 }
 
-fn admitted(view: &View<'_>, ask: &Ask) -> Result<Arc<ClientInfo>, Code> {
-    let client = view.memory.clients.get(&ask.caller).ok_or(Code::NotAllowed)?;
-    roles::admit(client, ask.operation, view.now)?;
-    Ok(Arc::clone(client))
-}
-
 /// Binds a kept answer to what was asked: the same id with other parameters is refused.
 fn digest(ask: &Ask, params: &[u8]) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    hash.update(b"tk-request-v1");
-    hash.update(ask.operation.code().to_be_bytes());
-    hash.update(params);
-    hash.finalize().into()
+    let code = ask.operation.code().to_be_bytes();
+    Sha256::new().chain_update(b"tk-request-v1").chain_update(code).chain_update(params).finalize().into()
 }
 
 fn answer_key(memory: &Memory, ask: &Ask) -> Vec<u8> {
-    let client = memory.core.lookup("client", &[ask.caller.as_bytes()]);
+    let client = memory.core.lookup("client", &[ask.client.key.as_bytes()]);
     [&client[..], ask.id.as_bytes()].concat()
 }
 
@@ -326,12 +304,10 @@ fn kept(view: &View<'_>, ask: &Ask, digest: &[u8; 32]) -> Result<Option<Vec<u8>>
     let key = answer_key(view.memory, ask);
     let Some(sealed) = view.store.get(Table::Idempotency, &key)? else { return Ok(None) };
     let plain = unseal(&view.memory.kek, Table::Idempotency, &key, &sealed)?;
-    let read = |mut reader: Reader<'_>| -> Result<([u8; 32], Vec<u8>), codec::BadRecord> {
-        Ok((reader.array()?, reader.rest().to_vec()))
-    };
-    let (digest_then, answer) =
-        record(&plain).and_then(read).map_err(crate::memory::bad(Table::Idempotency))?;
-    if digest_then == *digest { Ok(Some(answer)) } else { Err(Code::IdempotencyConflict.into()) }
+    let bad = crate::memory::bad(Table::Idempotency);
+    let mut reader = record(&plain).map_err(&bad)?;
+    let then: [u8; 32] = reader.array().map_err(&bad)?;
+    if then == *digest { Ok(Some(reader.rest().to_vec())) } else { Err(Code::IdempotencyConflict.into()) }
 }
 
 fn keep(view: &View<'_>, ask: &Ask, digest: &[u8; 32], plan: &mut Plan) {

@@ -17,6 +17,7 @@ use crate::audit;
 use crate::clock::{Clock, monotonic};
 use crate::memory::{Effect, Memory, SignerError};
 use crate::publish::Publisher;
+use crate::service::No;
 use crate::store::{Change, Expect, Op, Refusal, Store, StoreError};
 
 /// Most jobs committed together. Large enough that a sync of some milliseconds is shared by all
@@ -44,13 +45,14 @@ pub(crate) struct Plan {
     pub(crate) answer: Vec<u8>,
 }
 
-/// A decision against it: what the caller hears, and what the audit keeps.
-pub(crate) struct Declined {
-    pub(crate) error: RpcError,
-    pub(crate) event: Option<Box<AuditEvent>>,
+impl Plan {
+    /// One write, what it does to the memory, and its audit line.
+    pub(crate) fn of(op: Op, effect: Effect, event: AuditEvent) -> Self {
+        Self { ops: vec![op], effects: vec![effect], events: vec![event], ..Self::default() }
+    }
 }
 
-type Decide = Box<dyn FnOnce(&View<'_>) -> Result<Plan, Declined> + Send>;
+type Decide = Box<dyn FnOnce(&View<'_>) -> Result<Plan, No> + Send>;
 type Answer = Result<Vec<u8>, RpcError>;
 
 enum Job {
@@ -93,7 +95,7 @@ impl Writer {
     /// Has a job decided, and waits until it is durable.
     pub(crate) async fn submit(
         &self,
-        decide: impl FnOnce(&View<'_>) -> Result<Plan, Declined> + Send + 'static,
+        decide: impl FnOnce(&View<'_>) -> Result<Plan, No> + Send + 'static,
     ) -> Answer {
         let (reply, answer) = oneshot::channel();
         let stopping = || Code::Stopping.error();
@@ -196,7 +198,7 @@ impl Thread {
                 let answer = std::mem::take(&mut plan.answer);
                 (plan, Ok(answer))
             }
-            Err(Declined { error, event }) => (
+            Err(No { error, event }) => (
                 Plan { events: event.into_iter().map(|event| *event).collect(), ..Plan::default() },
                 Err(error),
             ),
