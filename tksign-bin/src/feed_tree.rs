@@ -52,11 +52,20 @@ impl FeedTree {
         self.objects.read().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
     }
 
+    pub(crate) fn paths(&self) -> Vec<String> {
+        self.objects.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
     /// The position of the head, marked as changed by every new head, heartbeats included.
     /// Epoch 0 until there is one.
     #[must_use]
     pub fn head(&self) -> watch::Receiver<FeedPosition> {
         self.head.subscribe()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.head.receiver_count()
     }
 
     pub(crate) fn put(&self, path: &FeedPath, bytes: impl Into<Bytes>) {
@@ -137,27 +146,4 @@ fn write(target: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&temporary, target)?;
     File::open(folder)?.sync_all()
-}
-
-impl crate::http::Feed for FeedTree {
-    fn id(&self) -> String {
-        self.feed.to_string()
-    }
-
-    fn get(&self, path: &str) -> Option<crate::http::Object> {
-        let FeedObject { bytes, etag, immutable } = Self::get(self, path)?;
-        Some(crate::http::Object { bytes, etag, immutable })
-    }
-
-    fn paths(&self) -> Vec<String> {
-        self.objects.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
-    }
-
-    fn head(&self) -> watch::Receiver<FeedPosition> {
-        Self::head(self)
-    }
-
-    fn not_ready(&self) -> Option<&'static str> {
-        (self.head.borrow().epoch == 0).then_some("no head was signed yet\n")
-    }
 }

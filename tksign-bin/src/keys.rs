@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
 use std::time::Duration;
 
 use snow::params::DHChoice;
@@ -25,11 +24,13 @@ use crate::seal::keyed;
 const RECORD: u8 = 1;
 
 /// The store's own keys: made by `init`, sealed, the same for the store's life (`rewrap` seals
-/// them anew and changes none), because rows of the feed and look-ups are computed under them.
+/// them anew and changes none), because rows of the feed and look-ups are computed under them and
+/// clients pin the public half of the static key.
 pub(crate) struct Core {
     pub(crate) feed: FeedId,
     row: RowKey,
-    secrets: Zeroizing<[[u8; 32]; 3]>,
+    /// Of rows, of look-ups, of tags, and the static Noise key.
+    secrets: Zeroizing<[[u8; 32]; 4]>,
 }
 
 impl fmt::Debug for Core {
@@ -40,30 +41,46 @@ impl fmt::Debug for Core {
 
 impl Core {
     pub(crate) fn generate() -> Self {
-        let mut secrets = Zeroizing::new([[0; 32]; 3]);
+        let mut secrets = Zeroizing::new([[0; 32]; 4]);
         secrets.iter_mut().for_each(|secret| random::fill(secret));
         Self::from_parts(FeedId::from_bytes(random::bytes()), secrets)
     }
 
-    fn from_parts(feed: FeedId, secrets: Zeroizing<[[u8; 32]; 3]>) -> Self {
-        let [row, _, _] = *secrets;
+    fn from_parts(feed: FeedId, secrets: Zeroizing<[[u8; 32]; 4]>) -> Self {
+        let [row, ..] = *secrets;
         Self { feed, row: RowKey::from_bytes(row), secrets }
     }
 
     pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let writer = Writer::default().u8(RECORD).raw(self.feed.as_bytes());
+        let writer = Writer::with_capacity(256).u8(RECORD).raw(self.feed.as_bytes());
         Zeroizing::new(self.secrets.iter().fold(writer, |to, secret| to.raw(secret)).done())
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, BadRecord> {
         let mut reader = record(bytes)?;
         let feed = FeedId::from_bytes(reader.array()?);
-        let mut secrets = Zeroizing::new([[0; 32]; 3]);
+        let mut secrets = Zeroizing::new([[0; 32]; 4]);
         for secret in secrets.iter_mut() {
             *secret = reader.array()?;
         }
         reader.finish()?;
         Ok(Self::from_parts(feed, secrets))
+    }
+
+    /// The private half of the static Noise key (X25519).
+    pub(crate) fn static_key(&self) -> &[u8; 32] {
+        let [_, _, _, key] = &*self.secrets;
+        key
+    }
+
+    /// The public half, which clients pin.
+    pub(crate) fn static_public(&self) -> [u8; 32] {
+        let mut public = [0; 32];
+        if let Some(mut dh) = DefaultResolver.resolve_dh(&DHChoice::Curve25519) {
+            dh.set(self.static_key());
+            public.iter_mut().zip(dh.pubkey()).for_each(|(to, from)| *to = *from);
+        }
+        public
     }
 
     pub(crate) fn tenant_key(&self, tenant: &Tenant) -> TenantKey {
@@ -72,7 +89,7 @@ impl Core {
 
     /// The keyed hash that names `parts` in look-ups and audit lines.
     pub(crate) fn lookup(&self, kind: &str, parts: &[&[u8]]) -> [u8; 16] {
-        let [_, lookup, _] = &*self.secrets;
+        let [_, lookup, ..] = &*self.secrets;
         cut(keyed(lookup, &[&[kind.as_bytes()], parts].concat()))
     }
 
@@ -83,7 +100,7 @@ impl Core {
 
     /// Authenticates a row whose content is public.
     pub(crate) fn tag(&self, parts: &[&[u8]]) -> [u8; 16] {
-        let [_, _, tag] = &*self.secrets;
+        let [_, _, tag, _] = &*self.secrets;
         cut(keyed(tag, parts))
     }
 }
@@ -121,8 +138,7 @@ pub(crate) struct Purpose {
 impl KeyRecord {
     /// A new generation with 32 random bytes of its own.
     pub(crate) fn generate(purpose: Purpose, generation: u32, created: Timestamp) -> Self {
-        let mut secret = Zeroizing::new([0; 32]);
-        random::fill(&mut *secret);
+        let secret = random::secret();
         let info = KeyInfo {
             key: KeyId::from_bytes(random::bytes()),
             tenant: purpose.tenant,
@@ -203,47 +219,6 @@ impl KeyRecord {
     }
 }
 
-/// The signer's static Noise keys: the one in use, and the one before it during an overlap.
-#[derive(Clone)]
-pub(crate) struct StaticKeys {
-    pub(crate) current: Arc<Zeroizing<[u8; 32]>>,
-}
-
-impl fmt::Debug for StaticKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("StaticKeys(..)")
-    }
-}
-
-impl StaticKeys {
-    pub(crate) fn generate() -> Self {
-        let mut key = Zeroizing::new([0; 32]);
-        random::fill(&mut *key);
-        Self { current: Arc::new(key) }
-    }
-
-    /// The public half (X25519), which clients pin.
-    pub(crate) fn public(&self) -> [u8; 32] {
-        let mut public = [0; 32];
-        if let Some(mut dh) = DefaultResolver.resolve_dh(&DHChoice::Curve25519) {
-            dh.set(&**self.current);
-            public.iter_mut().zip(dh.pubkey()).for_each(|(to, from)| *to = *from);
-        }
-        public
-    }
-
-    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        Zeroizing::new(Writer::with_capacity(64).u8(RECORD).raw(&**self.current).done())
-    }
-
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, BadRecord> {
-        let mut reader = record(bytes)?;
-        let current = Arc::new(Zeroizing::new(reader.array()?));
-        reader.finish()?;
-        Ok(Self { current })
-    }
-}
-
 /// A key that signs heads, with the window in which it may.
 pub(crate) struct PublicationSecret {
     seed: Zeroizing<[u8; 32]>,
@@ -262,8 +237,7 @@ const WINDOW_LEAD: Duration = Duration::from_secs(300);
 
 impl PublicationSecret {
     pub(crate) fn generate(now: Timestamp) -> Option<Self> {
-        let mut seed = Zeroizing::new([0; 32]);
-        random::fill(&mut *seed);
+        let seed = random::secret();
         let not_before = now.saturating_sub(WINDOW_LEAD);
         Self::from_parts(seed, not_before, not_before.saturating_add(LONGEST_WINDOW))
     }
@@ -301,37 +275,18 @@ impl PublicationSecret {
     }
 }
 
-/// The public halves of the offline root keys, as clients pin them.
-#[derive(Debug, Clone)]
-pub(crate) struct Roots {
-    pub(crate) threshold: u8,
-    pub(crate) list: Vec<FeedKey>,
-    pub(crate) keys: RootKeys,
+/// The root keys' record.
+pub(crate) fn encode_roots(roots: &RootKeys) -> Vec<u8> {
+    let to = Writer::default().u8(RECORD).u8(roots.threshold());
+    roots.keys().iter().fold(to, |to, key| to.raw(key.as_bytes())).done()
 }
 
-impl Roots {
-    pub(crate) fn new(threshold: u8, list: Vec<FeedKey>) -> Option<Self> {
-        let keys = RootKeys::new(threshold, &list).ok()?;
-        Some(Self { threshold, list, keys })
-    }
-
-    /// Who is asked to sign a new key list: as many as must, in the order of the list.
-    pub(crate) fn signers(&self) -> Vec<FeedKeyId> {
-        self.list.iter().map(FeedKey::id).take(usize::from(self.threshold)).collect()
-    }
-
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let to = Writer::default().u8(RECORD).u8(self.threshold);
-        self.list.iter().fold(to, |to, key| to.raw(key.as_bytes())).done()
-    }
-
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, BadRecord> {
-        let mut reader = record(bytes)?;
-        let threshold = reader.u8()?;
-        let (keys, []) = reader.rest().as_chunks::<32>() else { return Err(BadRecord("root keys")) };
-        let list: Option<Vec<FeedKey>> = keys.iter().map(FeedKey::from_bytes).collect();
-        list.and_then(|list| Self::new(threshold, list)).ok_or(BadRecord("root keys"))
-    }
+pub(crate) fn decode_roots(bytes: &[u8]) -> Result<RootKeys, BadRecord> {
+    let mut reader = record(bytes)?;
+    let threshold = reader.u8()?;
+    let (keys, []) = reader.rest().as_chunks::<32>() else { return Err(BadRecord("root keys")) };
+    let keys: Option<Vec<FeedKey>> = keys.iter().map(FeedKey::from_bytes).collect();
+    keys.and_then(|keys| RootKeys::new(threshold, &keys).ok()).ok_or(BadRecord("root keys"))
 }
 
 /// Starts reading a record; an unknown version is refused.
@@ -399,6 +354,7 @@ mod tests {
     fn debug_shows_no_secret() {
         let key = example(false);
         assert_eq!(format!("{key:?}"), format!("KeyRecord({}, generation 3)", key.key));
-        assert_eq!(format!("{:?}", StaticKeys::generate()), "StaticKeys(..)");
+        let core = Core::generate();
+        assert_eq!(format!("{core:?}"), format!("Core({})", core.feed));
     }
 }

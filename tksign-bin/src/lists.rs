@@ -93,7 +93,7 @@ pub(crate) fn status(view: &View<'_>, started: Timestamp) -> Look<StatusAnswer> 
     let answer = StatusAnswer {
         version: Text::lossy(env!("CARGO_PKG_VERSION")),
         feed: memory.core.feed,
-        static_key: memory.statics.public(),
+        static_key: memory.core.static_public(),
         mode: Mode::Serving,
         started,
         now: view.now,

@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use tkcore::protocol::{AuditHead, ClientInfo, ClientKey, FeedPosition, KeyState};
 use tkcore::revocation::publish::{FeedSigningKey, RevocationRow, Revoked};
-use tkcore::revocation::{HEAD_SIGNATURES, Head, KeyList, PublicationKey, RevocationSet};
+use tkcore::revocation::{HEAD_SIGNATURES, Head, KeyList, PublicationKey, RevocationSet, RootKeys};
 use tkcore::{FeedKeyId, KeyId, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::audit;
 use crate::codec::{BadRecord, Reader, Writer};
-use crate::keys::{Core, KeyRecord, PublicationSecret, Purpose, Roots, StaticKeys};
+use crate::keys::{Core, KeyRecord, PublicationSecret, Purpose, decode_roots, encode_roots};
 use crate::seal::{Authority, Kek, OpenError};
 use crate::secret::{Secret, SecretError};
 use crate::store::{Op, Order, Scan, Store, StoreError, Table};
@@ -25,7 +25,6 @@ pub(crate) const AUTHORITY: &[u8] = b"authority";
 pub(crate) const CHECK: &[u8] = b"check";
 const CORE: &[u8] = b"core";
 const ROOTS: &[u8] = b"roots";
-const STATIC: &[u8] = b"static";
 const LAST_MINT: &[u8] = b"last-mint";
 
 /// Rows read at once when a table is loaded.
@@ -102,7 +101,6 @@ pub(crate) struct Memory {
     pub(crate) authority: Authority,
     pub(crate) kek: Arc<Kek>,
     pub(crate) core: Arc<Core>,
-    pub(crate) statics: StaticKeys,
     pub(crate) keys: BTreeMap<KeyId, Arc<KeyRecord>>,
     current: BTreeMap<Purpose, KeyId>,
     pub(crate) clients: BTreeMap<ClientKey, Arc<ClientInfo>>,
@@ -117,7 +115,7 @@ pub(crate) struct Memory {
     pub(crate) last_mint: Timestamp,
     pub(crate) audit: AuditHead,
     pub(crate) position: FeedPosition,
-    pub(crate) roots: Arc<Roots>,
+    pub(crate) roots: Arc<RootKeys>,
     pub(crate) publication: BTreeMap<FeedKeyId, Arc<PublicationSecret>>,
     pub(crate) key_list: Arc<CurrentList>,
     pub(crate) head: Option<Box<Head>>,
@@ -163,73 +161,27 @@ pub(crate) enum Effect {
 }
 
 impl Memory {
-    /// A new store: its memory and its rows. `feed_list` makes the first key list from the
+    /// The first rows of a new store: all its keys, and a key list that `sign` makes of the
     /// feed's id and the first publication key.
     pub(crate) fn initial(
         secret: &Secret,
-        roots: Roots,
-        first: PublicationSecret,
+        roots: &RootKeys,
+        first: &PublicationSecret,
         sign: impl FnOnce(&KeyList) -> Option<Vec<u8>>,
-    ) -> Option<(Self, Vec<Op>)> {
+    ) -> Option<Vec<Op>> {
         let authority = Authority(crate::random::bytes());
-        let core = Core::generate();
-        let list = KeyList { feed: core.feed, version: 1, epoch: 1, keys: vec![first.listed()] };
-        let bytes = sign(&list)?;
-        let mut memory = Self::empty(
-            authority,
-            Kek::new(secret, authority),
-            core,
-            StaticKeys::generate(),
-            roots,
-            list,
-            bytes,
-        );
-        let clear = |key: &[u8], value: &[u8]| Op::Create(Table::Meta, key.to_vec(), value.to_vec());
-        let sealed = |key: &[u8], plain: &[u8]| clear(key, &memory.kek.seal(Table::Meta, key, plain));
-        let ops = vec![
-            clear(AUTHORITY, &authority.0),
-            clear(CHECK, &memory.kek.check_value()),
-            sealed(CORE, &memory.core.encode()),
-            sealed(STATIC, &memory.statics.encode()),
-            sealed(ROOTS, &memory.roots.encode()),
-            memory.put_publication(&first),
-            Op::Create(Table::KeyLists, 1u64.to_be_bytes().to_vec(), memory.key_list.bytes.clone()),
-        ];
-        memory.apply(&Effect::Publication(Arc::new(first)));
-        Some((memory, ops))
-    }
-
-    fn empty(
-        authority: Authority,
-        kek: Kek,
-        core: Core,
-        statics: StaticKeys,
-        roots: Roots,
-        list: KeyList,
-        bytes: Vec<u8>,
-    ) -> Self {
-        Self {
-            authority,
-            kek: Arc::new(kek),
-            core: Arc::new(core),
-            statics,
-            keys: BTreeMap::new(),
-            current: BTreeMap::new(),
-            clients: BTreeMap::new(),
-            local: BTreeSet::new(),
-            revoked: Revoked::default(),
-            uncovered: BTreeMap::new(),
-            revocations: 0,
-            tokens: 0,
-            last_mint: Timestamp::EPOCH,
-            audit: AuditHead::genesis(&authority.0),
-            position: FeedPosition { epoch: list.epoch, sequence: 0 },
-            roots: Arc::new(roots),
-            publication: BTreeMap::new(),
-            key_list: Arc::new(CurrentList::new(list, bytes)),
-            head: None,
-            head_bytes: None,
-        }
+        let (core, kek) = (Core::generate(), Kek::new(secret, authority));
+        let list = sign(&KeyList { feed: core.feed, version: 1, epoch: 1, keys: vec![first.listed()] })?;
+        let clear = |table: Table, key: &[u8], value: &[u8]| Op::Create(table, key.to_vec(), value.to_vec());
+        let sealed = |table: Table, key: &[u8], plain: &[u8]| clear(table, key, &kek.seal(table, key, plain));
+        Some(vec![
+            clear(Table::Meta, AUTHORITY, &authority.0),
+            clear(Table::Meta, CHECK, &kek.check_value()),
+            sealed(Table::Meta, CORE, &core.encode()),
+            sealed(Table::Meta, ROOTS, &encode_roots(roots)),
+            sealed(Table::PublicationKeys, first.id().as_bytes(), &first.encode()),
+            clear(Table::KeyLists, &1u64.to_be_bytes(), &list),
+        ])
     }
 
     /// Which store this is; in clear.
@@ -250,7 +202,6 @@ impl Memory {
         }
         let open = |key: &[u8]| unseal(&kek, Table::Meta, key, &meta(key)?);
         let core = Core::decode(&open(CORE)?).map_err(bad(Table::Meta))?;
-        let statics = StaticKeys::decode(&open(STATIC)?).map_err(bad(Table::Meta))?;
         let last_mint = match store.get(Table::Meta, LAST_MINT)? {
             None => Timestamp::EPOCH,
             Some(_) => {
@@ -259,32 +210,50 @@ impl Memory {
                 reader.time().map_err(bad(Table::Meta))?.unwrap_or(Timestamp::EPOCH)
             }
         };
-        let roots = Roots::decode(&open(ROOTS)?).map_err(bad(Table::Meta))?;
+        let roots = decode_roots(&open(ROOTS)?).map_err(bad(Table::Meta))?;
         let last =
             Scan { table: Table::KeyLists, prefix: &[], after: None, order: Order::Backward, limit: 1 };
         let last = store.scan(last)?.into_iter().next();
         let (_, list_bytes) = last.ok_or(SignerError::Record(Table::KeyLists, "missing"))?;
-        let list = KeyList::verify(&list_bytes, core.feed, &roots.keys)
+        let list = KeyList::verify(&list_bytes, core.feed, &roots)
             .map_err(|_| SignerError::Record(Table::KeyLists, "not signed by the root keys"))?;
-        let mut memory = Self::empty(authority, kek, core, statics, roots, list, list_bytes);
-        memory.tokens = store.count(Table::Tokens, &[])?;
-        memory.last_mint = last_mint;
-        memory.audit = audit::load(store, authority)?;
-        each(store, Table::PublicationKeys, |key, value| {
-            let plain = unseal(&memory.kek, Table::PublicationKeys, key, value)?;
-            let secret = PublicationSecret::decode(&plain).map_err(bad(Table::PublicationKeys))?;
+        let mut memory = Self {
+            authority,
+            kek: Arc::new(kek),
+            core: Arc::new(core),
+            keys: BTreeMap::new(),
+            current: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            local: BTreeSet::new(),
+            revoked: Revoked::default(),
+            uncovered: BTreeMap::new(),
+            revocations: 0,
+            tokens: store.count(Table::Tokens, &[])?,
+            last_mint,
+            audit: audit::load(store, authority)?,
+            position: FeedPosition { epoch: list.epoch, sequence: 0 },
+            roots: Arc::new(roots),
+            publication: BTreeMap::new(),
+            key_list: Arc::new(CurrentList::new(list, list_bytes)),
+            head: None,
+            head_bytes: None,
+        };
+        let kek = Arc::clone(&memory.kek);
+        let opened = |table: Table, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), SignerError>| {
+            each(store, table, |key, value| visit(key, &unseal(&kek, table, key, value)?))
+        };
+        opened(Table::PublicationKeys, &mut |_, plain| {
+            let secret = PublicationSecret::decode(plain).map_err(bad(Table::PublicationKeys))?;
             memory.apply(&Effect::Publication(Arc::new(secret)));
             Ok(())
         })?;
-        each(store, Table::Keys, |key, value| {
-            let plain = unseal(&memory.kek, Table::Keys, key, value)?;
-            let record = KeyRecord::decode(key, &plain).map_err(bad(Table::Keys))?;
+        opened(Table::Keys, &mut |key, plain| {
+            let record = KeyRecord::decode(key, plain).map_err(bad(Table::Keys))?;
             memory.apply(&Effect::Key(Arc::new(record)));
             Ok(())
         })?;
-        each(store, Table::Clients, |key, value| {
-            let plain = unseal(&memory.kek, Table::Clients, key, value)?;
-            let (info, is_local) = decode_client(key, &plain)?;
+        opened(Table::Clients, &mut |key, plain| {
+            let (info, is_local) = decode_client(key, plain)?;
             if is_local {
                 memory.local.insert(info.key);
             }

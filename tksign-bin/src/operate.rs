@@ -160,7 +160,7 @@ pub(crate) fn publication_rotate(
 ) -> Decided<PublicationRotate> {
     let memory = view.memory;
     let bytes = asked.key_list.0;
-    let list = revocation::KeyList::verify(&bytes, memory.core.feed, &memory.roots.keys)
+    let list = revocation::KeyList::verify(&bytes, memory.core.feed, &memory.roots)
         .map_err(|error| No::from(Code::BadParameters.detail(&error.to_string())))?;
     let conflict = |what: &str| No::from(Code::Conflict.detail(what));
     if list.version != memory.key_list.version.saturating_add(1) {

@@ -1,5 +1,7 @@
 //! Random secrets come from the operating system and from nowhere else.
 
+use zeroize::Zeroizing;
+
 /// Fills `bytes`, or stops the program: a signer without randomness must not go on, and no
 /// caller could do anything better than forget to check.
 pub(crate) fn fill(bytes: &mut [u8]) {
@@ -15,4 +17,11 @@ pub(crate) fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     fill(&mut bytes);
     bytes
+}
+
+/// 32 random bytes that are wiped when they are dropped.
+pub(crate) fn secret() -> Zeroizing<[u8; 32]> {
+    let mut secret = Zeroizing::new([0; 32]);
+    fill(&mut *secret);
+    secret
 }

@@ -101,7 +101,7 @@ pub(crate) fn commit(
     day: ExpiryDay,
     event: tkcore::protocol::AuditEvent,
 ) -> Result<(Plan, RevokeAnswer), No> {
-    let before = floor_of(revocation);
+    let before = revocation.before();
     let mut event = event.with("rule", revocation.rule());
     event = match *revocation {
         Revocation::Token { lineage } => event.with("lineage", lineage),
@@ -164,15 +164,5 @@ fn time(view: &View<'_>, floor: Floor) -> Result<Timestamp, No> {
             Err(Code::BadTime.detail("a floor of 1970 kills nothing").into())
         }
         Floor::At(at) => Ok(at),
-    }
-}
-
-const fn floor_of(revocation: &Revocation) -> Option<Timestamp> {
-    match revocation {
-        Revocation::Key { before, .. } => *before,
-        Revocation::Subject { before, .. }
-        | Revocation::Tenant { before, .. }
-        | Revocation::Global { before } => Some(*before),
-        Revocation::Token { .. } | Revocation::Branch { .. } => None,
     }
 }

@@ -3,20 +3,21 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::Incoming;
-use tkcore::protocol::{FeedPosition, RPC_PATH, SESSION_PATH};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tkcore::protocol::{RPC_PATH, SESSION_PATH};
+use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 use crate::clock::monotonic;
+use crate::feed_tree::FeedTree;
 use crate::http::{
-    Address, Authority, BindError, Doors, Feed, Gate, Handler, Listener, Metrics, MetricsPage, Public, Reply,
-    Rpc, Timeouts,
+    Address, Authority, BindError, Doors, Gate, Handler, Listener, Metrics, MetricsPage, Public, Reply, Rpc,
+    Timeouts, first,
 };
 use crate::peer::Peer;
 use crate::session::{Rate, ServerKey, Sessions};
@@ -93,12 +94,12 @@ impl From<BindError> for ServeError {
 
 /// Listens and serves until SIGTERM or SIGINT, then stops taking connections, lets what is
 /// under way end, and returns. `ready` is told where it listens, once it does.
-pub(crate) async fn serve<A: Authority, F: Feed>(
+pub(crate) async fn serve<A: Authority>(
     folder: &Path,
     config: &Config,
     key: Zeroizing<[u8; 32]>,
     authority: Arc<A>,
-    feed: Arc<F>,
+    feed: FeedTree,
     more_metrics: Box<dyn Fn(&mut String) + Send + Sync>,
     ready: impl FnOnce(Bound),
 ) -> Result<(), ServeError> {
@@ -139,7 +140,8 @@ pub(crate) async fn serve<A: Authority, F: Feed>(
         let gate = Gate::new(FEW_CONNECTIONS, FEW_CONNECTIONS);
         doors.open(door, gate, Arc::clone(&page), Arc::clone(&metrics));
     }
-    let _ = tokio::time::timeout(FIRST_HEAD, first_head(&mut head)).await;
+    // The sender lives as long as the feed, which is served.
+    let _ = tokio::time::timeout(FIRST_HEAD, head.wait_for(|position| position.epoch > 0)).await;
     ready(Bound { rpc: rpc_bound, public: public_bound, metrics: metrics_bound });
     let sweeping = tokio::spawn(async move {
         loop {
@@ -147,15 +149,10 @@ pub(crate) async fn serve<A: Authority, F: Feed>(
             sessions.sweep(monotonic());
         }
     });
-    either(&mut terminate, &mut interrupt).await;
+    first(pin!(terminate.recv()), pin!(interrupt.recv())).await;
     sweeping.abort();
     doors.close(PATIENCE).await;
     Ok(())
-}
-
-async fn first_head(head: &mut watch::Receiver<FeedPosition>) {
-    // The sender lives as long as the feed, which is served.
-    let _ = head.wait_for(|position| position.epoch > 0).await;
 }
 
 async fn bind(addresses: &[Address]) -> Result<(Vec<Listener>, Vec<String>), BindError> {
@@ -168,14 +165,6 @@ async fn bind(addresses: &[Address]) -> Result<(Vec<Listener>, Vec<String>), Bin
     Ok((listeners, bound))
 }
 
-async fn either(one: &mut Signal, other: &mut Signal) {
-    std::future::poll_fn(|cx| {
-        let came = one.poll_recv(cx).is_ready() || other.poll_recv(cx).is_ready();
-        if came { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    })
-    .await;
-}
-
 fn session_metrics(sessions: &Sessions, page: &mut String) {
     use std::fmt::Write as _;
     let (waiting, confirmed) = sessions.counts();
@@ -185,12 +174,12 @@ fn session_metrics(sessions: &Sessions, page: &mut String) {
 }
 
 /// What stands behind the control socket: the protocol, and the feed for `publish`.
-struct Both<A, F> {
+struct Both<A> {
     rpc: Arc<Rpc<A>>,
-    public: Arc<Public<F>>,
+    public: Arc<Public>,
 }
 
-impl<A: Authority, F: Feed> Handler for Both<A, F> {
+impl<A: Authority> Handler for Both<A> {
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Reply {
         match request.uri().path() {
             SESSION_PATH | RPC_PATH => self.rpc.handle(request, peer).await,

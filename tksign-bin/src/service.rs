@@ -151,7 +151,7 @@ impl Service {
     /// The private half of the static Noise key, for the sessions.
     #[must_use]
     pub fn static_key(&self) -> Zeroizing<[u8; 32]> {
-        self.writer.read(|memory| (*memory.statics.current).clone())
+        self.writer.read(|memory| Zeroizing::new(*memory.core.static_key()))
     }
 
     /// What is only counted.

@@ -2,21 +2,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tkcore::protocol::{AuditActor, AuditEvent, AuditHead, ClientInfo, ClientKey, ClientState, Role};
-use tkcore::revocation::RootKeys;
 use tkcore::revocation::publish::{FeedSigningKey, KeyListDraft};
+use tkcore::revocation::{KeyList, RootKeys};
 use tkcore::{FeedId, Name};
 use zeroize::Zeroizing;
 
 use crate::audit;
 use crate::clock::Clock;
 use crate::feed_tree::FeedTree;
-use crate::keys::{PublicationSecret, Roots};
+use crate::keys::PublicationSecret;
 use crate::memory::{Memory, SignerError};
 use crate::publish::Publisher;
 use crate::random;
 use crate::secret::Secret;
 use crate::service::{Options, Service};
-use crate::store::{Change, Refusal, Sqlite, Store, StoreError};
+use crate::store::{Change, Op, Refusal, Sqlite, Store, StoreError};
 use crate::tally::Tally;
 use crate::writer::Writer;
 
@@ -57,42 +57,35 @@ impl Signer {
         clock: &dyn Clock,
     ) -> Result<Trust, SignerError> {
         let now = clock.now();
-        let mut root_seed = Zeroizing::new([0; 32]);
-        random::fill(&mut *root_seed);
+        let root_seed = random::secret();
         let failed = || SignerError::Feed("the first key list cannot be made".to_owned());
         let root = FeedSigningKey::from_seed(&root_seed).ok_or_else(failed)?;
-        let roots = Roots::new(1, vec![root.public()]).ok_or_else(failed)?;
-        let pinned: RootKeys = roots.keys.clone();
+        let roots = RootKeys::new(1, &[root.public()]).map_err(|_| failed())?;
         let first = PublicationSecret::generate(now).ok_or_else(failed)?;
-        let sign = |list: &tkcore::revocation::KeyList| KeyListDraft::sign_all(list, &[&root], &pinned).ok();
-        let (mut memory, mut ops) = Memory::initial(secret, roots, first, sign).ok_or_else(failed)?;
-        let mut event = AuditEvent::new(AuditActor::Signer, "init").with("feed", memory.core.feed);
-        for (key, name, role) in local {
-            let (name, role, state) = (name.clone(), role.clone(), ClientState::Active);
-            event = event.with(role.name(), key);
-            memory.local.insert(*key);
-            ops.push(memory.put_client(&ClientInfo {
-                key: *key,
-                name,
-                role,
-                state,
-                added: now,
-                expiry: None,
-            }));
-        }
-        ops.push(audit::append(&memory.audit, &event, now).0);
+        let sign = |list: &KeyList| KeyListDraft::sign_all(list, &[&root], &roots).ok();
+        let rows = Memory::initial(secret, &roots, &first, sign).ok_or_else(failed)?;
         let mut store = Sqlite::create(folder)?;
         store.begin()?;
-        match store.apply(&Change { ops, ..Change::default() }) {
-            Ok(()) => store.commit()?,
-            Err(Refusal::Conflict) => return Err(StoreError::Exists(folder.to_owned()).into()),
-            Err(Refusal::Failed(error)) => return Err(error.into()),
+        write(&mut store, rows, folder)?;
+        // What was just written is read back before it counts.
+        let mut memory = Memory::load(&store, secret)?;
+        let mut ops = Vec::new();
+        let mut event = AuditEvent::new(AuditActor::Signer, "init").with("feed", memory.core.feed);
+        for (key, name, role) in local {
+            event = event.with(role.name(), key);
+            memory.local.insert(*key);
+            let (key, name, role) = (*key, name.clone(), role.clone());
+            let info = ClientInfo { key, name, role, state: ClientState::Active, added: now, expiry: None };
+            ops.push(memory.put_client(&info));
         }
+        ops.push(audit::append(&memory.audit, &event, now).0);
+        write(&mut store, ops, folder)?;
+        store.commit()?;
         Ok(Trust {
             feed: memory.core.feed,
-            threshold: memory.roots.threshold,
-            root_keys: memory.roots.list.iter().map(|key| *key.as_bytes()).collect(),
-            static_key: memory.statics.public(),
+            threshold: roots.threshold(),
+            root_keys: roots.keys().iter().map(|key| *key.as_bytes()).collect(),
+            static_key: memory.core.static_public(),
             root_seed,
         })
     }
@@ -138,4 +131,11 @@ impl Signer {
         let authority = Memory::authority(&store)?;
         Ok(audit::verify(&store, authority)?)
     }
+}
+
+fn write(store: &mut Sqlite, ops: Vec<Op>, folder: &Path) -> Result<(), StoreError> {
+    store.apply(&Change { ops, ..Change::default() }).map_err(|refusal| match refusal {
+        Refusal::Conflict => StoreError::Exists(folder.to_owned()),
+        Refusal::Failed(error) => error,
+    })
 }

@@ -163,7 +163,7 @@ fn escape(to: &mut String, text: &str) {
 mod tests {
     use super::*;
 
-    const LINE: &str = "{\"n\":7,\"at\":\"2026-09-21T13:46:40.001Z\",\"op\":\"revoke\"";
+    const LINE: &str = "{\"n\":7,\"at\":\"2026-09-21T14:13:20.001Z\",\"op\":\"revoke\"";
 
     #[test]
     fn a_line_is_json_whatever_a_value_holds() {

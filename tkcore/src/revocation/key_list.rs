@@ -60,6 +60,24 @@ impl RootKeys {
             Err(RootKeysError)
         }
     }
+
+    /// How many of them must sign.
+    #[must_use]
+    pub const fn threshold(&self) -> u8 {
+        self.threshold
+    }
+
+    /// The keys, in the order given.
+    #[must_use]
+    pub fn keys(&self) -> &[FeedKey] {
+        &self.keys
+    }
+
+    /// Who is asked to sign a new key list: as many as must, in the order given.
+    #[must_use]
+    pub fn signers(&self) -> Vec<FeedKeyId> {
+        self.keys.iter().map(FeedKey::id).take(usize::from(self.threshold)).collect()
+    }
 }
 
 /// A publication key with the window in which it may sign heads.

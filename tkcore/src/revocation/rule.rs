@@ -92,6 +92,18 @@ pub enum Revocation {
 }
 
 impl Revocation {
+    /// Its floor, if it is one.
+    #[must_use]
+    pub const fn before(&self) -> Option<Timestamp> {
+        match self {
+            Self::Key { before, .. } => *before,
+            Self::Subject { before, .. } | Self::Tenant { before, .. } | Self::Global { before } => {
+                Some(*before)
+            }
+            Self::Token { .. } | Self::Branch { .. } => None,
+        }
+    }
+
     /// The rule under which it refuses what it names.
     #[must_use]
     pub const fn rule(&self) -> Rule {

@@ -99,7 +99,7 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
             &config,
             key,
             Arc::new(service.clone()),
-            Arc::new(signer.feed),
+            signer.feed,
             Box::new(move |page| service_metrics(&counters, page)),
             |bound| told = tell(matches, streams.stdout, &folder, &bound),
         )

@@ -183,13 +183,13 @@ async fn connection<H: Handler>(
 }
 
 /// Which of two futures was ready first.
-pub(super) enum First<A, B> {
+pub(crate) enum First<A, B> {
     One(A),
     Other(B),
 }
 
 /// Waits for either; the first has precedence.
-pub(super) async fn first<A: Future, B: Future>(
+pub(crate) async fn first<A: Future, B: Future>(
     mut one: Pin<&mut A>,
     mut other: Pin<&mut B>,
 ) -> First<A::Output, B::Output> {

@@ -12,10 +12,10 @@ mod rpc;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use connection::{Doors, Handler, Timeouts};
+pub(crate) use connection::{Doors, Handler, Timeouts, first};
 pub(crate) use gate::Gate;
 pub(crate) use listen::{Address, BindError, Listener};
 pub(crate) use metrics::{Metrics, MetricsPage, counter, gauge};
-pub(crate) use public::{Feed, Object, Public};
+pub(crate) use public::Public;
 pub(crate) use reply::Reply;
 pub(crate) use rpc::{Authority, Rpc};

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE};
 use hyper::{Method, Request, StatusCode};
 use tkcore::protocol::FeedPosition;
@@ -15,6 +15,7 @@ use super::connection::{First, Handler, first};
 use super::metrics::Metrics;
 use super::range::{Part, names, part};
 use super::reply::Reply;
+use crate::feed_tree::FeedTree;
 use crate::peer::Peer;
 
 /// Longest request target: the longest path of the tree is 130 bytes.
@@ -25,47 +26,24 @@ const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 /// A head may be a second old anywhere; its own signed times bound what that can do.
 const SHORT: &str = "public, max-age=1";
 
-/// An object of the tree.
-pub(crate) struct Object {
-    pub(crate) bytes: Bytes,
-    /// A strong entity tag with its quotes.
-    pub(crate) etag: String,
-    /// Whether it never changes under its path.
-    pub(crate) immutable: bool,
-}
-
-/// What is published.
-pub(crate) trait Feed: Send + Sync + 'static {
-    /// Its id in hexadecimal, as it stands in paths.
-    fn id(&self) -> String;
-    /// The object at a path below the feed's folder.
-    fn get(&self, path: &str) -> Option<Object>;
-    /// The paths of all objects.
-    fn paths(&self) -> Vec<String>;
-    /// The position of the head, changed at each new head (heartbeats as well).
-    fn head(&self) -> watch::Receiver<FeedPosition>;
-    /// Why the signer is not ready to serve; `None`: it is.
-    fn not_ready(&self) -> Option<&'static str>;
-}
-
 /// The tree over HTTP.
-pub(crate) struct Public<F> {
-    feed: Arc<F>,
+pub(crate) struct Public {
+    feed: FeedTree,
     prefix: String,
     stop: watch::Receiver<bool>,
     patience: Duration,
     metrics: Arc<Metrics>,
 }
 
-impl<F: Feed> Public<F> {
+impl Public {
     /// `patience`: longest a `wait` is kept.
     pub(crate) fn new(
-        feed: Arc<F>,
+        feed: FeedTree,
         stop: watch::Receiver<bool>,
         patience: Duration,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let prefix = format!("/v1/feed/{}/", feed.id());
+        let prefix = format!("/v1/feed/{}/", feed.feed());
         Self { feed, prefix, stop, patience, metrics }
     }
 
@@ -76,10 +54,10 @@ impl<F: Feed> Public<F> {
     }
 
     fn ready(&self) -> Reply {
-        match self.feed.not_ready() {
-            None => Reply::text(StatusCode::OK, "ready\n"),
-            Some(why) => Reply::text(StatusCode::SERVICE_UNAVAILABLE, why).retry_after("1"),
+        if self.feed.head().borrow().epoch > 0 {
+            return Reply::text(StatusCode::OK, "ready\n");
         }
+        Reply::text(StatusCode::SERVICE_UNAVAILABLE, "no head was signed yet\n").retry_after("1")
     }
 
     /// Answers at once when the head is not at `after`, else with the next head.
@@ -157,7 +135,7 @@ impl<F: Feed> Public<F> {
     }
 }
 
-impl<F: Feed> Handler for Public<F> {
+impl Handler for Public {
     async fn handle(&self, request: Request<Incoming>, _: Peer) -> Reply {
         // hyper leaves the body out of the answer to HEAD.
         let reply = match *request.method() {

@@ -102,27 +102,25 @@ impl<A: Authority> Handler for Rpc<A> {
         let (head, incoming) = request.into_parts();
         match (head.uri.path(), &head.method) {
             (SESSION_PATH, &Method::POST) => {
-                let body = match body(incoming, SESSION_BODY_BYTES, self.timeouts.body).await {
-                    Ok(body) => body,
-                    Err(reply) => return reply,
-                };
-                let result = self.session(&body, peer).await;
-                self.metrics.handshake(result.as_ref().err().copied());
-                framed(result)
-            }
-            (RPC_PATH, &Method::POST) => {
-                let body = match body(incoming, RPC_BODY_BYTES, self.timeouts.body).await {
-                    Ok(body) => body,
-                    Err(reply) => return reply,
-                };
-                match self.open(&body) {
-                    Ok(opened) => framed(Ok(self.call(opened, peer).await)),
-                    Err(refused) => {
-                        self.metrics.refused_message();
-                        framed(Err(refused))
+                match body(incoming, SESSION_BODY_BYTES, self.timeouts.body).await {
+                    Ok(body) => {
+                        let result = self.session(&body, peer).await;
+                        self.metrics.handshake(result.as_ref().err().copied());
+                        framed(result)
                     }
+                    Err(reply) => reply,
                 }
             }
+            (RPC_PATH, &Method::POST) => match body(incoming, RPC_BODY_BYTES, self.timeouts.body).await {
+                Ok(body) => framed(match self.open(&body) {
+                    Ok(opened) => Ok(self.call(opened, peer).await),
+                    Err(refused) => {
+                        self.metrics.refused_message();
+                        Err(refused)
+                    }
+                }),
+                Err(reply) => reply,
+            },
             (SESSION_PATH | RPC_PATH, _) => Reply::wrong_method("POST"),
             _ => Reply::not_found(),
         }

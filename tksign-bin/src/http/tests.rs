@@ -8,11 +8,13 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hyper::body::Bytes;
+use tkcore::FeedId;
 use tkcore::protocol::{ClientKey, FeedPosition};
-use tokio::sync::{oneshot, watch};
+use tkcore::revocation::{FeedPath, Span};
+use tokio::sync::oneshot;
 
-use super::{Address, Authority, Doors, Feed, Gate, Listener, Metrics, Object, Public, Rpc, Timeouts};
+use super::{Address, Authority, Doors, Gate, Listener, Metrics, Public, Rpc, Timeouts};
+use crate::feed_tree::FeedTree;
 use crate::peer::Peer;
 use crate::session::{Rate, ServerKey, Sessions};
 
@@ -27,43 +29,32 @@ impl Authority for Echo {
     }
 }
 
-struct Tree {
-    head: watch::Sender<FeedPosition>,
+const FEED: FeedId = FeedId::from_bytes([0xff; 16]);
+
+/// Of `delta(7)`: the first half of its SHA-256.
+const ETAG: &str = "\"84d89877f0d4041efb6bf91a16f0248f\"";
+
+fn delta(number: u64) -> FeedPath {
+    FeedPath::Delta { epoch: 1, span: Span::One, number }
 }
 
-impl Feed for Tree {
-    fn id(&self) -> String {
-        "f".repeat(32)
-    }
-    fn get(&self, path: &str) -> Option<Object> {
-        let position = *self.head.borrow();
-        let (bytes, immutable) = match path {
-            "head" => (format!("head {}.{}", position.epoch, position.sequence), false),
-            "1/delta/7" => ("0123456789".to_owned(), true),
-            "big" => ("x".repeat(32 << 20), true),
-            _ => return None,
-        };
-        Some(Object {
-            etag: format!("\"{}-{}\"", path.len(), bytes.len()),
-            bytes: Bytes::from(bytes),
-            immutable,
-        })
-    }
-    fn paths(&self) -> Vec<String> {
-        vec!["head".to_owned()]
-    }
-    fn head(&self) -> watch::Receiver<FeedPosition> {
-        self.head.subscribe()
-    }
-    fn not_ready(&self) -> Option<&'static str> {
-        (self.head.borrow().epoch == 0).then_some("no head yet\n")
-    }
+/// A head whose text is its position, a small object, and one larger than any socket's buffer.
+fn tree() -> FeedTree {
+    let tree = FeedTree::new(FEED);
+    tree.put(&delta(7), "0123456789");
+    tree.put(&delta(8), vec![b'x'; 32 << 20]);
+    announce(&tree, FeedPosition { epoch: 1, sequence: 7 });
+    tree
+}
+
+fn announce(tree: &FeedTree, position: FeedPosition) {
+    tree.announce(position, format!("head {}.{}", position.epoch, position.sequence).into_bytes());
 }
 
 struct Server {
     rpc: SocketAddr,
     public: SocketAddr,
-    tree: Arc<Tree>,
+    tree: FeedTree,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -82,8 +73,8 @@ fn short() -> Timeouts {
 fn server(timeouts: Timeouts, most: usize) -> Server {
     let (tell, told) = channel();
     let (stop, stopped) = oneshot::channel::<()>();
-    let tree = Arc::new(Tree { head: watch::Sender::new(FeedPosition { epoch: 1, sequence: 7 }) });
-    let feed = Arc::clone(&tree);
+    let tree = tree();
+    let feed = tree.clone();
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {
@@ -155,7 +146,7 @@ fn get(to: SocketAddr, path: &str, headers: &str) -> String {
 }
 
 fn feed(path: &str) -> String {
-    format!("/v1/feed/{}/{path}", "f".repeat(32))
+    format!("/v1/feed/{FEED}/{path}")
 }
 
 fn status(answer: &str) -> &str {
@@ -174,10 +165,10 @@ fn objects_are_served_with_their_caching() {
     assert!(head.ends_with("head 1.7") && has(&head, "cache-control: public, max-age=1"), "{head}");
     let delta = get(server.public, &feed("1/delta/7"), "");
     assert!(has(&delta, "cache-control: public, max-age=31536000, immutable"), "{delta}");
-    assert!(has(&delta, "etag: \"9-10\"") && delta.ends_with("0123456789"));
-    let same = get(server.public, &feed("1/delta/7"), "if-none-match: \"9-10\"\r\n");
+    assert!(has(&delta, &format!("etag: {ETAG}")) && delta.ends_with("0123456789"));
+    let same = get(server.public, &feed("1/delta/7"), &format!("if-none-match: {ETAG}\r\n"));
     assert_eq!(status(&same), "304");
-    assert!(has(&same, "etag: \"9-10\"") && same.ends_with("\r\n\r\n"));
+    assert!(has(&same, &format!("etag: {ETAG}")) && same.ends_with("\r\n\r\n"));
     for absent in [&feed("keys/9"), "/", "/v1/feed/", "/v1/rpc", &feed("../head"), &feed(&"x".repeat(300))] {
         let answer = get(server.public, absent, "");
         assert_eq!(status(&answer), "404", "{absent}");
@@ -202,7 +193,7 @@ fn ranges_resume_a_download() {
     assert!(has(&past, "content-range: bytes */10"));
     let other = get(server.public, &feed("1/delta/7"), "range: bytes=4-\r\nif-range: \"other\"\r\n");
     assert_eq!(status(&other), "200");
-    let same = get(server.public, &feed("1/delta/7"), "range: bytes=4-\r\nif-range: \"9-10\"\r\n");
+    let same = get(server.public, &feed("1/delta/7"), &format!("range: bytes=4-\r\nif-range: {ETAG}\r\n"));
     assert_eq!(status(&same), "206");
 }
 
@@ -211,7 +202,7 @@ fn health_and_readiness_are_two_things() {
     let server = server(Timeouts::default(), 10);
     assert_eq!(status(&get(server.public, "/healthz", "")), "200");
     assert_eq!(status(&get(server.public, "/readyz", "")), "200");
-    server.tree.head.send_replace(FeedPosition { epoch: 0, sequence: 0 });
+    announce(&server.tree, FeedPosition { epoch: 0, sequence: 0 });
     assert_eq!(status(&get(server.public, "/healthz", "")), "200");
     let answer = get(server.public, "/readyz", "");
     assert_eq!(status(&answer), "503");
@@ -224,15 +215,15 @@ fn a_wait_answers_when_the_head_moves_or_beats() {
     let differs = get(server.public, &feed("wait?after=1.6"), "");
     assert!(differs.ends_with("head 1.7") && has(&differs, "cache-control: no-store"));
     for next in [FeedPosition { epoch: 1, sequence: 8 }, FeedPosition { epoch: 1, sequence: 8 }] {
-        let before = *server.tree.head.borrow();
-        let receivers = server.tree.head.receiver_count();
+        let before = *server.tree.head().borrow();
+        let receivers = server.tree.waiting();
         let (to, after) = (server.public, format!("wait?after={}.{}", before.epoch, before.sequence));
         let waiting = std::thread::spawn(move || get(to, &feed(&after), ""));
         // The wait has begun when it watches the head.
-        while server.tree.head.receiver_count() == receivers {
+        while server.tree.waiting() == receivers {
             std::thread::yield_now();
         }
-        server.tree.head.send_replace(next);
+        announce(&server.tree, next);
         assert!(waiting.join().unwrap().ends_with("head 1.8"));
     }
     for wrong in ["wait", "wait?after=", "wait?after=1", "wait?after=1.x", "wait?before=1.1"] {
@@ -247,7 +238,7 @@ fn a_wait_without_news_ends_and_a_stop_ends_it_at_once() {
     let long = server(Timeouts { wait: Duration::from_secs(600), ..Timeouts::default() }, 10);
     let to = long.public;
     let waiting = std::thread::spawn(move || get(to, &feed("wait?after=1.7"), ""));
-    while long.tree.head.receiver_count() == 0 {
+    while long.tree.waiting() == 0 {
         std::thread::yield_now();
     }
     drop(long);
@@ -320,7 +311,7 @@ fn garbage_gets_a_constant_answer() {
 fn a_reader_that_takes_nothing_is_cut() {
     let server = server(short(), 10);
     let mut stream = connect(server.public);
-    let request = format!("GET {} HTTP/1.1\r\nhost: x\r\n\r\n", feed("big"));
+    let request = format!("GET {} HTTP/1.1\r\nhost: x\r\n\r\n", feed("1/delta/8"));
     stream.write_all(request.as_bytes()).unwrap();
     // The server gives up while we read nothing; what had been buffered is still there, the
     // rest is not.
