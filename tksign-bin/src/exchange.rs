@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use tkcore::protocol::{Code, Exchange, ExchangeAnswer, Expiry, TokenInfo};
-use tkcore::{KeyClass, NewCaveat, ServiceToken, Timestamp, is_tenant_wide};
+use tkcore::protocol::{Code, Exchange, ExchangeAnswer, Expiry};
+use tkcore::{KeyClass, NewCaveat, Timestamp, is_tenant_wide};
 
 use crate::issue::{self, New};
-use crate::registry::TokenRecord;
 use crate::service::{Ask, Decided, No};
 use crate::verify::{self, Held};
-use crate::writer::{Plan, View};
+use crate::writer::View;
 
 /// Decides an exchange. It runs in the writer, so that no revocation of the parent can slip in
 /// between the check and the child.
@@ -48,30 +47,9 @@ fn child(view: &View<'_>, ask: &Ask, asked: &Exchange, held: &Held<'_>) -> Decid
     let at = issue::mint_time(view, record, subject.as_ref())?;
     let expiry = expiry(asked.expiry, held.identifier.expiry, ask.options.exchange_cap, view.now)?;
     let parent = held.identifier.lineage;
-    let service = Some(ServiceToken { parent });
-    let new = New { record, at, expiry: Some(expiry), service, subject: held.identifier.subject };
-    let (lineage, token) = new.make(&caveats)?;
-    let info = TokenInfo {
-        lineage,
-        key: record.key,
-        tenant: record.tenant.clone(),
-        subject,
-        label: asked.label.clone(),
-        expiry: Some(expiry),
-        parent: Some(parent),
-        revoked: None,
-        last_seen: None,
-    };
-    let kept = TokenRecord { info, branches: held.branches.to_vec() };
-    let event = ask
-        .event()
-        .with("lineage", lineage)
-        .with("parent", parent)
-        .with("key", record.key)
-        .with("expiry", expiry)
-        .with("caveats", caveats.len());
-    let mut plan = Plan { events: vec![event], ..Plan::default() };
-    issue::issued(view.memory, at, &kept, &mut plan);
+    let (label, branches) = (asked.label.clone(), held.branches.to_vec());
+    let new = New { record, at, expiry: Some(expiry), subject, label, parent: Some(parent), branches };
+    let (plan, token, lineage) = new.issue(view.memory, ask, &caveats)?;
     Ok((plan, ExchangeAnswer { token, lineage, parent, key: record.key, expiry }))
 }
 

@@ -7,8 +7,8 @@ use tkcore::protocol::{
 };
 use tkcore::revocation::{Gap, Query, Revocations as _, Status};
 use tkcore::{
-    CaveatKey, Identifier, KeyClass, LineageId, NewCaveat, ServiceToken, Timestamp, is_tenant_wide, limits,
-    mint_with,
+    BranchId, CaveatKey, Identifier, KeyClass, LineageId, Name, NewCaveat, ServiceToken, Subject, Timestamp,
+    is_tenant_wide, limits, mint_with,
 };
 
 use crate::keys::{KeyRecord, Purpose};
@@ -17,6 +17,9 @@ use crate::random;
 use crate::registry::{self, TokenRecord};
 use crate::service::{Ask, Decided, No};
 use crate::writer::{Plan, View};
+
+/// What a client hears that names no key.
+const NO_KEY: &str = "no key for this tenant, audience and class: `tksign keys create` makes one";
 
 /// Decides a mint.
 pub(crate) fn mint(view: &View<'_>, ask: &Ask, asked: Mint) -> Decided<Mint> {
@@ -27,12 +30,7 @@ pub(crate) fn mint(view: &View<'_>, ask: &Ask, asked: Mint) -> Decided<Mint> {
         audience: asked.audience.clone(),
         delegable: asked.class == KeyClass::Delegable,
     };
-    let record = memory.minting(&purpose).ok_or_else(|| {
-        No::from(
-            Code::NotFound
-                .detail("no key for this tenant, audience and class: `tksign keys create` makes one"),
-        )
-    })?;
+    let record = memory.minting(&purpose).ok_or_else(|| No::from(Code::NotFound.detail(NO_KEY)))?;
     let at = mint_time(view, record, asked.subject.as_ref())?;
     let expiry = asked.expiry.resolve(view.now).map_err(No::from)?;
     let lifetime = expiry.map(|expiry| seconds_up(expiry.saturating_since(at)));
@@ -53,31 +51,9 @@ pub(crate) fn mint(view: &View<'_>, ask: &Ask, asked: Mint) -> Decided<Mint> {
     if expiry.is_none() {
         both(asked.never_expires, power.never_expires, "a token that never expires")?;
     }
-    let new =
-        New { record, at, expiry, service: None, subject: asked.subject.as_ref().map(|name| name.as_str()) };
-    let (lineage, token) = new.make(&caveats)?;
-    let info = TokenInfo {
-        lineage,
-        key: record.key,
-        tenant: asked.tenant,
-        subject: asked.subject,
-        label: asked.label,
-        expiry,
-        parent: None,
-        revoked: None,
-        last_seen: None,
-    };
-    let kept = TokenRecord { info, branches: Vec::new() };
-    let event = ask
-        .event()
-        .with("lineage", lineage)
-        .with("key", record.key)
-        .with("tenant", ask.name(memory, "tenant", &kept.tenant))
-        .maybe("subject", kept.subject.as_ref().map(|subject| ask.name(memory, "subject", subject)))
-        .maybe("expiry", expiry)
-        .with("caveats", caveats.len());
-    let mut plan = Plan { events: vec![event], ..Plan::default() };
-    issued(memory, at, &kept, &mut plan);
+    let Mint { subject, label, .. } = asked;
+    let new = New { record, at, expiry, subject, label, parent: None, branches: Vec::new() };
+    let (plan, token, lineage) = new.issue(memory, ask, &caveats)?;
     Ok((plan, MintAnswer { token, lineage, key: record.key, expiry }))
 }
 
@@ -86,42 +62,60 @@ pub(crate) struct New<'a> {
     pub(crate) record: &'a KeyRecord,
     pub(crate) at: Timestamp,
     pub(crate) expiry: Option<Timestamp>,
-    pub(crate) service: Option<ServiceToken>,
-    pub(crate) subject: Option<&'a str>,
+    pub(crate) subject: Option<Subject>,
+    pub(crate) label: Option<Name>,
+    pub(crate) parent: Option<LineageId>,
+    /// Branches that the parent was presented at or below.
+    pub(crate) branches: Vec<BranchId>,
 }
 
 impl New<'_> {
-    pub(crate) fn make(&self, caveats: &[NewCaveat]) -> Result<(LineageId, SecretBytes), No> {
-        let key = self.record.root().ok_or(No::from(Code::UnknownKey))?;
+    /// The token, and what is remembered of it.
+    pub(crate) fn issue(
+        self,
+        memory: &Memory,
+        ask: &Ask,
+        caveats: &[NewCaveat],
+    ) -> Result<(Plan, SecretBytes, LineageId), No> {
+        let Self { record, at, expiry, subject, label, parent, branches } = self;
+        let root = record.root().ok_or(No::from(Code::UnknownKey))?;
         let too_many = |_| No::from(Code::BadParameters.detail("more than 255 caveats"));
-        let lineage = LineageId::new(random::bytes(), self.at);
+        let lineage = LineageId::new(random::bytes(), at);
         let identifier = Identifier {
             caveats_at_mint: u8::try_from(caveats.len()).map_err(too_many)?,
-            key: self.record.key,
+            key: record.key,
             lineage,
-            expiry: self.expiry,
-            service: self.service,
-            subject: self.subject,
+            expiry,
+            service: parent.map(|parent| ServiceToken { parent }),
+            subject: subject.as_ref().map(Name::as_str),
         };
-        let token = mint_with(&identifier, caveats, &key, random::bytes)
+        let token = mint_with(&identifier, caveats, &root, random::bytes)
             .map_err(|error| No::from(Code::BadParameters.detail(&error.to_string())))?;
-        Ok((lineage, SecretBytes::new(token.as_token().as_v2().to_vec())))
+        let event = ask
+            .event()
+            .with("lineage", lineage)
+            .maybe("parent", parent)
+            .with("key", record.key)
+            .with("tenant", ask.name(memory, "tenant", &record.tenant))
+            .maybe("subject", subject.as_ref().map(|subject| ask.name(memory, "subject", subject)))
+            .maybe("expiry", expiry)
+            .with("caveats", caveats.len());
+        let (key, tenant) = (record.key, record.tenant.clone());
+        let (revoked, last_seen) = (None, None);
+        let info = TokenInfo { lineage, key, tenant, subject, label, expiry, parent, revoked, last_seen };
+        let mut ops = registry::register(memory, &TokenRecord { info, branches });
+        // In the same transaction, so that no restart and no clock set back mints below it.
+        ops.push(memory.put_last_mint(at));
+        let plan = Plan { ops, effects: vec![Effect::Minted(at)], events: vec![event], ..Plan::default() };
+        Ok((plan, SecretBytes::new(token.as_token().as_v2().to_vec()), lineage))
     }
-}
-
-/// Writes what is remembered of a token that was just made.
-pub(crate) fn issued(memory: &Memory, at: Timestamp, token: &TokenRecord, plan: &mut Plan) {
-    plan.ops.extend(registry::register(memory, token));
-    // In the same transaction, so that no restart and no clock set back mints below it.
-    plan.ops.push(memory.put_last_mint(at));
-    plan.effects.push(Effect::Minted(at));
 }
 
 /// The mint time: the largest of the clock, the last mint time and the highest floor in scope.
 pub(crate) fn mint_time(
     view: &View<'_>,
     record: &KeyRecord,
-    subject: Option<&tkcore::Subject>,
+    subject: Option<&Subject>,
 ) -> Result<Timestamp, No> {
     let memory = view.memory;
     let facts = record.facts(&memory.core, subject);

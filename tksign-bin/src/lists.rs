@@ -100,7 +100,7 @@ pub(crate) fn status(view: &View<'_>, started: Timestamp) -> Look<StatusAnswer> 
         position: memory.position,
         head_issued: head.map_or(Timestamp::EPOCH, |head| head.issued_at),
         head_valid_until: head.map_or(Timestamp::EPOCH, |head| head.valid_until),
-        key_list: memory.key_list.version,
+        key_list: memory.key_list.list.version,
         publication_until: until.unwrap_or(Timestamp::EPOCH),
         keys: count(memory.keys.len()),
         clients: count(memory.clients.len()),
@@ -109,7 +109,7 @@ pub(crate) fn status(view: &View<'_>, started: Timestamp) -> Look<StatusAnswer> 
         audit_lines: memory.audit.lines,
         audit_hash: memory.audit.hash,
         schema: view.store.schema(),
-        secret: memory.kek.id().0,
+        secret: memory.kek.id(),
         notice: Text::lossy(notice),
     };
     Ok((Plan::default(), answer))

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tkcore::protocol::{AuditHead, ClientInfo, ClientKey, FeedPosition, KeyState};
 use tkcore::revocation::publish::{FeedSigningKey, RevocationRow, Revoked};
-use tkcore::revocation::{HEAD_SIGNATURES, Head, KeyList, PublicationKey, RevocationSet, RootKeys};
+use tkcore::revocation::{HEAD_SIGNATURES, Head, KeyList, RevocationSet, RootKeys};
 use tkcore::{FeedKeyId, KeyId, Timestamp};
 use zeroize::Zeroizing;
 
@@ -123,19 +123,11 @@ pub(crate) struct Memory {
     pub(crate) head_bytes: Option<Vec<u8>>,
 }
 
-/// The key list in force.
+/// The key list in force, and its bytes.
 #[derive(Debug)]
 pub(crate) struct CurrentList {
-    pub(crate) version: u64,
-    pub(crate) epoch: u64,
-    pub(crate) keys: Vec<PublicationKey>,
+    pub(crate) list: KeyList,
     pub(crate) bytes: Vec<u8>,
-}
-
-impl CurrentList {
-    pub(crate) fn new(list: KeyList, bytes: Vec<u8>) -> Self {
-        Self { version: list.version, epoch: list.epoch, keys: list.keys, bytes }
-    }
 }
 
 /// What a committed change does to the memory.
@@ -179,6 +171,7 @@ impl Memory {
             clear(Table::Meta, CHECK, &kek.check_value()),
             sealed(Table::Meta, CORE, &core.encode()),
             sealed(Table::Meta, ROOTS, &encode_roots(roots)),
+            sealed(Table::Meta, LAST_MINT, &Writer::default().time(None).done()),
             sealed(Table::PublicationKeys, first.id().as_bytes(), &first.encode()),
             clear(Table::KeyLists, &1u64.to_be_bytes(), &list),
         ])
@@ -202,14 +195,7 @@ impl Memory {
         }
         let open = |key: &[u8]| unseal(&kek, Table::Meta, key, &meta(key)?);
         let core = Core::decode(&open(CORE)?).map_err(bad(Table::Meta))?;
-        let last_mint = match store.get(Table::Meta, LAST_MINT)? {
-            None => Timestamp::EPOCH,
-            Some(_) => {
-                let plain = open(LAST_MINT)?;
-                let mut reader = Reader::new(&plain);
-                reader.time().map_err(bad(Table::Meta))?.unwrap_or(Timestamp::EPOCH)
-            }
-        };
+        let last_mint = Reader::new(&open(LAST_MINT)?).time().map_err(bad(Table::Meta))?;
         let roots = decode_roots(&open(ROOTS)?).map_err(bad(Table::Meta))?;
         let last =
             Scan { table: Table::KeyLists, prefix: &[], after: None, order: Order::Backward, limit: 1 };
@@ -229,12 +215,12 @@ impl Memory {
             uncovered: BTreeMap::new(),
             revocations: 0,
             tokens: store.count(Table::Tokens, &[])?,
-            last_mint,
+            last_mint: last_mint.unwrap_or(Timestamp::EPOCH),
             audit: audit::load(store, authority)?,
             position: FeedPosition { epoch: list.epoch, sequence: 0 },
             roots: Arc::new(roots),
             publication: BTreeMap::new(),
-            key_list: Arc::new(CurrentList::new(list, list_bytes)),
+            key_list: Arc::new(CurrentList { list, bytes: list_bytes }),
             head: None,
             head_bytes: None,
         };
@@ -318,7 +304,7 @@ impl Memory {
     /// The keys that may sign a head at this time, with the end of their windows; at most as
     /// many as a head carries, the longest-lived first.
     pub(crate) fn publication_keys(&self, at: Timestamp) -> Vec<(Timestamp, FeedSigningKey)> {
-        let listed = self.key_list.keys.iter().filter(|listed| listed.is_valid_at(at));
+        let listed = self.key_list.list.keys.iter().filter(|listed| listed.is_valid_at(at));
         let mut keys: Vec<_> = listed
             .filter_map(|listed| Some((listed.not_after, self.publication.get(&listed.key.id())?.signing()?)))
             .collect();

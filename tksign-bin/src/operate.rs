@@ -132,7 +132,7 @@ pub(crate) fn publication_prepare(
 ) -> Decided<PublicationPrepare> {
     let memory = view.memory;
     let secret = PublicationSecret::generate(view.now).ok_or(No::from(Code::Internal))?;
-    let current = &memory.key_list;
+    let current = &memory.key_list.list;
     let (epoch, mut keys) = match asked.draft {
         // The overlap: heads are signed with every listed key that is ours, so clients that
         // have either list believe them.
@@ -163,10 +163,10 @@ pub(crate) fn publication_rotate(
     let list = revocation::KeyList::verify(&bytes, memory.core.feed, &memory.roots)
         .map_err(|error| No::from(Code::BadParameters.detail(&error.to_string())))?;
     let conflict = |what: &str| No::from(Code::Conflict.detail(what));
-    if list.version != memory.key_list.version.saturating_add(1) {
+    if list.version != memory.key_list.list.version.saturating_add(1) {
         return Err(conflict("its version is not the one after the list in force"));
     }
-    if list.epoch < memory.key_list.epoch || list.epoch > memory.key_list.epoch.saturating_add(1) {
+    if list.epoch < memory.key_list.list.epoch || list.epoch > memory.key_list.list.epoch.saturating_add(1) {
         return Err(conflict("its epoch is neither the feed's nor the one after"));
     }
     let ours = |key: &revocation::PublicationKey| {
@@ -177,7 +177,7 @@ pub(crate) fn publication_rotate(
     }
     let event = ask.event().with("key-list", list.version).with("epoch", list.epoch);
     let op = Op::Create(Table::KeyLists, list.version.to_be_bytes().to_vec(), bytes.clone());
-    Ok((Plan::of(op, Effect::KeyList(Arc::new(CurrentList::new(list, bytes))), event), Done))
+    Ok((Plan::of(op, Effect::KeyList(Arc::new(CurrentList { list, bytes })), event), Done))
 }
 
 /// Tables of which every value is sealed; `Meta` besides, but for two rows.
@@ -194,7 +194,7 @@ pub(crate) fn rewrap(view: &View<'_>, ask: &Ask, asked: Rewrap) -> Decided<Rewra
     let secret = Secret::new(asked.secret.expose().to_vec())
         .map_err(|error| No::from(Code::BadParameters.detail(&error.to_string())))?;
     let new = Kek::new(&secret, view.memory.authority);
-    let id = new.id().0;
+    let id = new.id();
     if old.matches(&new.check_value()) {
         return Ok((Plan::default(), RewrapAnswer { secret: id, records: 0 }));
     }

@@ -1,4 +1,3 @@
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 /// Where a request came in.
@@ -27,16 +26,6 @@ impl Peer {
             },
             Self::Unix => Origin::Unix,
             Self::Control => Origin::Control,
-        }
-    }
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix => f.write_str("unix"),
-            Self::Control => f.write_str("control"),
         }
     }
 }

@@ -14,7 +14,6 @@ use tkcore::revocation::{Audit, ExpiryDay, FeedPath, Head, Position, RevocationS
 use tkcore::{Timestamp, revocation::Revocation};
 
 use crate::clock::monotonic;
-use crate::codec::Reader;
 use crate::feed_tree::FeedTree;
 use crate::memory::{self, Effect, Memory, SignerError};
 use crate::registry;
@@ -92,13 +91,14 @@ impl Publisher {
         })?;
         let set = RevocationSet::build(rows).map_err(|error| feed(&error))?;
         let mut state = match &signed {
-            None => State::begin(core.feed, memory.key_list.epoch, set),
+            None => State::begin(core.feed, memory.key_list.list.epoch, set),
             Some(head) => State::resume(head, set).map_err(|error| feed(&error))?,
         };
         let tree = FeedTree::new(core.feed);
         let mut deltas = Vec::new();
         memory::each(store, Table::Deltas, |key, value| {
-            deltas.push((place(key)?, value.to_vec()));
+            let at = Position::from_bytes(key).ok_or(SignerError::Record(Table::Deltas, "position"))?;
+            deltas.push((at, value.to_vec()));
             Ok(())
         })?;
         let epoch = state.position().epoch;
@@ -114,7 +114,7 @@ impl Publisher {
                 state.replay(&bytes).map_err(|error| feed(&error))?;
                 replayed = true;
             }
-            tree.put(&delta_path(position), bytes);
+            tree.put(&FeedPath::delta(position), bytes);
         }
         // Rows of a step that was stored are in the set by now, by way of its delta.
         if let Some(row) = later.iter().find(|row| row.covered.is_none_or(|at| at > state.position())) {
@@ -185,7 +185,7 @@ impl Publisher {
     }
 
     fn list_is_new(&self, memory: &Memory) -> bool {
-        memory.head.as_ref().is_none_or(|head| head.key_list != memory.key_list.version)
+        memory.head.as_ref().is_none_or(|head| head.key_list != memory.key_list.list.version)
     }
 
     /// What is done beside the feed now and then: old records removed, verifies written down.
@@ -200,7 +200,7 @@ impl Publisher {
     pub(crate) fn close(&mut self, view: &View<'_>) -> Result<Option<(Plan, Closed)>, SignerError> {
         let memory = view.memory;
         let full = |error: tkcore::revocation::SetFull| SignerError::Feed(error.to_string());
-        let key_list = &memory.key_list;
+        let key_list = &memory.key_list.list;
         let epoch = self.state.position().epoch;
         if key_list.epoch > epoch {
             // The set goes on as it is; only its place in the feed begins anew.
@@ -229,7 +229,7 @@ impl Publisher {
             plan.ops.push(Op::Put(Table::Revocations, row.key(), revoked::value(&memory.core, &row)));
         }
         if let Some(step) = &step {
-            plan.ops.push(Op::Create(Table::Deltas, place_key(position), step.delta.clone()));
+            plan.ops.push(Op::Create(Table::Deltas, position.to_bytes(), step.delta.clone()));
         }
         let mut dropped = Vec::new();
         if let Some(last) = drop {
@@ -249,7 +249,7 @@ impl Publisher {
         let value = view.store.get(Table::Feed, CHAIN)?;
         Ok(Plan {
             expects: vec![Expect { table: Table::Feed, key: CHAIN.to_vec(), value }],
-            ops: vec![Op::Put(Table::Feed, CHAIN.to_vec(), place_key(position))],
+            ops: vec![Op::Put(Table::Feed, CHAIN.to_vec(), position.to_bytes())],
             ..Plan::default()
         })
     }
@@ -269,7 +269,7 @@ impl Publisher {
                 self.dropped.extend(dropped);
                 let (position, delta) = (step.position, step.delta.clone());
                 if self.state.advance(*step) {
-                    self.tree.put(&delta_path(position), delta);
+                    self.tree.put(&FeedPath::delta(position), delta);
                     self.merge(&self.state.completed().collect::<Vec<_>>());
                 }
                 if self.state.needs_rebase(now.saturating_since(self.based)) {
@@ -292,7 +292,7 @@ impl Publisher {
             return Err(SignerError::Publication);
         };
         let head = self.state.head(&Stamp {
-            key_list: memory.key_list.version,
+            key_list: memory.key_list.list.version,
             issued_at,
             validity: VALIDITY.min(end.saturating_since(issued_at)),
             poll_after: POLL_AFTER,
@@ -311,7 +311,7 @@ impl Publisher {
             ..Plan::default()
         };
         // With the head that no longer needs them, old deltas and dropped rows leave the store.
-        plan.ops.extend(self.stale.iter().map(|at| Op::Delete(Table::Deltas, place_key(*at))));
+        plan.ops.extend(self.stale.iter().map(|at| Op::Delete(Table::Deltas, at.to_bytes())));
         plan.ops.extend(self.dropped.iter().map(|key| Op::Delete(Table::Revocations, key.clone())));
         plan.effects.push(Effect::RevocationsGone(u64::try_from(self.dropped.len()).unwrap_or(0)));
         Ok((plan, bytes))
@@ -319,17 +319,11 @@ impl Publisher {
 
     /// The head is durable: serves it.
     pub(crate) fn serve(&mut self, head: Vec<u8>, memory: &Memory) {
-        let version = memory.key_list.version;
+        let version = memory.key_list.list.version;
         self.tree.put(&FeedPath::KeyList { version }, memory.key_list.bytes.clone());
         self.tree.announce(self.state.position().into(), head);
         for at in std::mem::take(&mut self.stale) {
-            self.tree.remove(&delta_path(at));
-            for span in [Span::Sixteen, Span::TwoHundredFiftySix] {
-                let number = at.sequence.checked_div(span.steps()).and_then(|number| number.checked_sub(1));
-                if let (0, Some(number)) = (at.sequence.checked_rem(span.steps()).unwrap_or(1), number) {
-                    self.tree.remove(&FeedPath::Delta { epoch: at.epoch, span, number });
-                }
-            }
+            FeedPath::deltas_ending_at(at).for_each(|path| self.tree.remove(&path));
         }
         self.dropped.clear();
         let now = monotonic();
@@ -376,7 +370,9 @@ impl Publisher {
         for (span, number) in wanted {
             let Some(first) = span.first(*number) else { continue };
             let steps: Vec<_> = (first..first.saturating_add(span.steps()))
-                .map_while(|sequence| self.tree.get(&delta_path(Position { epoch, sequence }).to_string()))
+                .map_while(|sequence| {
+                    self.tree.get(&FeedPath::delta(Position { epoch, sequence }).to_string())
+                })
                 .collect();
             if let Some(bytes) = self.state.merged(*span, *number, steps.iter().map(|step| &step.bytes[..])) {
                 self.tree.put(&FeedPath::Delta { epoch, span: *span, number: *number }, bytes);
@@ -389,20 +385,4 @@ impl Publisher {
 pub(crate) enum Closed {
     Epoch(Box<State>),
     Step(Option<Box<Step>>, Vec<Vec<u8>>),
-}
-
-fn delta_path(position: Position) -> FeedPath {
-    FeedPath::Delta { epoch: position.epoch, span: Span::One, number: position.sequence }
-}
-
-fn place_key(position: Position) -> Vec<u8> {
-    [position.epoch.to_be_bytes(), position.sequence.to_be_bytes()].concat()
-}
-
-fn place(key: &[u8]) -> Result<Position, SignerError> {
-    let bad = memory::bad(Table::Deltas);
-    let mut reader = Reader::new(key);
-    let position = Position { epoch: reader.u64().map_err(&bad)?, sequence: reader.u64().map_err(&bad)? };
-    reader.finish().map_err(bad)?;
-    Ok(position)
 }

@@ -183,13 +183,11 @@ pub(crate) fn killed_by(memory: &Memory, token: &TokenInfo) -> Option<Rule> {
 pub(crate) fn info(view: &View<'_>, lineage: LineageId) -> Result<Option<TokenInfo>, SignerError> {
     let Some(token) = load(view.store, view.memory, lineage)? else { return Ok(None) };
     let revoked = killed_by(view.memory, &token);
-    let last_seen = match view.store.get(Table::Seen, lineage.as_bytes())? {
-        None => None,
-        Some(sealed) => {
-            let plain = unseal(&view.memory.kek, Table::Seen, lineage.as_bytes(), &sealed)?;
-            crate::codec::Reader::new(&plain).time().map_err(bad(Table::Seen))?
-        }
-    };
+    let mut last_seen = None;
+    if let Some(sealed) = view.store.get(Table::Seen, lineage.as_bytes())? {
+        let plain = unseal(&view.memory.kek, Table::Seen, lineage.as_bytes(), &sealed)?;
+        last_seen = crate::codec::Reader::new(&plain).time().map_err(bad(Table::Seen))?;
+    }
     Ok(Some(TokenInfo { revoked, last_seen, ..token.info }))
 }
 

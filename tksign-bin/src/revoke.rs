@@ -27,39 +27,41 @@ const CHILDREN: usize = 4096;
 pub(crate) fn revoke(view: &View<'_>, ask: &Ask, asked: Revoke) -> Decided<Revoke> {
     let memory = view.memory;
     let mut event = ask.event();
-    let (revocation, day) = match &asked.target {
+    let mut day = ExpiryDay::UNKNOWN;
+    let revocation = match &asked.target {
         RevokeTarget::Token(lineage) => {
-            let known = registry::load(view.store, memory, *lineage)?;
-            (
-                Revocation::Token { lineage: *lineage },
-                known.map_or(ExpiryDay::UNKNOWN, |token| kept_day(token.expiry)),
-            )
+            if let Some(token) = registry::load(view.store, memory, *lineage)? {
+                day = kept_day(token.expiry);
+            }
+            Revocation::Token { lineage: *lineage }
         }
-        RevokeTarget::Branch(branch) => (Revocation::Branch { branch: *branch }, ExpiryDay::UNKNOWN),
+        RevokeTarget::Branch(branch) => Revocation::Branch { branch: *branch },
         RevokeTarget::Key(key, floor) => {
             memory.keys.get(key).ok_or(No::from(Code::NotFound))?;
             let before = match floor {
                 KeyFloor::All => None,
                 KeyFloor::Before(floor) => Some(time(view, *floor)?),
             };
-            (Revocation::Key { key: *key, before }, ExpiryDay::UNKNOWN)
+            Revocation::Key { key: *key, before }
         }
         RevokeTarget::Subject(tenant, subject, floor) => {
             event = event
                 .with("tenant", ask.name(memory, "tenant", tenant))
                 .with("subject", ask.name(memory, "subject", subject));
             let row = memory.core.tenant_key(tenant).subject_row(subject);
-            (Revocation::Subject { row, before: time(view, *floor)? }, ExpiryDay::UNKNOWN)
+            Revocation::Subject { row, before: time(view, *floor)? }
         }
         RevokeTarget::Tenant(tenant, floor) => {
             event = event.with("tenant", ask.name(memory, "tenant", tenant));
             let row = memory.core.tenant_key(tenant).tenant_row();
-            (Revocation::Tenant { row, before: time(view, *floor)? }, ExpiryDay::UNKNOWN)
+            Revocation::Tenant { row, before: time(view, *floor)? }
         }
-        RevokeTarget::Global(floor) => {
-            (Revocation::Global { before: time(view, *floor)? }, ExpiryDay::UNKNOWN)
+        RevokeTarget::Global(floor) => Revocation::Global { before: time(view, *floor)? },
+        RevokeTarget::Presented(token, scope) => {
+            let revocation;
+            (revocation, day) = presented(view, token, *scope)?;
+            revocation
         }
-        RevokeTarget::Presented(token, scope) => presented(view, token, *scope)?,
     };
     let reason = Some(asked.reason.as_str()).filter(|reason| !reason.is_empty());
     commit(view, &revocation, day, event.maybe("reason", reason))

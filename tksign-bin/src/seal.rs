@@ -20,22 +20,16 @@ use crate::store::Table;
 
 /// Version of the sealed form, first byte of every sealed record.
 const FORMAT: u8 = 1;
+/// Bytes that say which key-encryption key sealed a record: a keyed hash, which says nothing else.
+const ID: usize = 8;
 const NONCE: usize = 24;
 const TAG: usize = 16;
-const HEAD: usize = 1 + KekId::LEN + NONCE;
+const HEAD: usize = 1 + ID + NONCE;
 
 /// Names one store for life: 16 random bytes made by `init`, in clear. The same secret in two
 /// stores leads to two unrelated keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Authority(pub [u8; 16]);
-
-/// Says which key-encryption key sealed a record; a keyed hash, so it says nothing else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct KekId(pub(crate) [u8; 8]);
-
-impl KekId {
-    const LEN: usize = 8;
-}
 
 /// Why a record does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,12 +59,12 @@ impl std::error::Error for OpenError {}
 pub struct Kek {
     key: Zeroizing<[u8; 32]>,
     authority: Authority,
-    id: KekId,
+    id: [u8; ID],
 }
 
 impl fmt::Debug for Kek {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Kek({:02x?})", self.id.0)
+        write!(f, "Kek({:02x?})", self.id)
     }
 }
 
@@ -80,11 +74,11 @@ impl Kek {
     pub fn new(secret: &Secret, authority: Authority) -> Self {
         let key = Zeroizing::new(keyed(secret.expose(), &[b"tk-kek-v1", &authority.0]));
         let digest = keyed(&*key, &[b"tk-kek-id-v1"]);
-        let (id, _) = digest.split_first_chunk().unwrap_or((&[0; KekId::LEN], &[]));
-        Self { id: KekId(*id), key, authority }
+        let (id, _) = digest.split_first_chunk().unwrap_or((&[0; ID], &[]));
+        Self { id: *id, key, authority }
     }
 
-    pub(crate) const fn id(&self) -> KekId {
+    pub(crate) const fn id(&self) -> [u8; ID] {
         self.id
     }
 
@@ -106,7 +100,7 @@ impl Kek {
         let nonce: [u8; NONCE] = random::bytes();
         let mut out = Vec::with_capacity(HEAD.saturating_add(plain.len()).saturating_add(TAG));
         out.push(FORMAT);
-        out.extend_from_slice(&self.id.0);
+        out.extend_from_slice(&self.id);
         out.extend_from_slice(&nonce);
         out.extend_from_slice(plain);
         let associated = self.associated(table, key);
@@ -129,8 +123,8 @@ impl Kek {
         if *format != FORMAT {
             return Err(OpenError::Form);
         }
-        let (id, rest) = rest.split_first_chunk::<{ KekId::LEN }>().ok_or(OpenError::Form)?;
-        if *id != self.id.0 {
+        let (id, rest) = rest.split_first_chunk::<ID>().ok_or(OpenError::Form)?;
+        if *id != self.id {
             return Err(OpenError::OtherSecret);
         }
         let (nonce, rest) = rest.split_first_chunk::<NONCE>().ok_or(OpenError::Form)?;
@@ -157,7 +151,7 @@ impl Kek {
             .raw(&self.authority.0)
             .bytes(table.name().as_bytes())
             .bytes(key)
-            .raw(&self.id.0)
+            .raw(&self.id)
             .u8(FORMAT)
             .done()
     }

@@ -16,8 +16,8 @@ use zeroize::Zeroizing;
 use crate::clock::monotonic;
 use crate::feed_tree::FeedTree;
 use crate::http::{
-    Address, Authority, BindError, Doors, Gate, Handler, Listener, Metrics, MetricsPage, Public, Reply, Rpc,
-    Timeouts, first,
+    Address, Authority, BindError, Doors, Gate, Handler, Kind, Listener, Metrics, MetricsPage, Public, Reply,
+    Rpc, Timeouts, family, first,
 };
 use crate::peer::Peer;
 use crate::session::{Rate, ServerKey, Sessions};
@@ -86,12 +86,6 @@ impl fmt::Display for ServeError {
     }
 }
 
-impl From<BindError> for ServeError {
-    fn from(error: BindError) -> Self {
-        Self::Bind(error)
-    }
-}
-
 /// Listens and serves until SIGTERM or SIGINT, then stops taking connections, lets what is
 /// under way end, and returns. `ready` is told where it listens, once it does.
 pub(crate) async fn serve<A: Authority>(
@@ -122,10 +116,10 @@ pub(crate) async fn serve<A: Authority>(
     };
     // All are bound before any is served, so that a second server on the same addresses fails
     // whole.
-    let control = Listener::control(&folder.join(CONTROL_SOCKET))?;
-    let (rpc_doors, rpc_bound) = bind(&config.rpc).await?;
-    let (public_doors, public_bound) = bind(&config.public).await?;
-    let (metrics_doors, metrics_bound) = bind(&config.metrics).await?;
+    let control = Listener::control(&folder.join(CONTROL_SOCKET)).map_err(ServeError::Bind)?;
+    let (rpc_doors, rpc_bound) = bind(&config.rpc).await.map_err(ServeError::Bind)?;
+    let (public_doors, public_bound) = bind(&config.public).await.map_err(ServeError::Bind)?;
+    let (metrics_doors, metrics_bound) = bind(&config.metrics).await.map_err(ServeError::Bind)?;
     let rpc_gate = Gate::new(RPC_CONNECTIONS, RPC_CONNECTIONS_EACH);
     let public_gate = Gate::new(PUBLIC_CONNECTIONS, PUBLIC_CONNECTIONS_EACH);
     let both = Arc::new(Both { rpc: Arc::clone(&rpc), public: Arc::clone(&public) });
@@ -166,11 +160,9 @@ async fn bind(addresses: &[Address]) -> Result<(Vec<Listener>, Vec<String>), Bin
 }
 
 fn session_metrics(sessions: &Sessions, page: &mut String) {
-    use std::fmt::Write as _;
     let (waiting, confirmed) = sessions.counts();
-    crate::http::gauge(page, "tksign_sessions", "Noise sessions by state.");
-    let _ = writeln!(page, "tksign_sessions{{state=\"unconfirmed\"}} {waiting}");
-    let _ = writeln!(page, "tksign_sessions{{state=\"confirmed\"}} {confirmed}");
+    let states = [("{state=\"unconfirmed\"}", waiting), ("{state=\"confirmed\"}", confirmed)];
+    family(page, Kind::Gauge, ("tksign_sessions", "Noise sessions by state."), states);
 }
 
 /// What stands behind the control socket: the protocol, and the feed for `publish`.

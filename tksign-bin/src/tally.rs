@@ -1,13 +1,14 @@
 //! Remote verifies, summed up per client and lineage until they are written to the audit.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use tkcore::protocol::{AuditActor, AuditEvent, ClientKey};
 use tkcore::{LineageId, Timestamp};
 
 use crate::memory::SignerError;
 use crate::registry;
+use crate::session::lock;
 use crate::store::Table;
 use crate::writer::{Plan, View};
 
@@ -31,7 +32,7 @@ impl Tally {
     /// Counts one answer. `lineage` only of a token whose chain held: anything else is a
     /// stranger's claim.
     pub(crate) fn count(&self, client: ClientKey, lineage: Option<LineageId>, good: bool, now: Timestamp) {
-        let mut sums = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sums = lock(&self.0);
         let full = sums.len() >= TALLIES && !sums.contains_key(&(client, lineage));
         let sum = sums.entry((client, lineage.filter(|_| !full))).or_default();
         if good {
@@ -45,7 +46,7 @@ impl Tally {
     /// An audit line for each sum, and when each registered lineage was last seen. What is
     /// taken out and then not committed is lost: these lines are statistics, and say so.
     pub(crate) fn drain(&self, view: &View<'_>, plan: &mut Plan) -> Result<(), SignerError> {
-        let sums = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let sums = std::mem::take(&mut *lock(&self.0));
         for ((client, lineage), sum) in sums {
             plan.events.push(
                 AuditEvent::new(AuditActor::Client(client), "verify")

@@ -145,8 +145,10 @@ impl Thread {
             if !group.is_empty() {
                 self.decide(group);
             }
-            if stop.is_some() || self.publisher.due(&self.working, monotonic()).is_zero() {
-                self.publish(stop.is_some());
+            let due = stop.is_some() || self.publisher.due(&self.working, monotonic()).is_zero();
+            if due && let Err(error) = self.publish(stop.is_some()) {
+                self.back();
+                self.publisher.failed(&error);
             }
         }
         drop(self);
@@ -230,14 +232,7 @@ impl Thread {
 
     /// Closes the step when there is one to close, then signs and stores the head, then serves
     /// it. The delta is durable before a head names it.
-    fn publish(&mut self, stopping: bool) {
-        if let Err(error) = self.try_publish(stopping) {
-            self.back();
-            self.publisher.failed(&error);
-        }
-    }
-
-    fn try_publish(&mut self, stopping: bool) -> Result<(), SignerError> {
+    fn publish(&mut self, stopping: bool) -> Result<(), SignerError> {
         let now = self.clock.now();
         if stopping || self.publisher.is_heartbeat(monotonic()) {
             let view = View { memory: &self.working, store: &*self.store, now };

@@ -159,6 +159,12 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
+    /// The operation's code of a payload that may not decode, for counting; 0: cut off.
+    #[must_use]
+    pub fn operation_of(payload: &[u8]) -> u16 {
+        payload.first_chunk().map_or(0, |code| u16::from_be_bytes(*code))
+    }
+
     /// Reads the front; all bytes after it are the parameters.
     ///
     /// # Errors
@@ -180,6 +186,15 @@ pub enum Response<'a> {
 }
 
 impl<'a> Response<'a> {
+    /// The code of an error's payload, for counting; 0: it is an answer.
+    #[must_use]
+    pub const fn code_of(payload: &[u8]) -> u16 {
+        match payload {
+            [ERROR, high, low, ..] => u16::from_be_bytes([*high, *low]),
+            _ => 0,
+        }
+    }
+
     /// Reads a payload.
     ///
     /// # Errors

@@ -206,6 +206,18 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// Judges the version that stands first in a body, before the rest is looked at.
+    ///
+    /// # Errors
+    /// What the body is to be refused with.
+    pub fn unless_spoken(body: &[u8]) -> Result<(), Self> {
+        match body.first() {
+            Some(&VERSION) => Ok(()),
+            Some(_) => Err(Self::Version { lowest: VERSION, highest: VERSION }),
+            None => Err(Self::Body),
+        }
+    }
+
     /// The HTTP status that goes with it.
     #[must_use]
     pub const fn status(self) -> u16 {

@@ -39,6 +39,23 @@ pub enum FeedPath {
 }
 
 impl FeedPath {
+    /// The single delta that leads to this position.
+    #[must_use]
+    pub const fn delta(position: Position) -> Self {
+        Self::Delta { epoch: position.epoch, span: Span::One, number: position.sequence }
+    }
+
+    /// The deltas that end at this position, narrow first: the single one, and each merged one
+    /// whose last step it is.
+    pub fn deltas_ending_at(position: Position) -> impl Iterator<Item = Self> {
+        let Position { epoch, sequence } = position;
+        let merged = [Span::Sixteen, Span::TwoHundredFiftySix].into_iter().filter_map(move |span| {
+            let number = sequence.checked_div(span.steps())?.checked_sub(1)?;
+            (sequence.checked_rem(span.steps())? == 0).then_some(Self::Delta { epoch, span, number })
+        });
+        core::iter::once(Self::delta(position)).chain(merged)
+    }
+
     /// Whether the object under this path never changes, so that it may be cached for a year.
     #[must_use]
     pub const fn is_immutable(&self) -> bool {
@@ -141,5 +158,16 @@ mod tests {
         ] {
             assert_eq!(FeedPath::from_text(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_step_ends_the_merged_deltas_of_which_it_is_the_last() {
+        let ending = |sequence| {
+            let paths = FeedPath::deltas_ending_at(Position { epoch: 3, sequence });
+            paths.map(|path| path.to_string()).collect::<std::vec::Vec<_>>()
+        };
+        assert_eq!(ending(15), ["3/delta/15"]);
+        assert_eq!(ending(16), ["3/delta/16", "3/delta16/0"]);
+        assert_eq!(ending(512), ["3/delta/512", "3/delta16/31", "3/delta256/1"]);
     }
 }

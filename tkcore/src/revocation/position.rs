@@ -1,3 +1,4 @@
+use alloc::vec::Vec;
 use core::fmt;
 
 /// Where in a feed a state stands. Ordered: a higher epoch is later whatever the sequence.
@@ -17,6 +18,20 @@ impl fmt::Display for Position {
 }
 
 impl Position {
+    /// Epoch and sequence, 8 bytes each, big-endian: sorts as positions do.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        [self.epoch.to_be_bytes(), self.sequence.to_be_bytes()].concat()
+    }
+
+    /// Reads what [`Position::to_bytes`] writes.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (epoch, sequence) = bytes.split_first_chunk()?;
+        let sequence = u64::from_be_bytes(sequence.try_into().ok()?);
+        Some(Self { epoch: u64::from_be_bytes(*epoch), sequence })
+    }
+
     /// Reads `EPOCH.SEQUENCE`: plain decimals without sign or leading zeros.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
@@ -44,6 +59,15 @@ mod tests {
         for wrong in ["", ".", "1", "1.", "01.2", "+1.2", "1.2.3", "1.-2", "1.18446744073709551616"] {
             assert_eq!(Position::from_text(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn bytes_read_back_and_sort_as_positions() {
+        let (one, two) = (Position { epoch: 1, sequence: 256 }, Position { epoch: 2, sequence: 1 });
+        assert_eq!(Position::from_bytes(&one.to_bytes()), Some(one));
+        assert!(one.to_bytes() < two.to_bytes());
+        assert_eq!(Position::from_bytes(&one.to_bytes()[..15]), None);
+        assert_eq!(Position::from_bytes(&[0; 17]), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tkcore::AuthorityId;
 
 use super::{Exit, Failure, Streams, control, local, reach, values};
 use crate::feed_tree::FeedTree;
-use crate::http::{Address, counter};
+use crate::http::{Address, Kind, family};
 use crate::serve::{self, Bound, Config, ServeError};
 use crate::service::{AuditNames, Options, Service};
 use crate::session::Rate;
@@ -225,7 +225,6 @@ fn publish(feed: FeedTree, to: PathBuf) -> tokio::task::JoinHandle<()> {
 }
 
 fn service_metrics(service: &Service, page: &mut String) {
-    use std::fmt::Write as _;
     let counters = service.counters();
     for (name, help, count) in [
         ("tksign_requests", "Requests of clients.", &counters.requests),
@@ -233,7 +232,6 @@ fn service_metrics(service: &Service, page: &mut String) {
         ("tksign_requests_of_strangers", "Requests of keys that no client has.", &counters.strangers),
         ("tksign_verifies", "Verifies among the requests.", &counters.verifies),
     ] {
-        counter(page, name, help);
-        let _ = writeln!(page, "{name}_total {}", count.load(Ordering::Relaxed));
+        family(page, Kind::Counter, (name, help), [("", count.load(Ordering::Relaxed))]);
     }
 }

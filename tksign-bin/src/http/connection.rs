@@ -139,7 +139,7 @@ async fn accept<H: Handler>(
                 }
                 None => {
                     metrics.turned_away();
-                    stream.turn_away();
+                    turn_away(&*stream);
                 }
             },
             Err(_) => sleep(ACCEPT_PAUSE).await,
@@ -152,7 +152,7 @@ async fn accept<H: Handler>(
 }
 
 async fn connection<H: Handler>(
-    stream: Stream,
+    stream: Box<dyn Stream>,
     peer: Peer,
     handler: Arc<H>,
     mut stop: watch::Receiver<bool>,
@@ -203,33 +203,39 @@ pub(crate) async fn first<A: Future, B: Future>(
 }
 
 /// An accepted socket.
-#[derive(Debug)]
-pub(crate) enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Writes what it takes at once.
+    fn write_now(&self, bytes: &[u8]) -> io::Result<usize>;
 }
 
-impl Stream {
-    /// Says once, if the socket takes it, that there is no room.
-    fn turn_away(&self) {
-        const FULL: &[u8] =
-            b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-        let _ = match self {
-            Self::Tcp(stream) => stream.try_write(FULL),
-            Self::Unix(stream) => stream.try_write(FULL),
-        };
+impl Stream for TcpStream {
+    fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.try_write(bytes)
     }
+}
+
+impl Stream for UnixStream {
+    fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.try_write(bytes)
+    }
+}
+
+/// Says once, if the socket takes it, that there is no room.
+fn turn_away(stream: &dyn Stream) {
+    const FULL: &[u8] =
+        b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let _ = stream.write_now(FULL);
 }
 
 /// A socket that gives up on a client which takes no byte for too long.
 struct Paced {
-    stream: Stream,
+    stream: Box<dyn Stream>,
     patience: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Paced {
-    const fn new(stream: Stream, patience: Duration) -> Self {
+    const fn new(stream: Box<dyn Stream>, patience: Duration) -> Self {
         Self { stream, patience, stalled: None }
     }
 
@@ -250,34 +256,22 @@ impl AsyncRead for Paced {
         cx: &mut Context<'_>,
         to: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, to),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, to),
-        }
+        Pin::new(&mut self.stream).poll_read(cx, to)
     }
 }
 
 impl AsyncWrite for Paced {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-        let poll = match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, from),
-            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, from),
-        };
+        let poll = Pin::new(&mut self.stream).poll_write(cx, from);
         self.pace(cx, poll)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -285,17 +279,11 @@ impl AsyncWrite for Paced {
         cx: &mut Context<'_>,
         from: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let poll = match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, from),
-            Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, from),
-        };
+        let poll = Pin::new(&mut self.stream).poll_write_vectored(cx, from);
         self.pace(cx, poll)
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.stream {
-            Stream::Tcp(stream) => stream.is_write_vectored(),
-            Stream::Unix(stream) => stream.is_write_vectored(),
-        }
+        self.stream.is_write_vectored()
     }
 }

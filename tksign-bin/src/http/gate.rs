@@ -1,9 +1,9 @@
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::peer::Origin;
-use crate::session::{Bucket, Rate};
+use crate::session::{Bucket, Rate, lock};
 
 /// How many connections may be open: in all, and from one origin. Shared by the connections of
 /// one listener; each gives its place back when it ends.
@@ -114,11 +114,6 @@ impl Drop for Handshake {
         let mut state = lock(&self.0.state);
         state.under_way = state.under_way.saturating_sub(1);
     }
-}
-
-/// Whole statements only change what is guarded, so a poisoned lock guards nothing half done.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -77,27 +77,20 @@ pub(crate) enum Listener {
     Unix { listener: UnixListener, path: PathBuf, peer: Peer },
 }
 
-/// Who may connect to a Unix socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Who {
-    Owner,
-    Group,
-}
-
 impl Listener {
     /// Listens for services.
     pub(crate) async fn bind(address: &Address) -> Result<Self, BindError> {
         let wrap = |error| BindError { address: address.to_string(), error };
         match address {
             Address::Tcp(at) => TcpListener::bind(at).await.map(Self::Tcp).map_err(wrap),
-            Address::Unix(path) => unix(path, Peer::Unix, Who::Group).map_err(wrap),
+            Address::Unix(path) => unix(path, Peer::Unix).map_err(wrap),
         }
     }
 
     /// Listens for the operator's commands.
     pub(crate) fn control(path: &Path) -> Result<Self, BindError> {
         let wrap = |error| BindError { address: format!("unix:{}", path.display()), error };
-        unix(path, Peer::Control, Who::Owner).map_err(wrap)
+        unix(path, Peer::Control).map_err(wrap)
     }
 
     /// Where it listens in fact: port 0 has become a number.
@@ -109,17 +102,17 @@ impl Listener {
     }
 
     /// The next connection.
-    pub(super) async fn accept(&self) -> io::Result<(Stream, Peer)> {
+    pub(super) async fn accept(&self) -> io::Result<(Box<dyn Stream>, Peer)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
                 // Answers are one write each; waiting to fill a packet only delays them.
                 stream.set_nodelay(true)?;
-                Ok((Stream::Tcp(stream), Peer::Tcp(address)))
+                Ok((Box::new(stream), Peer::Tcp(address)))
             }
             Self::Unix { listener, peer, .. } => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Stream::Unix(stream), *peer))
+                Ok((Box::new(stream), *peer))
             }
         }
     }
@@ -134,8 +127,8 @@ impl Drop for Listener {
 }
 
 /// A socket left by a process that was killed is replaced; one that answers, and any other
-/// file, is not.
-fn unix(path: &Path, peer: Peer, who: Who) -> io::Result<Listener> {
+/// file, is not. The control socket is its owner's alone, another its group's as well.
+fn unix(path: &Path, peer: Peer) -> io::Result<Listener> {
     if let Ok(found) = std::fs::symlink_metadata(path) {
         if !found.file_type().is_socket() {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file of that name is no socket"));
@@ -146,10 +139,7 @@ fn unix(path: &Path, peer: Peer, who: Who) -> io::Result<Listener> {
         std::fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
-    let mode = match who {
-        Who::Owner => 0o600,
-        Who::Group => 0o660,
-    };
+    let mode = if peer == Peer::Control { 0o600 } else { 0o660 };
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     Ok(Listener::Unix { listener, path: path.to_owned(), peer })
 }

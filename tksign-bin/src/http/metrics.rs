@@ -1,9 +1,9 @@
 //! Counters of the doors, and the page that shows them (OpenMetrics 1.0 text).
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt::{Display, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
@@ -12,6 +12,7 @@ use tkcore::protocol::{Operation, Refused};
 use super::connection::Handler;
 use super::reply::Reply;
 use crate::peer::Peer;
+use crate::session::lock;
 
 /// What is counted at the doors. Labels are operations and codes, a closed set; never a
 /// client, a tenant or a token.
@@ -22,11 +23,11 @@ pub(crate) struct Metrics {
     handshakes: Mutex<BTreeMap<&'static str, u64>>,
     calls: Mutex<BTreeMap<(u16, u16), u64>>,
     public: Mutex<BTreeMap<u16, u64>>,
-    waiting: AtomicI64,
+    waiting: AtomicU64,
 }
 
 /// Counts one waiting long poll while it lives.
-pub(super) struct Waiting<'a>(&'a AtomicI64);
+pub(super) struct Waiting<'a>(&'a AtomicU64);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
@@ -73,27 +74,28 @@ impl Metrics {
     }
 
     fn write(&self, to: &mut String) {
-        counter(to, "tksign_connections_turned_away", "Connections for which there was no room.");
-        let _ =
-            writeln!(to, "tksign_connections_turned_away_total {}", self.turned_away.load(Ordering::Relaxed));
-        counter(to, "tksign_messages_refused", "Messages that no session could read.");
-        let _ =
-            writeln!(to, "tksign_messages_refused_total {}", self.refused_messages.load(Ordering::Relaxed));
-        counter(to, "tksign_handshakes", "Handshakes by outcome.");
-        for (outcome, count) in &*lock(&self.handshakes) {
-            let _ = writeln!(to, "tksign_handshakes_total{{outcome=\"{outcome}\"}} {count}");
-        }
-        counter(to, "tksign_calls", "Authentic requests by operation and code of the answer; 0 is success.");
-        for ((operation, code), count) in &*lock(&self.calls) {
+        let one = |count: &AtomicU64| [("", count.load(Ordering::Relaxed))];
+        let what = ("tksign_connections_turned_away", "Connections for which there was no room.");
+        family(to, Kind::Counter, what, one(&self.turned_away));
+        let what = ("tksign_messages_refused", "Messages that no session could read.");
+        family(to, Kind::Counter, what, one(&self.refused_messages));
+        let handshakes = lock(&self.handshakes);
+        let labelled =
+            handshakes.iter().map(|(outcome, count)| (format!("{{outcome=\"{outcome}\"}}"), *count));
+        family(to, Kind::Counter, ("tksign_handshakes", "Handshakes by outcome."), labelled);
+        let calls = lock(&self.calls);
+        let labelled = calls.iter().map(|((operation, code), count)| {
             let name = Operation::from_code(*operation).map_or("unknown", Operation::name);
-            let _ = writeln!(to, "tksign_calls_total{{operation=\"{name}\",code=\"{code:#06x}\"}} {count}");
-        }
-        counter(to, "tksign_public_requests", "Requests to the public listener by status.");
-        for (status, count) in &*lock(&self.public) {
-            let _ = writeln!(to, "tksign_public_requests_total{{status=\"{status}\"}} {count}");
-        }
-        gauge(to, "tksign_long_polls_waiting", "Clients that wait for the next head.");
-        let _ = writeln!(to, "tksign_long_polls_waiting {}", self.waiting.load(Ordering::Relaxed));
+            (format!("{{operation=\"{name}\",code=\"{code:#06x}\"}}"), *count)
+        });
+        let help = "Authentic requests by operation and code of the answer; 0 is success.";
+        family(to, Kind::Counter, ("tksign_calls", help), labelled);
+        let public = lock(&self.public);
+        let labelled = public.iter().map(|(status, count)| (format!("{{status=\"{status}\"}}"), *count));
+        let what = ("tksign_public_requests", "Requests to the public listener by status.");
+        family(to, Kind::Counter, what, labelled);
+        let what = ("tksign_long_polls_waiting", "Clients that wait for the next head.");
+        family(to, Kind::Gauge, what, one(&self.waiting));
     }
 }
 
@@ -103,19 +105,28 @@ fn add<K: Ord>(counts: &Mutex<BTreeMap<K, u64>>, key: K) {
     *count = count.saturating_add(1);
 }
 
-/// Counts are whole after every statement.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// What a family of samples is.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    Counter,
+    Gauge,
 }
 
-/// Begins a counter's family.
-pub(crate) fn counter(to: &mut String, name: &str, help: &str) {
-    let _ = writeln!(to, "# TYPE {name} counter\n# HELP {name} {help}");
-}
-
-/// Begins a gauge's family.
-pub(crate) fn gauge(to: &mut String, name: &str, help: &str) {
-    let _ = writeln!(to, "# TYPE {name} gauge\n# HELP {name} {help}");
+/// Writes a family: each sample with its labels, in braces or none.
+pub(crate) fn family<L: Display>(
+    to: &mut String,
+    kind: Kind,
+    (name, help): (&str, &str),
+    samples: impl IntoIterator<Item = (L, u64)>,
+) {
+    let (kind, suffix) = match kind {
+        Kind::Counter => ("counter", "_total"),
+        Kind::Gauge => ("gauge", ""),
+    };
+    let _ = writeln!(to, "# TYPE {name} {kind}\n# HELP {name} {help}");
+    for (labels, value) in samples {
+        let _ = writeln!(to, "{name}{suffix}{labels} {value}");
+    }
 }
 
 /// The metrics listener.

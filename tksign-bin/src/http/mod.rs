@@ -15,7 +15,7 @@ mod tests;
 pub(crate) use connection::{Doors, Handler, Timeouts, first};
 pub(crate) use gate::Gate;
 pub(crate) use listen::{Address, BindError, Listener};
-pub(crate) use metrics::{Metrics, MetricsPage, counter, gauge};
+pub(crate) use metrics::{Kind, Metrics, MetricsPage, family};
 pub(crate) use public::Public;
 pub(crate) use reply::Reply;
 pub(crate) use rpc::{Authority, Rpc};

@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE};
 use hyper::{Method, Request, StatusCode};
 use tkcore::protocol::FeedPosition;
+use tkcore::revocation::Position;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -62,7 +63,10 @@ impl Public {
 
     /// Answers at once when the head is not at `after`, else with the next head.
     async fn wait(&self, query: Option<&str>) -> Reply {
-        let after = query.and_then(|query| query.strip_prefix("after=")).and_then(position);
+        let after = query
+            .and_then(|query| query.strip_prefix("after="))
+            .and_then(Position::from_text)
+            .map(FeedPosition::from);
         let Some(after) = after else {
             return Reply::text(StatusCode::BAD_REQUEST, "wait needs ?after=EPOCH.SEQUENCE\n");
         };
@@ -150,20 +154,13 @@ impl Handler for Public {
 fn header(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
-
-/// `EPOCH.SEQUENCE`: plain decimals.
-fn position(text: &str) -> Option<FeedPosition> {
-    let (epoch, sequence) = text.split_once('.')?;
-    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
-    Some(FeedPosition { epoch: number(epoch)?, sequence: number(sequence)? })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn positions() {
+        let position = |text| Position::from_text(text).map(FeedPosition::from);
         assert_eq!(position("1.20"), Some(FeedPosition { epoch: 1, sequence: 20 }));
         for wrong in ["", "1", "1.", ".1", "+1.2", "1.-2", "1.2.3", "1.99999999999999999999"] {
             assert_eq!(position(wrong), None, "{wrong}");

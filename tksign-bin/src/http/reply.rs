@@ -50,23 +50,22 @@ impl Reply {
         self.set(RETRY_AFTER, HeaderValue::from_static(seconds))
     }
 
-    /// A tag that is not one header value is left out: the client then fetches in full.
     pub(crate) fn etag(self, tag: &str) -> Self {
-        match HeaderValue::from_str(tag) {
-            Ok(tag) => self.set(ETAG, tag),
-            Err(_) => self,
-        }
+        self.set_text(ETAG, tag)
+    }
+
+    pub(crate) fn content_range(self, range: &str) -> Self {
+        self.set_text(CONTENT_RANGE, range)
     }
 
     pub(crate) fn accepts_ranges(self) -> Self {
         self.set(ACCEPT_RANGES, HeaderValue::from_static("bytes"))
     }
 
-    pub(crate) fn content_range(self, range: &str) -> Self {
-        match HeaderValue::from_str(range) {
-            Ok(range) => self.set(CONTENT_RANGE, range),
-            Err(_) => self,
-        }
+    /// What is not one header value is left out: a client without a tag fetches in full.
+    fn set_text(self, name: HeaderName, value: &str) -> Self {
+        let Ok(value) = HeaderValue::from_str(value) else { return self };
+        self.set(name, value)
     }
 
     fn set(mut self, name: HeaderName, value: HeaderValue) -> Self {

@@ -4,9 +4,10 @@ use std::future::Future;
 use std::sync::Arc;
 
 use hyper::body::{Bytes, Incoming};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, StatusCode};
 use tkcore::protocol::{
-    ClientKey, Code, Frame, RPC_BODY_BYTES, RPC_PATH, Refused, Response, SESSION_BODY_BYTES, SESSION_PATH,
+    ClientKey, Code, Frame, RPC_BODY_BYTES, RPC_PATH, Refused, Request, Response, SESSION_BODY_BYTES,
+    SESSION_PATH,
 };
 use tokio::sync::Semaphore;
 
@@ -76,7 +77,7 @@ impl<A: Authority> Rpc<A> {
 
     async fn call(&self, opened: Opened, peer: Peer) -> Vec<u8> {
         let client = opened.client;
-        let asked = operation(&opened.payload);
+        let asked = Request::operation_of(&opened.payload);
         let answer = match self.sessions.allow(&client, monotonic()) {
             Err(wait) => {
                 let millis = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
@@ -92,13 +93,13 @@ impl<A: Authority> Rpc<A> {
                 }
             }
         };
-        self.metrics.called(asked, outcome(&answer));
+        self.metrics.called(asked, Response::code_of(&answer));
         opened.answer(&answer)
     }
 }
 
 impl<A: Authority> Handler for Rpc<A> {
-    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Reply {
+    async fn handle(&self, request: hyper::Request<Incoming>, peer: Peer) -> Reply {
         let (head, incoming) = request.into_parts();
         match (head.uri.path(), &head.method) {
             (SESSION_PATH, &Method::POST) => {
@@ -135,18 +136,5 @@ fn framed(result: Result<Vec<u8>, Refused>) -> Reply {
             let reply = Reply::new(status, OCTETS, Bytes::from(refuse(refused))).cache("no-store");
             if refused == Refused::Busy { reply.retry_after("1") } else { reply }
         }
-    }
-}
-
-/// The operation's code of a request payload, for the metrics.
-fn operation(payload: &[u8]) -> u16 {
-    payload.first_chunk().map_or(0, |code| u16::from_be_bytes(*code))
-}
-
-/// The error code of an answer payload; 0: it succeeded.
-fn outcome(payload: &[u8]) -> u16 {
-    match payload {
-        [1, high, low, ..] => u16::from_be_bytes([*high, *low]),
-        _ => 0,
     }
 }

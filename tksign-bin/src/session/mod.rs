@@ -9,4 +9,4 @@ mod tests;
 pub(crate) use noise::ServerKey;
 pub(crate) use rate::Bucket;
 pub use rate::Rate;
-pub(crate) use table::{Opened, Sessions, refuse};
+pub(crate) use table::{Opened, Sessions, lock, refuse};

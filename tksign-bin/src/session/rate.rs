@@ -24,9 +24,7 @@ impl Bucket {
 
     /// Takes one; else says how long until there is one.
     pub(crate) fn take(&mut self, rate: Rate, now: Instant) -> Result<(), Duration> {
-        let cost = cost(rate);
-        let most = cost.saturating_mul(rate.burst);
-        let credit = self.credit.saturating_add(now.saturating_duration_since(self.filled)).min(most);
+        let (cost, credit) = (cost(rate), self.credit(rate, now));
         self.filled = now;
         match credit.checked_sub(cost) {
             Some(left) => {
@@ -42,8 +40,12 @@ impl Bucket {
 
     /// Whether nothing was taken for so long that a new bucket would be the same.
     pub(crate) fn is_full(&self, rate: Rate, now: Instant) -> bool {
-        let most = cost(rate).saturating_mul(rate.burst);
-        self.credit.saturating_add(now.saturating_duration_since(self.filled)) >= most
+        self.credit(rate, now) >= cost(rate).saturating_mul(rate.burst)
+    }
+
+    fn credit(&self, rate: Rate, now: Instant) -> Duration {
+        let since = now.saturating_duration_since(self.filled);
+        self.credit.saturating_add(since).min(cost(rate).saturating_mul(rate.burst))
     }
 }
 

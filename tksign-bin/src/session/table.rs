@@ -3,8 +3,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tkcore::protocol::{
-    ClientKey, Frame, Refused, RpcAnswer, RpcRequest, SessionAnswer, SessionId, SessionRequest, VERSION,
-    Window,
+    ClientKey, Frame, Refused, RpcAnswer, RpcRequest, SessionAnswer, SessionId, SessionRequest, Window,
 };
 use zeroize::Zeroizing;
 
@@ -43,11 +42,56 @@ pub(crate) struct Sessions {
 
 #[derive(Default)]
 struct Tables {
-    unconfirmed: HashMap<SessionId, Arc<Session>>,
-    confirmed: HashMap<SessionId, Arc<Session>>,
-    /// Sessions of each client: waiting, confirmed.
-    counts: HashMap<ClientKey, [usize; 2]>,
+    unconfirmed: Pool,
+    confirmed: Pool,
     buckets: HashMap<ClientKey, Bucket>,
+}
+
+/// Sessions, and how many of them each client has.
+#[derive(Default)]
+struct Pool {
+    sessions: HashMap<SessionId, Arc<Session>>,
+    each: HashMap<ClientKey, usize>,
+}
+
+impl Pool {
+    fn count(&self) -> u64 {
+        u64::try_from(self.sessions.len()).unwrap_or(u64::MAX)
+    }
+
+    fn of(&self, client: &ClientKey) -> usize {
+        self.each.get(client).copied().unwrap_or_default()
+    }
+
+    fn insert(&mut self, id: SessionId, session: Arc<Session>) {
+        let count = self.each.entry(session.client).or_default();
+        *count = count.saturating_add(1);
+        self.sessions.insert(id, session);
+    }
+
+    fn remove(&mut self, id: &SessionId) -> Option<Arc<Session>> {
+        let session = self.sessions.remove(id)?;
+        if let Some(count) = self.each.get_mut(&session.client) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.each.remove(&session.client);
+            }
+        }
+        Some(session)
+    }
+
+    /// Removes the client's session that is the least by `key`, if it has one.
+    fn remove_first(&mut self, client: &ClientKey, key: impl Fn(&Session) -> Instant) -> bool {
+        let own = self.sessions.iter().filter(|(_, other)| other.client == *client);
+        let first = own.min_by_key(|(_, other)| key(other)).map(|(id, _)| *id);
+        first.and_then(|id| self.remove(&id)).is_some()
+    }
+
+    fn retain(&mut self, keep: impl Fn(&Session) -> bool) {
+        let ended: Vec<_> =
+            self.sessions.iter().filter(|(_, session)| !keep(session)).map(|(id, _)| *id).collect();
+        ended.iter().for_each(|id| drop(self.remove(id)));
+    }
 }
 
 struct Session {
@@ -95,11 +139,8 @@ impl Sessions {
 
     /// Judges the version and the shape of a handshake body: what costs nothing comes first.
     pub(crate) fn read_handshake(body: &[u8]) -> Result<SessionRequest, Refused> {
-        match body.first() {
-            Some(&VERSION) => SessionRequest::decode(body).map_err(|_| Refused::Body),
-            Some(_) => Err(Refused::Version { lowest: VERSION, highest: VERSION }),
-            None => Err(Refused::Body),
-        }
+        Refused::unless_spoken(body)?;
+        SessionRequest::decode(body).map_err(|_| Refused::Body)
     }
 
     /// Answers a handshake: some hundred microseconds of arithmetic, so call it beside the
@@ -126,11 +167,7 @@ impl Sessions {
     /// Opens a request. Everything that can be wrong before the message is authentic gets the
     /// one constant answer [`Refused::Session`].
     pub(crate) fn request(&self, body: &[u8], now: Instant) -> Result<Opened, Refused> {
-        match body.first() {
-            Some(&VERSION) => {}
-            Some(_) => return Err(Refused::Version { lowest: VERSION, highest: VERSION }),
-            None => return Err(Refused::Body),
-        }
+        Refused::unless_spoken(body)?;
         let request = RpcRequest::decode(body).map_err(|_| Refused::Body)?;
         let session = self.tables().find(&request.session, now).ok_or(Refused::Session)?;
         if request.number >= NUMBERS {
@@ -158,9 +195,8 @@ impl Sessions {
     /// Ends every session of a client that is no longer one.
     pub(crate) fn forget(&self, client: &ClientKey) {
         let mut tables = self.tables();
-        tables.unconfirmed.retain(|_, session| session.client != *client);
-        tables.confirmed.retain(|_, session| session.client != *client);
-        tables.counts.remove(client);
+        tables.unconfirmed.retain(|session| session.client != *client);
+        tables.confirmed.retain(|session| session.client != *client);
         tables.buckets.remove(client);
     }
 
@@ -173,9 +209,9 @@ impl Sessions {
     }
 
     /// How many sessions wait for their first request, and how many are in use.
-    pub(crate) fn counts(&self) -> (usize, usize) {
+    pub(crate) fn counts(&self) -> (u64, u64) {
         let tables = self.tables();
-        (tables.unconfirmed.len(), tables.confirmed.len())
+        (tables.unconfirmed.count(), tables.confirmed.count())
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -197,103 +233,50 @@ impl Session {
 impl Tables {
     /// Keeps an answered handshake until its first authentic request.
     fn wait(&mut self, id: SessionId, session: Arc<Session>, now: Instant) -> Result<(), Refused> {
-        if self.unconfirmed.len() >= UNCONFIRMED {
+        if self.unconfirmed.sessions.len() >= UNCONFIRMED {
             self.drop_ended(now);
-            if self.unconfirmed.len() >= UNCONFIRMED {
+            if self.unconfirmed.sessions.len() >= UNCONFIRMED {
                 return Err(Refused::Busy);
             }
         }
-        let client = session.client;
-        if self.count(&client, Which::Waiting) >= UNCONFIRMED_PER_CLIENT {
-            let oldest = self.unconfirmed.iter().filter(|(_, other)| other.client == client);
-            let oldest = oldest.min_by_key(|(_, other)| other.opened).map(|(id, _)| *id);
-            if let Some(oldest) = oldest {
-                self.unconfirmed.remove(&oldest);
-                self.change(&client, Which::Waiting, usize::saturating_sub);
-            }
+        if self.unconfirmed.of(&session.client) >= UNCONFIRMED_PER_CLIENT {
+            self.unconfirmed.remove_first(&session.client, |other| other.opened);
         }
-        self.change(&client, Which::Waiting, usize::saturating_add);
         self.unconfirmed.insert(id, session);
         Ok(())
     }
 
     fn find(&mut self, id: &SessionId, now: Instant) -> Option<Arc<Session>> {
-        if let Some(session) = self.confirmed.get(id) {
+        if let Some(session) = self.confirmed.sessions.get(id) {
             if !session.ended(now) {
                 return Some(Arc::clone(session));
             }
-            let client = session.client;
             self.confirmed.remove(id);
-            self.change(&client, Which::Confirmed, usize::saturating_sub);
             return None;
         }
-        self.unconfirmed.get(id).filter(|session| !session.waited_out(now)).map(Arc::clone)
+        self.unconfirmed.sessions.get(id).filter(|session| !session.waited_out(now)).map(Arc::clone)
     }
 
     /// Moves a session whose client has shown that it holds the keys.
     fn confirm(&mut self, id: &SessionId) {
         let Some(session) = self.unconfirmed.remove(id) else { return };
-        let client = session.client;
-        self.change(&client, Which::Waiting, usize::saturating_sub);
-        if self.count(&client, Which::Confirmed) >= PER_CLIENT || self.confirmed.len() >= SESSIONS {
-            let own = self.confirmed.iter().filter(|(_, other)| other.client == client);
-            let longest = own.min_by_key(|(_, other)| lock(&other.state).used).map(|(id, _)| *id);
-            // The table is full of other clients' sessions: this request is answered, the next
-            // one needs a handshake.
-            let Some(longest) = longest else { return };
-            self.confirmed.remove(&longest);
-            self.change(&client, Which::Confirmed, usize::saturating_sub);
+        let full =
+            self.confirmed.of(&session.client) >= PER_CLIENT || self.confirmed.sessions.len() >= SESSIONS;
+        // Where the table is full of other clients' sessions this request is answered, and the
+        // next one needs a handshake.
+        if !full || self.confirmed.remove_first(&session.client, |other| lock(&other.state).used) {
+            self.confirmed.insert(*id, session);
         }
-        self.change(&client, Which::Confirmed, usize::saturating_add);
-        self.confirmed.insert(*id, session);
     }
 
     fn drop_ended(&mut self, now: Instant) {
-        self.unconfirmed.retain(|_, session| !session.waited_out(now));
-        self.confirmed.retain(|_, session| !session.ended(now));
-        self.counts.clear();
-        for session in self.unconfirmed.values() {
-            let count = self.counts.entry(session.client).or_default();
-            *count = step(*count, Which::Waiting, usize::saturating_add);
-        }
-        for session in self.confirmed.values() {
-            let count = self.counts.entry(session.client).or_default();
-            *count = step(*count, Which::Confirmed, usize::saturating_add);
-        }
-    }
-
-    fn count(&self, client: &ClientKey, which: Which) -> usize {
-        let [waiting, confirmed] = self.counts.get(client).copied().unwrap_or_default();
-        match which {
-            Which::Waiting => waiting,
-            Which::Confirmed => confirmed,
-        }
-    }
-
-    fn change(&mut self, client: &ClientKey, which: Which, by: fn(usize, usize) -> usize) {
-        let count = self.counts.entry(*client).or_default();
-        *count = step(*count, which, by);
-        if *count == [0, 0] {
-            self.counts.remove(client);
-        }
+        self.unconfirmed.retain(|session| !session.waited_out(now));
+        self.confirmed.retain(|session| !session.ended(now));
     }
 }
 
-#[derive(Clone, Copy)]
-enum Which {
-    Waiting,
-    Confirmed,
-}
-
-fn step([waiting, confirmed]: [usize; 2], which: Which, by: fn(usize, usize) -> usize) -> [usize; 2] {
-    match which {
-        Which::Waiting => [by(waiting, 1), confirmed],
-        Which::Confirmed => [waiting, by(confirmed, 1)],
-    }
-}
-
-/// A poisoned lock means that a thread stopped between two statements that keep the tables
-/// whole; they are only ever read and written through whole statements, so go on.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// A poisoned lock means that a thread stopped between two statements that keep a table whole;
+/// tables are only ever read and written through whole statements, so go on.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -18,7 +18,6 @@ const LOCK: &str = "tksign.lock";
 #[derive(Debug)]
 pub struct Sqlite {
     connection: Connection,
-    open: bool,
     _lock: File,
 }
 
@@ -82,7 +81,7 @@ impl Sqlite {
         for table in [Table::Meta, Table::Revocations, Table::Keys, Table::Clients] {
             healthy(&connection, &format!("PRAGMA quick_check({})", table.name()))?;
         }
-        Ok(Self { connection, open: false, _lock: lock })
+        Ok(Self { connection, _lock: lock })
     }
 
     fn write(&self, change: &Change) -> Result<bool, rusqlite::Error> {
@@ -122,7 +121,7 @@ impl Sqlite {
     }
 
     fn give_up(&mut self) {
-        if std::mem::take(&mut self.open) {
+        if !self.connection.is_autocommit() {
             // Fails only when the transaction is gone already, which is what is wanted.
             let _ = self.connection.execute_batch("ROLLBACK");
         }
@@ -180,9 +179,7 @@ impl Store for Sqlite {
 
     fn begin(&mut self) -> Result<(), StoreError> {
         self.give_up();
-        self.connection.execute_batch("BEGIN IMMEDIATE").map_err(failed)?;
-        self.open = true;
-        Ok(())
+        self.connection.execute_batch("BEGIN IMMEDIATE").map_err(failed)
     }
 
     fn apply(&mut self, change: &Change) -> Result<(), Refusal> {
@@ -206,7 +203,6 @@ impl Store for Sqlite {
         if result.is_err() {
             self.give_up();
         }
-        self.open = false;
         result
     }
 
