@@ -1,5 +1,6 @@
 //! `Exchange`: a service token for a token and the discharge of its authentication caveat.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tkcore::protocol::{Code, Exchange, ExchangeAnswer, Expiry};
@@ -13,7 +14,8 @@ use crate::writer::View;
 /// Decides an exchange. It runs in the writer, so that no revocation of the parent can slip in
 /// between the check and the child.
 pub(crate) fn exchange(view: &View<'_>, ask: &Ask, asked: Exchange) -> Decided<Exchange> {
-    verify::authentic(verify::records(view.memory), &asked.root, &asked.discharges, |held| {
+    let find = |key| Some((Arc::clone(view.memory.keys.get(&key)?), Arc::clone(&view.memory.core)));
+    verify::authentic(find, &asked.root, &asked.discharges, |held| {
         let parent = held.identifier.lineage;
         child(view, ask, &asked, held).map_err(|no| No {
             event: no.event.or_else(|| Some(Box::new(ask.event().with("parent", parent)))),

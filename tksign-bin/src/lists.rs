@@ -10,6 +10,7 @@ use tkcore::protocol::{
 };
 
 use crate::audit;
+use crate::codec::count;
 use crate::keys::KeyRecord;
 use crate::memory::Memory;
 use crate::registry::{self, Find};
@@ -82,7 +83,7 @@ pub(crate) fn delegated(view: &View<'_>, ask: &Ask, asked: FetchKeys) -> Look<Pa
 pub(crate) fn status(view: &View<'_>, started: Timestamp) -> Look<StatusAnswer> {
     let memory = view.memory;
     let head = memory.head.as_ref();
-    let until = memory.publication_until(view.now);
+    let until = memory.publication_keys(view.now).first().map(|(end, _)| *end);
     let notice = match until {
         None => "no publication key is valid: `tksign keys publication` makes and signs the next list",
         Some(until) if until.saturating_since(view.now) < std::time::Duration::from_secs(14 * 86_400) => {
@@ -196,8 +197,4 @@ pub(crate) fn audit(view: &View<'_>, _: &Ask, asked: AuditTail) -> Look<Page<Aud
         Ok(Some(AuditLine { line, bytes: Bytes(bytes.to_vec()), hash }))
     })?;
     Ok((Plan::default(), page))
-}
-
-fn count(len: usize) -> u64 {
-    u64::try_from(len).unwrap_or(u64::MAX)
 }

@@ -224,22 +224,21 @@ impl Memory {
             head: None,
             head_bytes: None,
         };
-        let kek = Arc::clone(&memory.kek);
-        let opened = |table: Table, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), SignerError>| {
-            each(store, table, |key, value| visit(key, &unseal(&kek, table, key, value)?))
-        };
-        opened(Table::PublicationKeys, &mut |_, plain| {
-            let secret = PublicationSecret::decode(plain).map_err(bad(Table::PublicationKeys))?;
+        each(store, Table::PublicationKeys, |key, value| {
+            let plain = unseal(&memory.kek, Table::PublicationKeys, key, value)?;
+            let secret = PublicationSecret::decode(&plain).map_err(bad(Table::PublicationKeys))?;
             memory.apply(&Effect::Publication(Arc::new(secret)));
             Ok(())
         })?;
-        opened(Table::Keys, &mut |key, plain| {
-            let record = KeyRecord::decode(key, plain).map_err(bad(Table::Keys))?;
+        each(store, Table::Keys, |key, value| {
+            let plain = unseal(&memory.kek, Table::Keys, key, value)?;
+            let record = KeyRecord::decode(key, &plain).map_err(bad(Table::Keys))?;
             memory.apply(&Effect::Key(Arc::new(record)));
             Ok(())
         })?;
-        opened(Table::Clients, &mut |key, plain| {
-            let (info, is_local) = decode_client(key, plain)?;
+        each(store, Table::Clients, |key, value| {
+            let plain = unseal(&memory.kek, Table::Clients, key, value)?;
+            let (info, is_local) = decode_client(key, &plain)?;
             if is_local {
                 memory.local.insert(info.key);
             }
@@ -311,11 +310,6 @@ impl Memory {
         keys.sort_by_key(|(end, _)| std::cmp::Reverse(*end));
         keys.truncate(usize::from(HEAD_SIGNATURES));
         keys
-    }
-
-    /// Until when heads can be signed.
-    pub(crate) fn publication_until(&self, now: Timestamp) -> Option<Timestamp> {
-        self.publication_keys(now).first().map(|(end, _)| *end)
     }
 
     pub(crate) fn put_publication(&self, secret: &PublicationSecret) -> Op {

@@ -11,7 +11,7 @@ use tkcore::protocol::{
 use tkcore::revocation::publish::KeyListDraft;
 use tkcore::revocation::{self, ExpiryDay, Revocation};
 
-use crate::codec::hex;
+use crate::codec::{count, hex};
 use crate::keys::{KeyRecord, PublicationSecret, Purpose};
 use crate::lists::key_info;
 use crate::memory::{self, CHECK, CurrentList, Effect, Memory, unseal};
@@ -209,7 +209,7 @@ pub(crate) fn rewrap(view: &View<'_>, ask: &Ask, asked: Rewrap) -> Decided<Rewra
             Ok(())
         })?;
     }
-    let records = u64::try_from(ops.len()).unwrap_or(u64::MAX);
+    let records = count(ops.len());
     ops.push(Op::Put(Table::Meta, CHECK.to_vec(), new.check_value().to_vec()));
     let event = ask.event().with("secret", hex(&id)).with("records", records);
     let plan =

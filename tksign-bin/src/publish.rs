@@ -14,6 +14,7 @@ use tkcore::revocation::{Audit, ExpiryDay, FeedPath, Head, Position, RevocationS
 use tkcore::{Timestamp, revocation::Revocation};
 
 use crate::clock::monotonic;
+use crate::codec;
 use crate::feed_tree::FeedTree;
 use crate::memory::{self, Effect, Memory, SignerError};
 use crate::registry;
@@ -127,7 +128,7 @@ impl Publisher {
             Ok(())
         })?;
         memory.apply(&Effect::Step { position: state.position().into(), set: Arc::new(state.set().clone()) });
-        memory.revocations = count.saturating_sub(u64::try_from(uncovered.len()).unwrap_or(0));
+        memory.revocations = count.saturating_sub(codec::count(uncovered.len()));
         uncovered.iter().for_each(|row| memory.apply(&Effect::Revoked(*row)));
         if let Some((head, bytes)) = signed.zip(head) {
             memory.apply(&Effect::Head(Box::new(head), bytes));
@@ -178,14 +179,11 @@ impl Publisher {
             self.waiting_since.get_or_insert(now);
         }
         let step = self.waiting_since.map(|since| since.checked_add(STEP).unwrap_or(since));
+        let version = memory.key_list.list.version;
+        let list_is_new = memory.head.as_ref().is_none_or(|head| head.key_list != version);
         // A key list that was just accepted is announced at once, as it may be an emergency.
-        let at =
-            if self.list_is_new(memory) { now } else { step.unwrap_or(self.next_head).min(self.next_head) };
+        let at = if list_is_new { now } else { step.unwrap_or(self.next_head).min(self.next_head) };
         self.retry.unwrap_or(at).max(at).saturating_duration_since(now)
-    }
-
-    fn list_is_new(&self, memory: &Memory) -> bool {
-        memory.head.as_ref().is_none_or(|head| head.key_list != memory.key_list.list.version)
     }
 
     /// What is done beside the feed now and then: old records removed, verifies written down.
@@ -313,7 +311,7 @@ impl Publisher {
         // With the head that no longer needs them, old deltas and dropped rows leave the store.
         plan.ops.extend(self.stale.iter().map(|at| Op::Delete(Table::Deltas, at.to_bytes())));
         plan.ops.extend(self.dropped.iter().map(|key| Op::Delete(Table::Revocations, key.clone())));
-        plan.effects.push(Effect::RevocationsGone(u64::try_from(self.dropped.len()).unwrap_or(0)));
+        plan.effects.push(Effect::RevocationsGone(codec::count(self.dropped.len())));
         Ok((plan, bytes))
     }
 

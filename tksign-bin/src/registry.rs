@@ -86,13 +86,9 @@ impl Find<'_> {
         }
     }
 
+    /// Only to find all of them the registry itself is read.
     const fn table(&self) -> Table {
-        match self {
-            Self::All => Table::Tokens,
-            Self::Tenant(_) | Self::Subject(..) | Self::Parent(_) | Self::Branch(_) | Self::Key(_) => {
-                Table::Index
-            }
-        }
+        if matches!(self, Self::All) { Table::Tokens } else { Table::Index }
     }
 }
 

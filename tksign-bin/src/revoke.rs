@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use tkcore::protocol::{
-    Code, Floor, KeyFloor, Revoke, RevokeAnswer, RevokeEffect, RevokePresented, RevokeScope, RevokeTarget,
-    SecretBytes,
+    AuditEvent, Code, Floor, KeyFloor, Revoke, RevokeAnswer, RevokeEffect, RevokePresented, RevokeScope,
+    RevokeTarget, SecretBytes, Text,
 };
 use tkcore::revocation::publish::{RevocationRow, kept_day};
 use tkcore::revocation::{ExpiryDay, Revocation};
@@ -63,8 +63,7 @@ pub(crate) fn revoke(view: &View<'_>, ask: &Ask, asked: Revoke) -> Decided<Revok
             revocation
         }
     };
-    let reason = Some(asked.reason.as_str()).filter(|reason| !reason.is_empty());
-    commit(view, &revocation, day, event.maybe("reason", reason))
+    commit(view, &revocation, day, event, &asked.reason)
 }
 
 /// Decides the revocation of a presented token from its last caveat on.
@@ -74,8 +73,7 @@ pub(crate) fn revoke_presented(
     asked: RevokePresented,
 ) -> Decided<RevokePresented> {
     let (revocation, day) = presented(view, &asked.token, RevokeScope::Branch)?;
-    let reason = Some(asked.reason.as_str()).filter(|reason| !reason.is_empty());
-    commit(view, &revocation, day, ask.event().maybe("reason", reason))
+    commit(view, &revocation, day, ask.event(), &asked.reason)
 }
 
 /// What kills a presented token. Its own chain must hold; discharges are not asked for, since a
@@ -101,10 +99,12 @@ pub(crate) fn commit(
     view: &View<'_>,
     revocation: &Revocation,
     day: ExpiryDay,
-    event: tkcore::protocol::AuditEvent,
+    event: AuditEvent,
+    reason: &Text,
 ) -> Result<(Plan, RevokeAnswer), No> {
     let before = revocation.before();
-    let mut event = event.with("rule", revocation.rule());
+    let reason = Some(reason).filter(|reason| !reason.as_str().is_empty());
+    let mut event = event.maybe("reason", reason).with("rule", revocation.rule());
     event = match *revocation {
         Revocation::Token { lineage } => event.with("lineage", lineage),
         Revocation::Branch { branch } => event.with("branch", branch),

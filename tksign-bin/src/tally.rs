@@ -35,11 +35,8 @@ impl Tally {
         let mut sums = lock(&self.0);
         let full = sums.len() >= TALLIES && !sums.contains_key(&(client, lineage));
         let sum = sums.entry((client, lineage.filter(|_| !full))).or_default();
-        if good {
-            sum.good = sum.good.saturating_add(1);
-        } else {
-            sum.refused = sum.refused.saturating_add(1);
-        }
+        let count = if good { &mut sum.good } else { &mut sum.refused };
+        *count = count.saturating_add(1);
         sum.last = Some(now);
     }
 

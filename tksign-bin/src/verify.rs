@@ -52,11 +52,6 @@ fn judge(
     })
 }
 
-/// Where a decision of the writer finds the record of a token.
-pub(crate) fn records(memory: &Memory) -> impl Fn(KeyId) -> Option<(Arc<KeyRecord>, Arc<Core>)> + '_ {
-    |key| Some((Arc::clone(memory.keys.get(&key)?), Arc::clone(&memory.core)))
-}
-
 /// A token whose chain and discharges hold under one of our records.
 pub(crate) struct Held<'a> {
     pub(crate) verified: &'a Verified<'a>,

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::noise::{ServerKey, Transport};
 use super::rate::{Bucket, Rate};
+use crate::codec::count;
 use crate::random;
 
 /// How long an answered handshake waits for its first authentic request. Until then a recording
@@ -55,10 +56,6 @@ struct Pool {
 }
 
 impl Pool {
-    fn count(&self) -> u64 {
-        u64::try_from(self.sessions.len()).unwrap_or(u64::MAX)
-    }
-
     fn of(&self, client: &ClientKey) -> usize {
         self.each.get(client).copied().unwrap_or_default()
     }
@@ -211,7 +208,7 @@ impl Sessions {
     /// How many sessions wait for their first request, and how many are in use.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let tables = self.tables();
-        (tables.unconfirmed.count(), tables.confirmed.count())
+        (count(tables.unconfirmed.sessions.len()), count(tables.confirmed.sessions.len()))
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
