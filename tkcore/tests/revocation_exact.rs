@@ -304,12 +304,13 @@ fn a_delta_over_ninety_days_of_expiries_stays_small() {
 
 fn exact(rows: u64) {
     let started = Instant::now();
+    let minted = |i: u64| START + (i % 90) * DAY + i % DAY;
     let id = |i: u64, salt: u64| {
         let mut random = Random(i.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ salt);
-        random.lineage(START + i % (90 * DAY))
+        random.lineage(minted(i))
     };
     let revoked = (0..rows).map(|i| {
-        let expiry = at(START + i % (90 * DAY) + 30 * DAY);
+        let expiry = at(minted(i) + 30 * DAY);
         (Revocation::Token { lineage: id(i, 0) }, kept_day(Some(expiry)))
     });
     let set = RevocationSet::build(revoked).unwrap();
