@@ -36,7 +36,7 @@ impl Macaroon {
     /// by the code that verifies our own tokens.
     ///
     /// Every third-party caveat needs exactly one bound discharge (docs/spec/third-party.md,
-    /// TP-20 to TP-29). All tags are compared in constant time. Nothing here recurses, and the
+    /// TP-20 to TP-28). All tags are compared in constant time. Nothing here recurses, and the
     /// work is bounded by `budget`.
     ///
     /// # Errors
