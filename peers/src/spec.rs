@@ -88,7 +88,9 @@ impl Spec {
                 Caveat::First(predicate) => macaroon.attenuate(predicate).unwrap(),
                 Caveat::Third(spec, nonce) => {
                     let key = CaveatKey::from_bytes(spec.caveat_key());
-                    macaroon.attenuate_third_party(Some("https://tp.example"), &spec.id, &key, nonce).unwrap();
+                    macaroon
+                        .attenuate_third_party(Some("https://tp.example"), &spec.id, &key, nonce)
+                        .unwrap();
                 }
             }
         }

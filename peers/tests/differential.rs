@@ -28,14 +28,23 @@ fn set(spec: &Spec, format: Format) -> Option<Set> {
         .iter()
         .map(|discharge| write(&root.bind(&discharge.ours()).unwrap(), format))
         .collect();
-    Some(Set { key: spec.key.clone(), root: write(&root, format)?, discharges: discharges?, holds: spec.predicates() })
+    Some(Set {
+        key: spec.key.clone(),
+        root: write(&root, format)?,
+        discharges: discharges?,
+        holds: spec.predicates(),
+    })
 }
 
 /// Spoils a set in one of the ways that happen to tokens.
 fn mutate(set: &mut Set, random: &mut Random) -> &'static str {
     let count = set.discharges.len();
     let target = |set: &mut Set, random: &mut Random| -> usize {
-        if set.discharges.is_empty() || random.once_in(2) { usize::MAX } else { random.below(set.discharges.len()) }
+        if set.discharges.is_empty() || random.once_in(2) {
+            usize::MAX
+        } else {
+            random.below(set.discharges.len())
+        }
     };
     match random.below(9) {
         0..=2 => {
@@ -97,16 +106,22 @@ fn on_the_list(peer: &str, set: &Set, ours: Said, theirs: Said, format: Format) 
         (Accepts, NoMacaroon) if format != Format::Json && all().any(|b| std::str::from_utf8(b).is_err()) => {
             Some("D4 a location that is not UTF-8")
         }
-        (Accepts, NoMacaroon) if peer == "macaroon" && format == Format::Json && all().any(|b| other_base64(b)) => {
+        (Accepts, NoMacaroon)
+            if peer == "macaroon" && format == Format::Json && all().any(|b| other_base64(b)) =>
+        {
             Some("D5 another base64 than the standard one in V2 JSON")
         }
-        (Accepts, NoMacaroon) if peer == "libmacaroon" && format == Format::Json && all().any(|b| unknown(b)) => {
+        (Accepts, NoMacaroon)
+            if peer == "libmacaroon" && format == Format::Json && all().any(|b| unknown(b)) =>
+        {
             Some("D6 an unknown member in V2 JSON")
         }
         (Accepts, NoMacaroon) if format == Format::Json && all().any(|b| incomplete(b)) => {
             Some("D7 V2 JSON without `v` or `c`")
         }
-        (NoMacaroon, Accepts) if peer == "macaroon" && format == Format::Json && all().any(|b| other_version(b)) => {
+        (NoMacaroon, Accepts)
+            if peer == "macaroon" && format == Format::Json && all().any(|b| other_version(b)) =>
+        {
             Some("D8 V2 JSON of another version")
         }
         (Accepts, NoMacaroon) if format == Format::Json && all().any(|b| unused_bits(b)) => {
@@ -133,7 +148,8 @@ fn tidied(set: &Set) -> Set {
         let mut at = 0;
         while let Some(digits) = bytes.get_mut(at..at + 4) {
             digits.make_ascii_lowercase();
-            let Some(len) = std::str::from_utf8(digits).ok().and_then(|text| usize::from_str_radix(text, 16).ok())
+            let Some(len) =
+                std::str::from_utf8(digits).ok().and_then(|text| usize::from_str_radix(text, 16).ok())
             else {
                 break;
             };
@@ -160,7 +176,8 @@ fn other_base64(json: &[u8]) -> bool {
 }
 
 fn incomplete(json: &[u8]) -> bool {
-    serde_json::from_slice::<serde_json::Value>(json).is_ok_and(|v| v.get("v").is_none() || v.get("c").is_none())
+    serde_json::from_slice::<serde_json::Value>(json)
+        .is_ok_and(|v| v.get("v").is_none() || v.get("c").is_none())
 }
 
 fn other_version(json: &[u8]) -> bool {
@@ -212,9 +229,8 @@ fn run(count: u64) {
             }
             match on_the_list(peer, &set, ours, theirs, format) {
                 Some(entry) => *seen.entry(format!("{peer}: {entry}")).or_default() += 1,
-                None => unlisted.push(format!(
-                    "seed {seed}: {what} {format:?}: we say {ours:?}, {peer} says {theirs:?}"
-                )),
+                None => unlisted
+                    .push(format!("seed {seed}: {what} {format:?}: we say {ours:?}, {peer} says {theirs:?}")),
             }
         }
     }

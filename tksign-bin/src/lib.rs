@@ -4,7 +4,7 @@
 //! (`session`, `serve`), [`Service`] which looks up that key's one role before it parses a
 //! parameter, a decision made by a pure function over the records in memory, and the one
 //! writer thread that makes it durable together with its audit line. What changes the
-//! revocation state reaches the feed through [`publish`].
+//! revocation state reaches the feed through `publish`.
 #![warn(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,

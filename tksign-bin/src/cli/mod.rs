@@ -1,4 +1,4 @@
-//! The `tksign` command. A command is one file and one line in [`COMMANDS`].
+//! The `tksign` command. A command is one file and one line in `COMMANDS`.
 
 use std::ffi::OsString;
 use std::fmt;

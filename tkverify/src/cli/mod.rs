@@ -1,4 +1,4 @@
-//! The `tkverify` command. A command is one file and one line in [`COMMANDS`].
+//! The `tkverify` command. A command is one file and one line in `COMMANDS`.
 
 use std::ffi::OsString;
 use std::fmt;
