@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use hyper::body::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -13,7 +14,9 @@ use tkcore::protocol::FeedPosition;
 use tkcore::revocation::{FeedPath, Head};
 use tokio::sync::watch;
 
+use crate::clock::monotonic;
 use crate::codec::hex;
+use crate::publish::HEARTBEAT;
 
 /// One object of the tree.
 #[derive(Debug, Clone)]
@@ -32,12 +35,14 @@ pub struct FeedTree {
     feed: FeedId,
     objects: Arc<RwLock<BTreeMap<String, FeedObject>>>,
     head: watch::Sender<FeedPosition>,
+    /// When the last head was announced.
+    beat: Arc<RwLock<Option<Instant>>>,
 }
 
 impl FeedTree {
     pub(crate) fn new(feed: FeedId) -> Self {
         let nowhere = FeedPosition { epoch: 0, sequence: 0 };
-        Self { feed, objects: Arc::default(), head: watch::Sender::new(nowhere) }
+        Self { feed, objects: Arc::default(), head: watch::Sender::new(nowhere), beat: Arc::default() }
     }
 
     /// Whose feed it is; paths begin with `/v1/feed/<feed id>/`.
@@ -64,6 +69,11 @@ impl FeedTree {
     }
 
     #[cfg(test)]
+    pub(crate) fn forget_beat(&self) {
+        *self.beat.write().unwrap() = None;
+    }
+
+    #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
         self.head.receiver_count()
     }
@@ -83,7 +93,18 @@ impl FeedTree {
     /// Serves a new head, and wakes those who wait for one. All that it names is there already.
     pub(crate) fn announce(&self, position: FeedPosition, head: Vec<u8>) {
         self.put(&FeedPath::Head, head);
+        *self.beat.write().unwrap_or_else(PoisonError::into_inner) = Some(monotonic());
         self.head.send_replace(position);
+    }
+
+    /// Why the feed does not do its work at `now`, if it does not: whoever reads it would grow
+    /// stale, for want of a publication key, of disk space, of a clock.
+    pub(crate) fn not_ready(&self, now: Instant) -> Option<&'static str> {
+        let Some(beat) = *self.beat.read().unwrap_or_else(PoisonError::into_inner) else {
+            return Some("no head was signed yet\n");
+        };
+        let late = now.saturating_duration_since(beat) > HEARTBEAT.saturating_mul(3);
+        late.then_some("heads are no longer signed; see the log and `tksign doctor`\n")
     }
 
     /// Writes the tree to a folder, as any web server or bucket can serve it: data first, then

@@ -202,7 +202,7 @@ impl KeyRecord {
 
     pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
         let secret = self.secret.as_ref().map_or(&[][..], |secret| &secret[..]);
-        let info = self.info.encode().unwrap_or_default();
+        let info = self.info.encode().unwrap_or_else(|_| random::stop("a record does not fit its layout"));
         Zeroizing::new(Writer::with_capacity(512).u8(RECORD).bytes(secret).raw(&info).done())
     }
 

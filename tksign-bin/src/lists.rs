@@ -21,9 +21,10 @@ use crate::writer::{Plan, View};
 /// Rows looked at for one page; what does not fit is the next page's.
 const PAGE: usize = 512;
 
-/// Tokens looked at to count those under one key. Past it the count says "at least": the
-/// question is whether a generation can be retired, and that many mean no.
-const COUNTED: usize = 10_000;
+/// Tokens looked at to count those under the keys of one page, which keeps the writer from other
+/// work for some 50 ms. Past it a count says "at least": the question is whether a generation
+/// can be retired, and that many mean no.
+pub(crate) const COUNTED: usize = 10_000;
 
 type Look<A> = Result<(Plan, A), No>;
 
@@ -118,18 +119,22 @@ pub(crate) fn status(view: &View<'_>, started: Timestamp) -> Look<StatusAnswer> 
 
 /// The key records.
 pub(crate) fn keys(view: &View<'_>, _: &Ask, asked: KeyList) -> Look<Page<KeyInfo>> {
+    let mut most = COUNTED;
     let page = page(key_rows(view.memory, &asked.from), |record| {
         let wanted = asked.tenant.as_ref().is_none_or(|tenant| record.tenant == *tenant);
-        wanted.then(|| key_info(view, record)).transpose()
+        wanted.then(|| key_info(view, record, &mut most)).transpose()
     })?;
     Ok((Plan::default(), page))
 }
 
-/// A key record as the protocol shows it, with what still depends on it.
-pub(crate) fn key_info(view: &View<'_>, record: &KeyRecord) -> Result<KeyInfo, No> {
+/// A key record as the protocol shows it, with what still depends on it: at `most` so many
+/// tokens are looked at, which is lowered by those.
+pub(crate) fn key_info(view: &View<'_>, record: &KeyRecord, most: &mut usize) -> Result<KeyInfo, No> {
     let mut live = 0u64;
     if record.state != KeyState::Retired {
-        for lineage in registry::find(view.store, &view.memory.core, &Find::Key(record.key), &[], COUNTED)? {
+        let found = registry::find(view.store, &view.memory.core, &Find::Key(record.key), &[], *most)?;
+        *most = most.saturating_sub(found.len());
+        for lineage in found {
             let Some(token) = registry::load(view.store, view.memory, lineage)? else { continue };
             let expired = token.expiry.is_some_and(|expiry| view.now >= expiry);
             if !expired && registry::killed_by(view.memory, &token).is_none() {

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use crate::audit;
 use crate::codec::{BadRecord, Reader, Writer};
 use crate::keys::{Core, KeyRecord, PublicationSecret, Purpose, decode_roots, encode_roots};
+use crate::random;
 use crate::seal::{Authority, Kek, OpenError};
 use crate::secret::{Secret, SecretError};
 use crate::store::{Op, Order, Scan, Store, StoreError, Table};
@@ -324,7 +325,10 @@ impl Memory {
         // What the protocol says of a client is all there is to know, so its layout is the
         // record's; the state that depends on the clock is worked out on reading.
         let reach = if self.local.contains(&info.key) { LOCAL } else { ANYWHERE };
-        let plain = Writer::default().u8(reach).raw(&info.encode().unwrap_or_default()).done();
+        let plain = Writer::default()
+            .u8(reach)
+            .raw(&info.encode().unwrap_or_else(|_| random::stop("a record does not fit its layout")))
+            .done();
         self.put(Table::Clients, info.key.as_bytes(), &plain)
     }
 

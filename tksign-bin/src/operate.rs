@@ -13,7 +13,7 @@ use tkcore::revocation::{self, ExpiryDay, Revocation};
 
 use crate::codec::{count, hex};
 use crate::keys::{KeyRecord, PublicationSecret, Purpose};
-use crate::lists::key_info;
+use crate::lists::{COUNTED, key_info};
 use crate::memory::{self, CHECK, CurrentList, Effect, Memory, unseal};
 use crate::peer::Peer;
 use crate::revoke;
@@ -60,7 +60,7 @@ pub(crate) fn key_retire(view: &View<'_>, ask: &Ask, asked: KeyRetire) -> Decide
     if record.state == KeyState::Retired {
         return Ok((Plan::default(), record.info.clone()));
     }
-    let orphaned = key_info(view, record)?.live_tokens;
+    let orphaned = key_info(view, record, &mut { COUNTED })?.live_tokens;
     let retired = record.retired(view.now);
     let event = ask.event().with("key", record.key).with("live-tokens", orphaned);
     let info = retired.info.clone();

@@ -27,7 +27,7 @@ use crate::writer::{Plan, View};
 /// 50 ms in which a step must be closed, so that the commit fits as well.
 const STEP: Duration = Duration::from_millis(25);
 /// A new head without a new step, so that clients see that nothing was held back.
-const HEARTBEAT: Duration = Duration::from_secs(30);
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(30);
 /// How long a head may be decided by: how long an outage may last, and a freeze could.
 const VALIDITY: Duration = Duration::from_secs(3600);
 /// When clients without a long poll ask again.
@@ -282,8 +282,11 @@ impl Publisher {
         let memory = view.memory;
         let feed = |error: &dyn std::fmt::Display| SignerError::Feed(error.to_string());
         self.retire();
-        // Never before the last one, whatever the clock says.
-        let last = memory.head.as_ref().map_or(Timestamp::EPOCH, |head| head.issued_at);
+        // Never before the last one of this epoch, whatever the clock says; a raised epoch is the
+        // cure of a head that was signed ahead of time.
+        let epoch = self.state.position().epoch;
+        let last = memory.head.as_ref().filter(|head| head.position.epoch == epoch);
+        let last = last.map_or(Timestamp::EPOCH, |head| head.issued_at);
         let issued_at = view.now.max(last);
         let keys = memory.publication_keys(issued_at);
         let Some((end, _)) = keys.first() else {

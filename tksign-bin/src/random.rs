@@ -6,10 +6,15 @@ use zeroize::Zeroizing;
 /// caller could do anything better than forget to check.
 pub(crate) fn fill(bytes: &mut [u8]) {
     if getrandom::fill(bytes).is_err() {
-        // Not a panic: a panic can be caught, and a half-made secret used.
-        eprintln!("tksign: the operating system gives no random bytes; stopping");
-        std::process::abort();
+        stop("the operating system gives no random bytes");
     }
+}
+
+/// Ends the process where going on would weaken or lose something. Not a panic: a panic can be
+/// caught, and a half-made secret used.
+pub(crate) fn stop(why: &str) -> ! {
+    eprintln!("tksign: {why}; stopping");
+    std::process::abort();
 }
 
 /// `N` random bytes.

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::codec::{BadRecord, Writer};
 use crate::keys::{Core, record};
 use crate::memory::{Effect, Memory, SignerError, bad, unseal};
+use crate::random;
 use crate::store::{Op, Order, Scan, Store, StoreError, Table};
 use crate::writer::{Plan, View};
 
@@ -44,7 +45,9 @@ impl Deref for TokenRecord {
 impl TokenRecord {
     fn encode(&self) -> Zeroizing<Vec<u8>> {
         let branches: Vec<u8> = self.branches.iter().flat_map(|branch| *branch.as_bytes()).collect();
-        let info = Zeroizing::new(self.info.encode().unwrap_or_default());
+        let info = Zeroizing::new(
+            self.info.encode().unwrap_or_else(|_| random::stop("a record does not fit its layout")),
+        );
         Zeroizing::new(Writer::with_capacity(512).u8(1).bytes(&branches).raw(&info).done())
     }
 

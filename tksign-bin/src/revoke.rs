@@ -9,7 +9,7 @@ use tkcore::protocol::{
 };
 use tkcore::revocation::publish::{RevocationRow, kept_day};
 use tkcore::revocation::{ExpiryDay, Revocation};
-use tkcore::{BranchId, Timestamp};
+use tkcore::{BranchId, KeyClass, Timestamp};
 
 use crate::memory::Effect;
 use crate::registry::{self, Find};
@@ -83,15 +83,26 @@ fn presented(
     token: &SecretBytes,
     scope: RevokeScope,
 ) -> Result<(Revocation, ExpiryDay), No> {
-    verify::chain(view.memory, token, |identifier, branches| {
-        let revocation = match (scope, branches.last()) {
-            (RevokeScope::Lineage, _) => Revocation::Token { lineage: identifier.lineage },
-            (RevokeScope::Branch, Some(branch)) => Revocation::Branch { branch: *branch },
-            (RevokeScope::Branch, None) => return Err(Code::Internal.error()),
-        };
-        Ok((revocation, kept_day(identifier.expiry)))
-    })
-    .map_err(No::from)
+    let said = verify::chain(view.memory, token, |record, identifier, branches| {
+        let day = kept_day(identifier.expiry);
+        let branch = *branches.last().ok_or_else(|| Code::Internal.error())?;
+        Ok((record.key, record.class, identifier.lineage, branch, day))
+    })?;
+    let (key, class, lineage, branch, day) = said;
+    match scope {
+        // The id of a chain point can name no other token.
+        RevokeScope::Branch => Ok((Revocation::Branch { branch }, day)),
+        RevokeScope::Lineage => {
+            let known = registry::load(view.store, view.memory, lineage)?;
+            if known.is_some_and(|known| known.key != key) {
+                return Err(Code::NotAuthentic.detail("its lineage is another token's").into());
+            }
+            // Under a delegable key lineage and expiry are what the key's service wrote: a row that
+            // left on the day it claims would bring a token of that lineage back to life.
+            let day = if class == KeyClass::Delegable { ExpiryDay::UNKNOWN } else { day };
+            Ok((Revocation::Token { lineage }, day))
+        }
+    }
 }
 
 /// The rows, effects and answer of a revocation that has been decided on.

@@ -106,11 +106,9 @@ impl Kek {
         let associated = self.associated(table, key);
         let (_, body) = out.split_at_mut(HEAD);
         let tag = self.cipher().encrypt_in_place_detached(XNonce::from_slice(&nonce), &associated, body);
-        match tag {
-            Ok(tag) => out.extend_from_slice(&tag),
-            // The cipher refuses only past 256 GiB. Then nothing is written, and nothing opens.
-            Err(_) => out.clear(),
-        }
+        // The cipher refuses only past 256 GiB.
+        let tag = tag.unwrap_or_else(|_| random::stop("a record is too large to seal"));
+        out.extend_from_slice(&tag);
         out
     }
 
@@ -160,7 +158,8 @@ impl Kek {
 /// HMAC-SHA256 over the length-delimited parts.
 pub(crate) fn keyed(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     // HMAC takes keys of every length; the error has no case.
-    let Ok(mut mac) = <Hmac<Sha256> as hmac::Mac>::new_from_slice(key) else { return [0; 32] };
+    let mac = <Hmac<Sha256> as hmac::Mac>::new_from_slice(key);
+    let mut mac = mac.unwrap_or_else(|_| random::stop("HMAC refused a key"));
     for part in parts {
         mac.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         mac.update(part);

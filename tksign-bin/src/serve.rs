@@ -34,8 +34,8 @@ const RPC_CONNECTIONS: usize = 4096;
 const RPC_CONNECTIONS_EACH: usize = 1024;
 /// Connections of feed readers, most of them waiting: 15 KiB each are 180 MiB.
 const PUBLIC_CONNECTIONS: usize = 12_000;
-/// From one address: a proxy may stand for all of them.
-const PUBLIC_CONNECTIONS_EACH: usize = 12_000;
+/// From one address: a proxy may stand for nearly all of them, and never for the last ones.
+const PUBLIC_CONNECTIONS_EACH: usize = 10_000;
 /// Scrapers, and the operator's commands.
 const FEW_CONNECTIONS: usize = 64;
 /// How long requests under way may take to end when the server stops.

@@ -98,7 +98,7 @@ pub(crate) fn authentic<T, E: From<RpcError>>(
 pub(crate) fn chain<T>(
     memory: &Memory,
     token: &SecretBytes,
-    then: impl FnOnce(&Identifier<'_>, &[BranchId]) -> Result<T, RpcError>,
+    then: impl FnOnce(&KeyRecord, &Identifier<'_>, &[BranchId]) -> Result<T, RpcError>,
 ) -> Result<T, RpcError> {
     let token = Token::parse(token.expose()).map_err(|error| RpcError::from(&Error::from(error)))?;
     let identifier = token.claimed_identifier().map_err(|error| RpcError::from(&Error::from(error)))?;
@@ -106,7 +106,7 @@ pub(crate) fn chain<T>(
     let key = record.root().ok_or_else(|| Code::UnknownKey.error())?;
     let branches = tkcore::branches_of_own_chain(&token, &key, &mut Budget::new(limits::VERIFY_BUDGET))
         .map_err(|error| RpcError::from(&error))?;
-    then(&identifier, &branches)
+    then(record, &identifier, &branches)
 }
 
 /// Whether an authentic token is neither expired, ahead of time, nor revoked.

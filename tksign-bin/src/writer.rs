@@ -17,6 +17,7 @@ use crate::audit;
 use crate::clock::{Clock, monotonic};
 use crate::memory::{Effect, Memory, SignerError};
 use crate::publish::Publisher;
+use crate::random;
 use crate::service::No;
 use crate::store::{Change, Expect, Op, Refusal, Store, StoreError};
 
@@ -80,7 +81,10 @@ impl Writer {
         let thread = Thread { store, working: memory, committed: Arc::clone(&committed), publisher, clock };
         std::thread::Builder::new()
             .name("writer".to_owned())
-            .spawn(move || thread.run(&queue))
+            .spawn(move || {
+                let _guard = EndWithPanic;
+                thread.run(&queue);
+            })
             .map_err(|error| StoreError::Io("writer thread".into(), error))?;
         Ok(Self { jobs, committed })
     }
@@ -108,6 +112,18 @@ impl Writer {
         let (reply, done) = oneshot::channel();
         if self.jobs.send(Job::Stop(reply)).is_ok() {
             let _ = done.await;
+        }
+    }
+}
+
+/// Ends the process when the writer panics: a signer that can revoke nothing must not go on
+/// answering from what it knew.
+struct EndWithPanic;
+
+impl Drop for EndWithPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            random::stop("the writer thread failed");
         }
     }
 }

@@ -211,6 +211,48 @@ fn rows_leave_after_the_last_day_of_what_they_name() {
     assert!(client.revoked(lineage(77)) && client.revoked(lineage(79)));
 }
 
+/// A service can write any lineage and expiry into a token under its delegated key. Presenting
+/// such a token must neither kill a token of ours nor leave a row that is dropped too early.
+#[test]
+fn a_token_under_a_delegable_key_says_nothing_of_other_lineages() {
+    let world = World::new();
+    let minter = world.minter();
+    let billing = world.client(10, Role::Keys(name("billing")));
+    let verifier = world.client(3, Role::Verify(None));
+    let revoker = world.client(4, Role::Revoke);
+    world.key("acme", None, KeyClass::Ordinary);
+    world.key("acme", Some("billing"), KeyClass::Delegable);
+    let victim = world
+        .call(minter, &Mint { expiry: Expiry::Never, never_expires: Permit::Given, ..mint("acme") })
+        .unwrap();
+    let page = world.call(billing, &FetchKeys { from: Cursor::default() }).unwrap();
+    let delegated = &page.items[0];
+    let forge = |lineage| {
+        let identifier = tkcore::Identifier {
+            caveats_at_mint: 1,
+            key: delegated.key,
+            lineage,
+            expiry: Timestamp::from_seconds(NOW / 1000 + 60),
+            service: None,
+            subject: None,
+        };
+        let root = tkcore::RootKey::from_derived(delegated.root.expose());
+        let forged = tkcore::mint(&identifier, &["action = admin"], &root).unwrap();
+        RevokeTarget::Presented(forged.as_token().as_v2().into(), RevokeScope::Lineage)
+    };
+    assert_eq!(code(world.call(revoker, &revoke(forge(victim.lineage)))), Code::NotAuthentic);
+    world.verify(verifier, victim.token.expose()).unwrap();
+
+    // A lineage that is not registered: the row stays, whatever expiry the token claims.
+    let unknown = lineage(77);
+    publish(&world, revoker, forge(unknown));
+    world.clock.advance(20 * 86_400_000);
+    publish(&world, revoker, RevokeTarget::Token(lineage(78)));
+    let mut client = Client::new(&world);
+    client.poll(&world);
+    assert!(client.revoked(unknown) && client.revoked(lineage(78)));
+}
+
 #[test]
 fn a_folder_is_written_whole_and_never_lowered() {
     let mut world = World::new();

@@ -179,7 +179,9 @@ async fn connection<H: Handler>(
         }
     }
     connection.as_mut().graceful_shutdown();
-    let _ = connection.await;
+    // What is under way may end, and no more: `Paced` alone would let a trickle go on for days.
+    let last = timeouts.wait.saturating_add(timeouts.stalled);
+    let _ = first(connection, pin!(sleep(last))).await;
 }
 
 /// Which of two futures was ready first.

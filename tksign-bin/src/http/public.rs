@@ -16,6 +16,7 @@ use super::connection::{First, Handler, first};
 use super::metrics::Metrics;
 use super::range::{Part, names, part};
 use super::reply::Reply;
+use crate::clock::monotonic;
 use crate::feed_tree::FeedTree;
 use crate::peer::Peer;
 
@@ -55,10 +56,10 @@ impl Public {
     }
 
     fn ready(&self) -> Reply {
-        if self.feed.head().borrow().epoch > 0 {
-            return Reply::text(StatusCode::OK, "ready\n");
+        match self.feed.not_ready(monotonic()) {
+            None => Reply::text(StatusCode::OK, "ready\n"),
+            Some(why) => Reply::text(StatusCode::SERVICE_UNAVAILABLE, why).retry_after("1"),
         }
-        Reply::text(StatusCode::SERVICE_UNAVAILABLE, "no head was signed yet\n").retry_after("1")
     }
 
     /// Answers at once when the head is not at `after`, else with the next head.

@@ -36,7 +36,7 @@ pub(crate) struct Rpc<A> {
     sessions: Arc<Sessions>,
     authority: Arc<A>,
     handshakes: Arc<HandshakeGate>,
-    pool: Semaphore,
+    pool: Arc<Semaphore>,
     timeouts: Timeouts,
     metrics: Arc<Metrics>,
 }
@@ -48,7 +48,7 @@ impl<A: Authority> Rpc<A> {
         timeouts: Timeouts,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (handshakes, pool) = (Arc::default(), Semaphore::new(HANDSHAKES));
+        let (handshakes, pool) = (Arc::default(), Arc::new(Semaphore::new(HANDSHAKES)));
         Self { sessions, authority, handshakes, pool, timeouts, metrics }
     }
 
@@ -56,10 +56,11 @@ impl<A: Authority> Rpc<A> {
         let request = Sessions::read_handshake(body)?;
         let now = monotonic();
         let entered = self.handshakes.enter(peer.origin(), now).ok_or(Refused::Busy)?;
-        let Ok(_turn) = self.pool.acquire().await else { return Err(Refused::Busy) };
+        let turn = Arc::clone(&self.pool).acquire_owned().await.map_err(|_| Refused::Busy)?;
         let (sessions, authority) = (Arc::clone(&self.sessions), Arc::clone(&self.authority));
         let answer = tokio::task::spawn_blocking(move || {
-            let _entered = entered;
+            // Kept until the arithmetic is done, also when the client has hung up.
+            let _kept = (entered, turn);
             sessions.open(&request, now, |client| authority.knows(client))
         });
         answer.await.unwrap_or(Err(Refused::Busy)).map(|answer| Frame::Accepted(answer).encode())

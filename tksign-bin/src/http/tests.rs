@@ -14,6 +14,7 @@ use tkcore::revocation::{FeedPath, Span};
 use tokio::sync::oneshot;
 
 use super::{Address, Authority, Doors, Gate, Listener, Metrics, Public, Rpc, Timeouts};
+use crate::clock::monotonic;
 use crate::feed_tree::FeedTree;
 use crate::peer::Peer;
 use crate::session::{Rate, ServerKey, Sessions};
@@ -202,7 +203,9 @@ fn health_and_readiness_are_two_things() {
     let server = server(Timeouts::default(), 10);
     assert_eq!(status(&get(server.public, "/healthz", "")), "200");
     assert_eq!(status(&get(server.public, "/readyz", "")), "200");
-    announce(&server.tree, FeedPosition { epoch: 0, sequence: 0 });
+    let later = |seconds| server.tree.not_ready(monotonic() + Duration::from_secs(seconds));
+    assert_eq!((later(80), later(120).is_some()), (None, true), "three heartbeats without a head");
+    server.tree.forget_beat();
     assert_eq!(status(&get(server.public, "/healthz", "")), "200");
     let answer = get(server.public, "/readyz", "");
     assert_eq!(status(&answer), "503");
