@@ -301,7 +301,11 @@ pub(crate) fn is_name(text: &str) -> bool {
 /// the whole tenant (CV-72). `None` stands for a third-party caveat, which restricts; so does a
 /// caveat that cannot be read, since it refuses.
 pub(crate) fn only_about_time<'c>(mut caveats: impl Iterator<Item = Option<&'c [u8]>>) -> bool {
+    // `time` never stands with `?`, so what does not begin like this need not be read.
     caveats.all(|caveat| {
-        caveat.is_some_and(|bytes| Caveat::from_bytes(bytes).is_ok_and(|caveat| caveat.about == About::Time))
+        caveat.is_some_and(|bytes| {
+            bytes.starts_with(b"time ")
+                && Caveat::from_bytes(bytes).is_ok_and(|caveat| caveat.about == About::Time)
+        })
     })
 }

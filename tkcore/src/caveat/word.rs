@@ -1,7 +1,6 @@
 //! Words: what stands for one value. A word is bare, or in double quotes where a bare word will
 //! not do, so that each value has one spelling (docs/spec/caveats.md, CV-20 to CV-37).
 
-use core::fmt::{self, Write as _};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::error::ParseFault;
@@ -264,7 +263,12 @@ impl Address {
 
 /// Whether an address word, read before, is this address or a network that holds it.
 pub(crate) fn covers(word: &[u8], ip: IpAddr) -> bool {
-    let address = if word.contains(&b':') { v6(word).ok().flatten() } else { v4(word) };
+    // A word of the other family holds no such address: the mapped form is refused in both.
+    let address = match (word.contains(&b':'), ip) {
+        (true, IpAddr::V6(_)) => v6(word).ok().flatten(),
+        (false, IpAddr::V4(_)) => v4(word),
+        (true, IpAddr::V4(_)) | (false, IpAddr::V6(_)) => None,
+    };
     match address {
         Some(Address { ip: net, len: Some(len) }) => contains(net, len, ip),
         Some(Address { ip: address, len: None }) => address == ip,
@@ -350,7 +354,7 @@ fn v6(word: &[u8]) -> Result<Option<Address>, ParseFault> {
         None => (host, false),
     };
     let Ok(ip) = address.parse::<Ipv6Addr>() else { return Ok(None) };
-    if zone || ip.to_ipv4_mapped().is_some() || !displays_as(&ip, address) {
+    if zone || ip.to_ipv4_mapped().is_some() || !is_canonical(&ip, address.as_bytes()) {
         return Err(ParseFault::Address);
     }
     let Some(len) = len else { return Ok(Some(Address { ip: IpAddr::V6(ip), len: None })) };
@@ -382,17 +386,48 @@ pub(crate) fn contains(net: IpAddr, len: u8, ip: IpAddr) -> bool {
     }
 }
 
-/// Whether a value prints as exactly this text; nothing is allocated.
-fn displays_as(value: &impl fmt::Display, text: &str) -> bool {
-    struct Rest<'a>(&'a str);
-    impl fmt::Write for Rest<'_> {
-        fn write_str(&mut self, part: &str) -> fmt::Result {
-            self.0 = self.0.strip_prefix(part).ok_or(fmt::Error)?;
-            Ok(())
+/// Whether this is the one text that RFC 5952, section 4, gives an address that is not a mapped
+/// one: lower case, no leading zeros, `::` for the longest run of two zero groups or more, the
+/// first of equally long ones.
+fn is_canonical(ip: &Ipv6Addr, text: &[u8]) -> bool {
+    let groups = ip.segments();
+    let (mut best, mut run) = ((0usize, 0usize), 0usize);
+    for (at, group) in (1usize..).zip(groups) {
+        run = if group == 0 { run.saturating_add(1) } else { 0 };
+        if run >= 2 && run > best.1 {
+            best = (at.saturating_sub(run), run);
         }
     }
-    let mut rest = Rest(text);
-    write!(rest, "{value}").is_ok() && rest.0.is_empty()
+    let (from, to) = (best.0, best.0.saturating_add(best.1));
+    let mut rest = Some(text);
+    let mut separated = true;
+    for (at, group) in groups.into_iter().enumerate() {
+        if at >= from && at < to {
+            if at == from {
+                rest = rest.and_then(|rest| rest.strip_prefix(b"::"));
+                separated = true;
+            }
+            continue;
+        }
+        if !separated {
+            rest = rest.and_then(|rest| rest.strip_prefix(b":"));
+        }
+        rest = rest.and_then(|rest| after_hex(rest, group));
+        separated = false;
+    }
+    rest.is_some_and(<[u8]>::is_empty)
+}
+
+/// What follows a group written in its fewest lower-case digits.
+fn after_hex(text: &[u8], group: u16) -> Option<&[u8]> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let first = [12u32, 8, 4].into_iter().find(|shift| group >> shift != 0).unwrap_or(0);
+    let mut rest = text;
+    for shift in [12u32, 8, 4, 0].into_iter().filter(|shift| *shift <= first) {
+        let digit = DIGITS.get(usize::from((group >> shift) & 15))?;
+        rest = rest.strip_prefix(core::slice::from_ref(digit))?;
+    }
+    Some(rest)
 }
 
 /// Reads a quoted word: `\"` and `\\` are the only escapes.
@@ -583,4 +618,51 @@ pub(crate) const fn is_hidden(c: char) -> bool {
         | '\u{e000}'..='\u{f8ff}' | '\u{fdd0}'..='\u{fdef}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
         | '\u{ffa0}' | '\u{fff0}'..='\u{ffff}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
         | '\u{e0000}'..='\u{10ffff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::*;
+
+    /// CV-33: the standard library's own writer is the second opinion.
+    #[test]
+    fn canonical_is_what_the_standard_library_writes() {
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        let mut seen = 0;
+        for round in 0..20_000u32 {
+            let mut groups = [0u16; 8];
+            for group in &mut groups {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let bits = (state >> 33) as u16;
+                // Mostly zeros, so that runs of every length and place come up.
+                *group = if bits & 3 == 0 { bits >> (bits & 15) } else { 0 };
+            }
+            let ip = Ipv6Addr::from(groups);
+            if ip.to_ipv4_mapped().is_some() {
+                continue;
+            }
+            seen += 1;
+            let text = ip.to_string();
+            assert!(is_canonical(&ip, text.as_bytes()), "{text}");
+            let full = groups.map(|group| std::format!("{group:x}")).join(":");
+            assert_eq!(is_canonical(&ip, full.as_bytes()), full == text, "{full}");
+            let at = round as usize % text.len();
+            let mut changed = text.clone().into_bytes();
+            changed.remove(at);
+            assert!(!is_canonical(&ip, &changed), "{text} without byte {at}");
+            changed.insert(at, b'0');
+            assert_eq!(is_canonical(&ip, &changed), changed == text.as_bytes(), "{text}, byte {at} a zero");
+        }
+        assert!(seen > 10_000);
+    }
+
+    #[test]
+    fn a_word_of_one_family_covers_no_address_of_the_other() {
+        let v4 = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+        let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        assert!(covers(b"10.0.0.0/8", v4) && covers(b"::/0", v6));
+        assert!(!covers(b"0.0.0.0/0", v6) && !covers(b"::/0", v4));
+    }
 }
