@@ -16,7 +16,7 @@ use testkit::TempDir;
 use tkcore::protocol::*;
 use tkcore::{KeyClass, LineageId, Timestamp};
 use tksign::store::{Change, Refusal, Row, Scan, Sqlite, Store, StoreError, Table};
-use tksign::{Clock, Options, Peer, Signer, SystemClock};
+use tksign::{Clock, Options, Peer, Signer, SignerError, SystemClock};
 
 /// The real store with a hand on its commits.
 struct Handled {
@@ -99,7 +99,8 @@ fn handled(world: &mut World, left: u64) -> Arc<Hold> {
         world.close();
     }
     let hand = Hold::new(left);
-    let store = Handled { store: Sqlite::open(world.path()).unwrap(), hand: Arc::clone(&hand) };
+    let store = unheld(|| Sqlite::open(world.path()).map_err(SignerError::Store)).unwrap();
+    let store = Handled { store, hand: Arc::clone(&hand) };
     let clock = Arc::clone(&world.clock) as Arc<dyn Clock>;
     world.signer = Some(Signer::start(Box::new(store), &secret(1), Options::default(), clock).unwrap());
     hand
