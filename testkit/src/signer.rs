@@ -18,17 +18,30 @@ use crate::process::{Finished, Process, run};
 #[must_use]
 pub fn binary() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        if let Some(path) = std::env::var_os("TKSIGN_BIN") {
-            return path.into();
-        }
-        let (target, profile) = target();
-        let path = target.join(if profile == "dev" { "debug" } else { &profile }).join("tksign");
-        if !is_current(&path) {
-            build(&target, &profile);
-        }
-        path
+    PATH.get_or_init(|| match std::env::var_os("TKSIGN_BIN") {
+        Some(path) => path.into(),
+        None => program("tksign-bin", "tksign"),
     })
+}
+
+/// Where `tkverify` is, as [`binary`].
+///
+/// # Panics
+/// When it cannot be built.
+#[must_use]
+pub fn tkverify() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| program("tkverify", "tkverify"))
+}
+
+/// A program of the root workspace, in the target folder of the running test.
+fn program(package: &str, name: &str) -> PathBuf {
+    let (target, profile) = target();
+    let path = target.join(if profile == "dev" { "debug" } else { &profile }).join(name);
+    if !is_current(&path, package) {
+        build(&target, &profile, package, name);
+    }
+    path
 }
 
 /// The root folder of the workspace.
@@ -48,11 +61,14 @@ fn target() -> (PathBuf, String) {
     (folder.parent().unwrap_or(folder).to_owned(), profile.to_owned())
 }
 
-fn is_current(path: &Path) -> bool {
+fn is_current(path: &Path, package: &str) -> bool {
     let Ok(built) = path.metadata().and_then(|data| data.modified()) else { return false };
-    ["tkcore/src", "tksign-bin/src", "tkcore/Cargo.toml", "tksign-bin/Cargo.toml", "Cargo.toml"]
+    let own = workspace().join(package);
+    let core = workspace().join("tkcore");
+    [core.join("src"), core.join("Cargo.toml"), own.join("src"), own.join("Cargo.toml")]
         .iter()
-        .all(|part| newest(&workspace().join(part)) <= built)
+        .chain([&workspace().join("Cargo.toml")])
+        .all(|part| newest(part) <= built)
 }
 
 fn newest(path: &Path) -> SystemTime {
@@ -61,17 +77,17 @@ fn newest(path: &Path) -> SystemTime {
     entries.flatten().map(|entry| newest(&entry.path())).fold(own, SystemTime::max)
 }
 
-fn build(target: &Path, profile: &str) {
+fn build(target: &Path, profile: &str, package: &str, name: &str) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let done = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "tksign-bin", "--bin", "tksign", "--profile", profile])
+        .args(["build", "--quiet", "--package", package, "--bin", name, "--profile", profile])
         .arg("--manifest-path")
         .arg(workspace().join("Cargo.toml"))
         .arg("--target-dir")
         .arg(target)
         .output()
         .expect("cargo can be started");
-    assert!(done.status.success(), "tksign does not build:\n{}", String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "{name} does not build:\n{}", String::from_utf8_lossy(&done.stderr));
 }
 
 /// A signer of its own for one test: a fresh store and the real server on free loopback ports.
@@ -82,6 +98,16 @@ pub struct Running {
     rpc: String,
     public: String,
     metrics: String,
+    with: With,
+}
+
+/// What a signer is started with beside the usual.
+#[derive(Debug, Default)]
+pub struct With {
+    /// More arguments of `tksign serve`.
+    pub arguments: Vec<String>,
+    /// Environment of the server and of every command, such as a clock of its own.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Default for Running {
@@ -97,10 +123,19 @@ impl Running {
     /// When either fails.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with(With::default())
+    }
+
+    /// The same with more arguments, or another environment.
+    ///
+    /// # Panics
+    /// As [`Running::start`].
+    #[must_use]
+    pub fn start_with(with: With) -> Self {
         let dir = TempDir::new();
         dir.write("secret", 0o400, secret());
         let free = || "127.0.0.1:0".to_owned();
-        let mut signer = Self { dir, process: None, rpc: free(), public: free(), metrics: free() };
+        let mut signer = Self { dir, process: None, rpc: free(), public: free(), metrics: free(), with };
         let root = signer.dir.join("root.key");
         signer.must("init", &["--secret-file", &signer.secret(), "--root-key-out", &text(&root)]);
         signer.serve();
@@ -117,6 +152,7 @@ impl Running {
         command.args(["serve", "--dir", &self.state(), "--secret-file", &self.secret()]);
         command.args(["--rpc", &self.rpc, "--public", &self.public, "--metrics", &self.metrics]);
         command.args(["--trust-out", &text(&self.trust())]);
+        command.args(&self.with.arguments).envs(self.with.environment.iter().cloned());
         let mut process = Process::start(&mut command);
         let line =
             process.await_line("ready line", |line| line.contains("\"ready\":true").then(|| line.to_owned()));
@@ -137,7 +173,13 @@ impl Running {
     pub fn run(&self, name: &str, args: &[&str], input: &[u8]) -> Finished {
         let state = self.state();
         let words = name.split(' ').chain(["--dir", &state]).chain(args.iter().copied());
-        run(binary(), words, input)
+        if self.with.environment.is_empty() {
+            return run(binary(), words, input);
+        }
+        // `env` becomes the program, in the environment that it is told.
+        let variables = self.with.environment.iter().map(|(name, value)| format!("{name}={value}"));
+        let program = binary().to_str().expect("target folders are UTF-8").to_owned();
+        run("env", variables.chain([program]).chain(words.map(str::to_owned)), input)
     }
 
     /// Runs a command that must succeed, and gives its standard output.
