@@ -210,6 +210,13 @@ MESSAGES = {
                  answer(data(TOKEN) + LINEAGE + PARENT + KEY + TIME)),
     "fetch-keys": (request(0x0006, data(b"")),
                    answer(page([KEY + name("acme") + name("billing") + u32(4) + u8(0) + SECRET + SECRET2], b"go on"))),
+    "revoke-preview": (request(0x0007, u8(4) + name("acme") + name("user:17") + u8(0)),
+                       answer(u8(4) + data(ROW) + u8(0) + maybe(TIME) + maybe(TIME) + maybe(None) + u8(1)
+                              + b"".join(u64(n) for n in (10, 4, 3, 2, 1)))),
+    "revoke-preview token": (request(0x0007, u8(1) + LINEAGE),
+                             answer(u8(1) + data(LINEAGE) + u8(1) + maybe(None) + maybe(None) + maybe(TIME) + u8(0)
+                                    + b"".join(u64(n) for n in (0, 0, 0, 1, 0)))),
+    "revoke-preview everything": (request(0x0007, u8(6) + u8(1) + TIME), error(0x020C, "a floor may not lie in the future")),
     "status": (request(0x0100, b""),
                answer(text("0.1.0") + FEED + CLIENT + u8(0) + TIME + TIME + POSITION + TIME + TIME + u64(2) + TIME
                       + b"".join(u64(n) for n in (1, 2, 3, 4, 5)) + SECRET + u32(1) + KEY + text(""))),

@@ -115,22 +115,17 @@ impl FeedTree {
     /// The folder cannot be written, or holds the head of another feed or a later one.
     pub fn write_folder(&self, folder: &Path) -> io::Result<()> {
         let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let root = folder.join("v1").join("feed").join(self.feed.to_string());
-        fs::create_dir_all(&root)?;
-        let order = |path: &str| match FeedPath::from_text(path) {
-            Some(FeedPath::Head) | None => 2,
-            Some(FeedPath::KeyList { .. }) => 1,
-            Some(FeedPath::Delta { .. } | FeedPath::Snapshot { .. } | FeedPath::Wait { .. }) => 0,
-        };
+        let root = std::path::absolute(folder)?.join("v1").join("feed").join(self.feed.to_string());
+        create(&root)?;
         if let Some(head) = objects.get("head") {
             not_lower(&root, &head.bytes)?;
         }
-        for pass in 0..3 {
-            for (path, object) in objects.iter().filter(|(path, _)| order(path) == pass) {
-                let target = root.join(path);
-                if !(object.immutable && target.exists()) {
-                    write(&target, &object.bytes)?;
-                }
+        let mut objects: Vec<_> = objects.iter().collect();
+        objects.sort_by_key(|(path, _)| FeedPath::from_text(path).map(|path| path.write_order()));
+        for (path, object) in objects {
+            let target = root.join(path);
+            if !(object.immutable && target.exists()) {
+                write(&target, &object.bytes)?;
             }
         }
         Ok(())
@@ -145,26 +140,31 @@ fn not_lower(root: &Path, head: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    let rank = |bytes: &[u8]| {
-        let head = Head::parse_unverified(bytes).ok()?;
-        Some((head.position.epoch, head.position.sequence, head.issued_at))
-    };
-    match (rank(&there), rank(head)) {
-        (Some(there), Some(ours)) if there > ours => {
-            Err(io::Error::other("the folder holds a later head than this signer: not lowered"))
-        }
-        // What does not read as a head was cut off by a crash of something else, and is replaced.
-        _ => Ok(()),
+    let rank = |bytes: &[u8]| Head::parse_unverified(bytes).ok().map(|head| (head.position, head.issued_at));
+    // What does not read as a head was cut off by a crash of something else, and is replaced.
+    if rank(&there) > rank(head) {
+        return Err(io::Error::other("the folder holds a later head than this signer: not lowered"));
     }
+    Ok(())
 }
 
 fn write(target: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = target.parent().ok_or_else(|| io::Error::other("a path without a folder"))?;
-    fs::create_dir_all(folder)?;
+    create(folder)?;
     let temporary = target.with_extension(format!("{}.tmp", std::process::id()));
     let mut file = File::create(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, target)?;
     File::open(folder)?.sync_all()
+}
+
+/// A folder and what it lies in, so that their names outlive a power loss as the files' do.
+fn create(folder: &Path) -> io::Result<()> {
+    if let Some(above) = folder.parent().filter(|_| !folder.is_dir()) {
+        create(above)?;
+        fs::create_dir_all(folder)?;
+        File::open(above)?.sync_all()?;
+    }
+    Ok(())
 }

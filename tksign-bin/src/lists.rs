@@ -135,9 +135,8 @@ pub(crate) fn key_info(view: &View<'_>, record: &KeyRecord, most: &mut usize) ->
         let found = registry::find(view.store, &view.memory.core, &Find::Key(record.key), &[], *most)?;
         *most = most.saturating_sub(found.len());
         for lineage in found {
-            let Some(token) = registry::load(view.store, view.memory, lineage)? else { continue };
-            let expired = token.expiry.is_some_and(|expiry| view.now >= expiry);
-            if !expired && registry::killed_by(view.memory, &token).is_none() {
+            let Some(token) = registry::unexpired(view, lineage)? else { continue };
+            if registry::killed_by(view.memory, &view.memory.revoked, &token).is_none() {
                 live = live.saturating_add(1);
             }
         }

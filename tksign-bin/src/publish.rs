@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tkcore::revocation::publish::{Publisher as State, RevocationRow, Stamp, Step};
-use tkcore::revocation::{Audit, ExpiryDay, FeedPath, Head, Position, RevocationSet, Span};
+use tkcore::revocation::{Audit, ExpiryDay, FeedPath, Head, Position, RevocationSet};
 use tkcore::{Timestamp, revocation::Revocation};
 
 use crate::clock::monotonic;
@@ -48,10 +48,8 @@ pub(crate) struct Publisher {
     tree: FeedTree,
     tally: Arc<Tally>,
     based: Timestamp,
-    /// Bases in the tree, the one in use last.
+    /// Bases that heads have named and that are served, the latest last.
     bases: Vec<FeedPath>,
-    /// The oldest single delta of this epoch that is kept.
-    first_delta: u64,
     /// Deltas that the next head no longer promises.
     stale: Vec<Position>,
     /// Rows that a step has dropped: deleted with the head that says so, not before, since
@@ -103,7 +101,6 @@ impl Publisher {
             Ok(())
         })?;
         let epoch = state.position().epoch;
-        let first_delta = deltas.iter().find(|(at, _)| at.epoch == epoch).map_or(1, |(at, _)| at.sequence);
         let mut stale = Vec::new();
         let mut replayed = false;
         for (position, bytes) in deltas {
@@ -127,7 +124,7 @@ impl Publisher {
             tree.put(&FeedPath::KeyList { version }, value.to_vec());
             Ok(())
         })?;
-        memory.apply(&Effect::Step { position: state.position().into(), set: Arc::new(state.set().clone()) });
+        memory.apply(&Effect::Step { position: state.position(), set: Arc::new(state.set().clone()) });
         memory.revocations = count.saturating_sub(codec::count(uncovered.len()));
         uncovered.iter().for_each(|row| memory.apply(&Effect::Revoked(*row)));
         if let Some((head, bytes)) = signed.zip(head) {
@@ -150,7 +147,6 @@ impl Publisher {
             tally,
             based: now,
             bases: Vec::new(),
-            first_delta,
             stale,
             dropped,
             waiting_since: None,
@@ -204,7 +200,7 @@ impl Publisher {
             // The set goes on as it is; only its place in the feed begins anew.
             let next = State::begin(memory.core.feed, key_list.epoch, self.state.set().clone());
             let mut plan = self.moved(view, next.position())?;
-            plan.effects.push(Effect::Position(next.position().into()));
+            plan.effects.push(Effect::Position(next.position()));
             return Ok(Some((plan, Closed::Epoch(Box::new(next)))));
         }
         // A new epoch's first head comes before its first step.
@@ -221,7 +217,7 @@ impl Publisher {
         let position = step.as_ref().map_or(self.state.position(), |step| step.position);
         let set = step.as_ref().map_or(self.state.set(), Step::set);
         let mut plan = self.moved(view, position)?;
-        plan.effects.push(Effect::Step { position: position.into(), set: Arc::new(set.clone()) });
+        plan.effects.push(Effect::Step { position, set: Arc::new(set.clone()) });
         for row in memory.uncovered.values() {
             let row = RevocationRow { covered: Some(position), ..*row };
             plan.ops.push(Op::Put(Table::Revocations, row.key(), revoked::value(&memory.core, &row)));
@@ -229,16 +225,9 @@ impl Publisher {
         if let Some(step) = &step {
             plan.ops.push(Op::Create(Table::Deltas, position.to_bytes(), step.delta.clone()));
         }
-        let mut dropped = Vec::new();
-        if let Some(last) = drop {
-            self.state.set().for_each(|revocation, day| {
-                if day <= last {
-                    dropped.push(RevocationRow { revocation, day, covered: None }.key());
-                }
-            });
-            // What is revoked anew in this very step stays.
-            dropped.retain(|key| !memory.uncovered.contains_key(key));
-        }
+        let mut dropped = drop.map_or(Vec::new(), |last| RevocationRow::keys_through(last, self.state.set()));
+        // What is revoked anew in this very step stays.
+        dropped.retain(|key| !memory.uncovered.contains_key(key));
         Ok(Some((plan, Closed::Step(step.map(Box::new), dropped))))
     }
 
@@ -256,9 +245,7 @@ impl Publisher {
     pub(crate) fn closed(&mut self, closed: Closed, now: Timestamp) {
         match closed {
             Closed::Epoch(next) => {
-                let Position { epoch, sequence } = self.state.position();
-                self.stale.extend((self.first_delta..=sequence).map(|sequence| Position { epoch, sequence }));
-                self.first_delta = 1;
+                self.stale.extend(self.state.served_deltas());
                 self.state = *next;
                 self.rebase(now);
             }
@@ -268,7 +255,12 @@ impl Publisher {
                 let (position, delta) = (step.position, step.delta.clone());
                 if self.state.advance(*step) {
                     self.tree.put(&FeedPath::delta(position), delta);
-                    self.merge(&self.state.completed().collect::<Vec<_>>());
+                    // Those of before a restart are not made again: a client that lags so far finds the
+                    // single ones, or takes the snapshot.
+                    let single = |path: &FeedPath| Some(self.tree.get(&path.to_string())?.bytes);
+                    for (path, bytes) in self.state.merged_now(single) {
+                        self.tree.put(&path, bytes);
+                    }
                 }
                 if self.state.needs_rebase(now.saturating_since(self.based)) {
                     self.rebase(now);
@@ -281,13 +273,13 @@ impl Publisher {
     pub(crate) fn sign(&mut self, view: &View<'_>) -> Result<(Plan, Vec<u8>), SignerError> {
         let memory = view.memory;
         let feed = |error: &dyn std::fmt::Display| SignerError::Feed(error.to_string());
-        self.retire();
+        let oldest = self.state.position().sequence.saturating_sub(DELTAS).saturating_add(1);
+        self.stale.extend(self.state.retire_deltas_before(oldest));
         // Never before the last one of this epoch, whatever the clock says; a raised epoch is the
         // cure of a head that was signed ahead of time.
         let epoch = self.state.position().epoch;
         let last = memory.head.as_ref().filter(|head| head.position.epoch == epoch);
-        let last = last.map_or(Timestamp::EPOCH, |head| head.issued_at);
-        let issued_at = view.now.max(last);
+        let issued_at = last.map_or(view.now, |head| head.issued_at.max(view.now));
         let keys = memory.publication_keys(issued_at);
         let Some((end, _)) = keys.first() else {
             return Err(SignerError::Publication);
@@ -322,7 +314,15 @@ impl Publisher {
     pub(crate) fn serve(&mut self, head: Vec<u8>, memory: &Memory) {
         let version = memory.key_list.list.version;
         self.tree.put(&FeedPath::KeyList { version }, memory.key_list.bytes.clone());
-        self.tree.announce(self.state.position().into(), head);
+        self.tree.announce(self.state.position(), head);
+        // The base before stays while clients may be fetching it.
+        let base = self.state.base_path();
+        if self.bases.last() != Some(&base) {
+            self.bases.push(base);
+            if self.bases.len() > 2 {
+                self.tree.remove(&self.bases.remove(0));
+            }
+        }
         for at in std::mem::take(&mut self.stale) {
             FeedPath::deltas_ending_at(at).for_each(|path| self.tree.remove(&path));
         }
@@ -339,45 +339,16 @@ impl Publisher {
         self.retry = now.checked_add(RETRY);
     }
 
-    /// Makes the latest state the base that new clients start from. The one before stays while
-    /// clients may be fetching it.
+    /// Makes the latest state the base that new clients start from. One that no head has named is
+    /// gone at once; one that was named stays until [`Publisher::serve`] removes it.
     fn rebase(&mut self, now: Timestamp) {
-        let snapshot = self.state.snapshot();
+        let (snapshot, before) = (self.state.snapshot(), self.state.base_path());
         if self.state.rebase(&snapshot) {
-            let path = self.state.base_path();
-            self.tree.put(&path, snapshot.to_bytes());
-            self.bases.retain(|base| *base != path);
-            self.bases.push(path);
-            if self.bases.len() > 2 {
-                self.tree.remove(&self.bases.remove(0));
+            if !self.bases.contains(&before) {
+                self.tree.remove(&before);
             }
+            self.tree.put(&self.state.base_path(), snapshot.to_bytes());
             self.based = now;
-        }
-    }
-
-    /// Says in the next head that the oldest deltas are not served any more.
-    fn retire(&mut self) {
-        let Position { epoch, sequence } = self.state.position();
-        self.state.retire_deltas_before(sequence.saturating_sub(DELTAS).saturating_add(1));
-        let oldest = self.state.oldest_delta();
-        self.stale.extend((self.first_delta..oldest).map(|sequence| Position { epoch, sequence }));
-        self.first_delta = self.first_delta.max(oldest);
-    }
-
-    /// Makes merged deltas of what was just completed. Those of before a restart are not made
-    /// again: a client that lags so far finds the single ones, or takes the snapshot.
-    fn merge(&self, wanted: &[(Span, u64)]) {
-        let Position { epoch, .. } = self.state.position();
-        for (span, number) in wanted {
-            let Some(first) = span.first(*number) else { continue };
-            let steps: Vec<_> = (first..first.saturating_add(span.steps()))
-                .map_while(|sequence| {
-                    self.tree.get(&FeedPath::delta(Position { epoch, sequence }).to_string())
-                })
-                .collect();
-            if let Some(bytes) = self.state.merged(*span, *number, steps.iter().map(|step| &step.bytes[..])) {
-                self.tree.put(&FeedPath::Delta { epoch, span: *span, number: *number }, bytes);
-            }
         }
     }
 }

@@ -7,6 +7,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use tkcore::protocol::TokenInfo;
+use tkcore::revocation::publish::Revoked;
 use tkcore::revocation::{Query, Revocations as _, Rule, Status};
 use tkcore::{BranchId, KeyId, LineageId, Subject, Tenant, Timestamp};
 use zeroize::Zeroizing;
@@ -159,9 +160,15 @@ pub(crate) fn load(
     TokenRecord::decode(id, &plain).map(Some).map_err(bad(Table::Tokens))
 }
 
-/// The rule that kills a registered token, as far as its lineage tells; a branch of it may be
-/// dead besides.
-pub(crate) fn killed_by(memory: &Memory, token: &TokenInfo) -> Option<Rule> {
+/// What is kept of a lineage, unless it has expired.
+pub(crate) fn unexpired(view: &View<'_>, id: LineageId) -> Result<Option<TokenRecord>, SignerError> {
+    let token = load(view.store, view.memory, id)?;
+    Ok(token.filter(|token| token.expiry.is_none_or(|expiry| view.now < expiry)))
+}
+
+/// The rule of `revoked` that kills a registered token, as far as its lineage tells; a branch that
+/// a holder made of it may be dead besides.
+pub(crate) fn killed_by(memory: &Memory, revoked: &Revoked, token: &TokenRecord) -> Option<Rule> {
     let rows = memory.core.tenant_key(&token.tenant);
     let query = Query {
         lineage: token.lineage,
@@ -170,9 +177,9 @@ pub(crate) fn killed_by(memory: &Memory, token: &TokenInfo) -> Option<Rule> {
         key: Some(token.key),
         tenant: Some(rows.tenant_row()),
         subject: token.subject.as_ref().map(|subject| rows.subject_row(subject)),
-        branches: &[],
+        branches: &token.branches,
     };
-    match memory.revoked.status(&query) {
+    match revoked.status(&query) {
         Status::Revoked(rule) => Some(rule),
         Status::Live | Status::Unknown(_) => None,
     }
@@ -181,7 +188,7 @@ pub(crate) fn killed_by(memory: &Memory, token: &TokenInfo) -> Option<Rule> {
 /// A registry entry as the protocol shows it.
 pub(crate) fn info(view: &View<'_>, lineage: LineageId) -> Result<Option<TokenInfo>, SignerError> {
     let Some(token) = load(view.store, view.memory, lineage)? else { return Ok(None) };
-    let revoked = killed_by(view.memory, &token);
+    let revoked = killed_by(view.memory, &view.memory.revoked, &token);
     let mut last_seen = None;
     if let Some(sealed) = view.store.get(Table::Seen, lineage.as_bytes())? {
         let plain = unseal(&view.memory.kek, Table::Seen, lineage.as_bytes(), &sealed)?;

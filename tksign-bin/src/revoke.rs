@@ -4,13 +4,15 @@
 use std::time::Duration;
 
 use tkcore::protocol::{
-    AuditEvent, Code, Floor, KeyFloor, Revoke, RevokeAnswer, RevokeEffect, RevokePresented, RevokeScope,
-    RevokeTarget, SecretBytes, Text,
+    AuditEvent, Code, Counted, Floor, KeyFloor, Revoke, RevokeAnswer, RevokeEffect, RevokePresented,
+    RevokePreview, RevokePreviewAnswer, RevokeScope, RevokeTarget, SecretBytes, Text,
 };
-use tkcore::revocation::publish::{RevocationRow, kept_day};
+use tkcore::revocation::publish::{RevocationRow, Revoked, kept_day};
 use tkcore::revocation::{ExpiryDay, Revocation};
 use tkcore::{BranchId, KeyClass, Timestamp};
 
+use crate::codec::hex;
+use crate::lists;
 use crate::memory::Effect;
 use crate::registry::{self, Find};
 use crate::revoked;
@@ -25,10 +27,47 @@ const CHILDREN: usize = 4096;
 
 /// Decides a revocation by any rule.
 pub(crate) fn revoke(view: &View<'_>, ask: &Ask, asked: Revoke) -> Decided<Revoke> {
+    let (revocation, day, event) = named(view, ask, &asked.target)?;
+    commit(view, &revocation, day, event, &asked.reason)
+}
+
+/// Says what a revocation would hit. Like every look at the registry it leaves no line in the audit,
+/// and it decides by the same functions as the revocation itself.
+pub(crate) fn preview(view: &View<'_>, ask: &Ask, asked: RevokePreview) -> Decided<RevokePreview> {
+    let (revocation, day, _) = named(view, ask, &asked.target)?;
+    let (memory, alone) = (view.memory, Revoked::by(&revocation));
+    let is_new = add(view, &revocation, day, &mut Plan::default())?;
+    let find = match (&revocation, &asked.target) {
+        (Revocation::Token { lineage }, _) => Find::Parent(*lineage),
+        (Revocation::Branch { branch }, _) => Find::Branch(*branch),
+        (Revocation::Key { key, .. }, _) => Find::Key(*key),
+        (_, RevokeTarget::Subject(tenant, subject, _)) => Find::Subject(tenant, subject),
+        (_, RevokeTarget::Tenant(tenant, _)) => Find::Tenant(tenant),
+        (_, _) => Find::All,
+    };
+    let mut lineages = registry::find(view.store, &memory.core, &find, &[], lists::COUNTED)?;
+    let counted = if lineages.len() < lists::COUNTED { Counted::All } else { Counted::AtLeast };
+    let mut answer = RevokePreviewAnswer::of(&revocation, day, effect(is_new), counted);
+    answer.standing = memory.revoked.standing(&revocation);
+    lineages.extend(if let Revocation::Token { lineage } = revocation { Some(lineage) } else { None });
+    for lineage in lineages {
+        let Some(token) = registry::unexpired(view, lineage)? else { continue };
+        let killed = |revoked| registry::killed_by(memory, revoked, &token);
+        answer.count(&token, killed(&alone), killed(&memory.revoked));
+    }
+    Ok((Plan::default(), answer))
+}
+
+/// What a target names: the row, the day it is kept for, and the audit line so far.
+fn named(
+    view: &View<'_>,
+    ask: &Ask,
+    target: &RevokeTarget,
+) -> Result<(Revocation, ExpiryDay, AuditEvent), No> {
     let memory = view.memory;
     let mut event = ask.event();
     let mut day = ExpiryDay::UNKNOWN;
-    let revocation = match &asked.target {
+    let revocation = match target {
         RevokeTarget::Token(lineage) => {
             if let Some(token) = registry::load(view.store, memory, *lineage)? {
                 day = kept_day(token.expiry);
@@ -63,7 +102,7 @@ pub(crate) fn revoke(view: &View<'_>, ask: &Ask, asked: Revoke) -> Decided<Revok
             revocation
         }
     };
-    commit(view, &revocation, day, event, &asked.reason)
+    Ok((revocation, day, event))
 }
 
 /// Decides the revocation of a presented token from its last caveat on.
@@ -116,13 +155,9 @@ pub(crate) fn commit(
     let before = revocation.before();
     let reason = Some(reason).filter(|reason| !reason.as_str().is_empty());
     let mut event = event.maybe("reason", reason).with("rule", revocation.rule());
-    event = match *revocation {
-        Revocation::Token { lineage } => event.with("lineage", lineage),
-        Revocation::Branch { branch } => event.with("branch", branch),
-        Revocation::Key { key, .. } => event.with("key", key),
-        Revocation::Subject { row, .. } | Revocation::Tenant { row, .. } => event.with("row", row),
-        Revocation::Global { .. } => event,
-    };
+    if let Some((kind, id)) = revocation.named() {
+        event = event.with(kind, hex(id));
+    }
     let mut plan = Plan::default();
     let fresh = add(view, revocation, day, &mut plan)?;
     if let (Revocation::Branch { branch }, true) = (revocation, fresh) {
@@ -130,8 +165,7 @@ pub(crate) fn commit(
         event = event.with("service-tokens", children);
     }
     plan.events.push(event.maybe("before", before));
-    let effect = if fresh { RevokeEffect::New } else { RevokeEffect::Already };
-    Ok((plan, RevokeAnswer { effect, before, after: view.memory.position }))
+    Ok((plan, RevokeAnswer { effect: effect(fresh), before, after: view.memory.position }))
 }
 
 /// Adds the row of one revocation, unless it is there already.
@@ -166,16 +200,13 @@ fn expand(view: &View<'_>, branch: BranchId, plan: &mut Plan) -> Result<usize, N
     Ok(children.len())
 }
 
+fn effect(is_new: bool) -> RevokeEffect {
+    if is_new { RevokeEffect::New } else { RevokeEffect::Already }
+}
+
 /// The time of a floor. "Now" lies above every mint time there is, so that it kills everything
-/// that exists; another time may not lie in the future.
+/// that exists.
 fn time(view: &View<'_>, floor: Floor) -> Result<Timestamp, No> {
     let now = view.now.max(view.memory.last_mint.saturating_add(Duration::from_millis(1)));
-    match floor {
-        Floor::Now => Ok(now),
-        Floor::At(at) if at > now => Err(Code::BadTime.detail("a floor may not lie in the future").into()),
-        Floor::At(at) if at == Timestamp::EPOCH => {
-            Err(Code::BadTime.detail("a floor of 1970 kills nothing").into())
-        }
-        Floor::At(at) => Ok(at),
-    }
+    Ok(floor.time(now)?)
 }

@@ -69,7 +69,11 @@ mod tests {
                 .collect();
             assert_eq!(allowed.len(), 1, "{operation}: {allowed:?}");
             if operation.code() < 0x0100 {
-                let own = if operation.name() == "fetch-keys" { "keys" } else { operation.name() };
+                let own = match operation.name() {
+                    "fetch-keys" => "keys",
+                    "revoke-preview" => "revoke",
+                    name => name,
+                };
                 assert_eq!(allowed, [own]);
             } else {
                 assert_eq!(allowed, ["operator"]);

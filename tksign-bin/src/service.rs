@@ -213,6 +213,7 @@ impl Service {
             Operation::Revoke => self.decide(ask, params, revoke::revoke).await,
             Operation::RevokePresented => self.decide(ask, params, revoke::revoke_presented).await,
             Operation::Exchange => self.decide(ask, params, exchange::exchange).await,
+            Operation::RevokePreview => self.decide(ask, params, revoke::preview).await,
             Operation::FetchKeys => self.decide(ask, params, lists::delegated).await,
             Operation::Status => {
                 let started = self.started;

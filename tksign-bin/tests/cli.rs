@@ -173,7 +173,17 @@ fn the_same_commands_work_with_and_without_a_server() {
         let listed = must("tokens list", &["--tenant", tenant, "--json"]);
         let row: serde_json::Value = serde_json::from_str(listed.lines().next().unwrap()).unwrap();
         let lineage = row["lineage"].as_str().unwrap().to_owned();
+        let dry: serde_json::Value =
+            serde_json::from_str(&must("revoke token", &[&lineage, "--dry-run", "--json"])).unwrap();
+        assert_eq!((dry["effect"].as_str(), dry["row"].as_str()), (Some("would revoke"), Some(&lineage[..])));
+        assert_eq!(
+            (dry["live tokens hit"].as_u64(), dry["of these with a label"].as_u64()),
+            (Some(1), Some(1))
+        );
+        let status: serde_json::Value = serde_json::from_str(&must("status", &["--json"])).unwrap();
         must("revoke token", &[&lineage, "--reason", "lost"]);
+        let after: serde_json::Value = serde_json::from_str(&must("status", &["--json"])).unwrap();
+        assert_eq!(after["revocations"].as_u64(), status["revocations"].as_u64().map(|count| count + 1));
         let shown: serde_json::Value =
             serde_json::from_str(&must("tokens show", &[&lineage, "--json"])).unwrap();
         assert_eq!(shown["revoked by"], "token");

@@ -290,3 +290,95 @@ fn a_floor_above_the_parent_kills_a_child_minted_after_it() {
     shop.world.call(shop.revoker, &revoke(RevokeTarget::Tenant(name("acme"), between))).unwrap();
     assert_eq!(code(shop.alive(&child.token)), Code::Revoked);
 }
+
+/// Every registered token of the signer that nothing kills.
+fn living(shop: &Shop) -> Vec<TokenInfo> {
+    let all = TokenList { tenant: None, subject: None, parent: None, from: Cursor::default() };
+    let page = shop.world.operate(&all);
+    assert!(page.next.is_none());
+    page.items.into_iter().filter(|token| token.revoked.is_none()).collect()
+}
+
+/// PR-46: a dry run names the numbers that the revocation then brings about, and changes nothing.
+#[test]
+fn a_dry_run_says_what_the_revocation_then_does_and_changes_nothing() {
+    let early = Floor::At(Timestamp::from_millis(NOW + 5_000).unwrap());
+    let subject = || name("user:1");
+    type Target = Box<dyn Fn(&MintAnswer, &[u8]) -> RevokeTarget>;
+    let targets: Vec<(Target, u64, u64)> = vec![
+        // What is named; tokens already dead in it; tokens of the same scope that live on.
+        (Box::new(|parent, _| RevokeTarget::Token(parent.lineage)), 0, 0),
+        (Box::new(|_, root| RevokeTarget::Presented(root.into(), RevokeScope::Lineage)), 0, 0),
+        (Box::new(|_, root| RevokeTarget::Presented(root.into(), RevokeScope::Branch)), 0, 0),
+        (Box::new(|parent, _| RevokeTarget::Key(parent.key, KeyFloor::All)), 1, 0),
+        (Box::new(move |parent, _| RevokeTarget::Key(parent.key, KeyFloor::Before(early))), 1, 1),
+        (Box::new(move |_, _| RevokeTarget::Subject(name("acme"), subject(), Floor::Now)), 1, 0),
+        (Box::new(move |_, _| RevokeTarget::Tenant(name("acme"), early)), 1, 1),
+        (Box::new(move |_, _| RevokeTarget::Global(early)), 1, 1),
+        (Box::new(|_, _| RevokeTarget::Global(Floor::Now)), 1, 0),
+        (Box::new(|_, _| RevokeTarget::Token(lineage(77))), 0, 0),
+    ];
+    for (target, already, spared) in targets {
+        let shop = shop();
+        shop.world.key("umbrella", None, KeyClass::Ordinary);
+        let parent = shop.parent();
+        let presented = tkcore::attenuate(&Token::parse(parent.token.expose()).unwrap(), &["app = 17"]);
+        let root = presented.unwrap().as_token().as_v2().to_vec();
+        let bare = Mint { label: None, subject: Some(name("user:2")), ..mint("acme") };
+        shop.world.call(shop.minter, &bare).unwrap();
+        let dead = shop.mint(vec![first("action in read")]);
+        shop.world.call(shop.revoker, &revoke(RevokeTarget::Token(dead.lineage))).unwrap();
+        shop.world.call(shop.minter, &mint("umbrella")).unwrap();
+        shop.world.clock.advance(10_000);
+        // Younger than the early floor, and yet killed by it with its parent.
+        shop.exchange(&root, vec![shop.login.discharge(&root, &[], None)]).unwrap();
+        shop.mint(vec![first("action in list")]);
+        // What has expired is no longer anybody's to kill.
+        shop.world.call(shop.minter, &Mint { expiry: Expiry::After(1), ..mint("acme") }).unwrap();
+        shop.world.clock.advance(2_000);
+
+        let named = target(&parent, &root);
+        let text = format!("{named:?}");
+        let status = shop.world.operate(&Status {});
+        let said = shop.world.call(shop.revoker, &RevokePreview { target: target(&parent, &root) }).unwrap();
+        let again = shop.world.operate(&Status {});
+        assert_eq!(
+            (again.revocations, again.audit_lines),
+            (status.revocations, status.audit_lines),
+            "{text}"
+        );
+        assert_eq!(said.effect, RevokeEffect::New, "{text}");
+        assert_eq!((said.counted, said.already, said.spared), (Counted::All, already, spared), "{text}");
+
+        let now = shop.world.operate(&Status {}).now;
+        let unexpired = |token: &TokenInfo| token.expiry.is_none_or(|expiry| now < expiry);
+        let before: Vec<_> = living(&shop).into_iter().filter(unexpired).collect();
+        let done = shop.world.call(shop.revoker, &revoke(named)).unwrap();
+        let after: Vec<_> = living(&shop).into_iter().map(|token| token.lineage).collect();
+        let killed: Vec<_> = before.iter().filter(|token| !after.contains(&token.lineage)).collect();
+        let count = |which: fn(&TokenInfo) -> bool| killed.iter().filter(|token| which(token)).count() as u64;
+        assert_eq!(said.hit, count(|_| true), "{text}");
+        assert_eq!(said.labelled, count(|token| token.label.is_some()), "{text}");
+        assert_eq!(said.service, count(|token| token.parent.is_some()), "{text}");
+        assert_eq!((said.before, said.effect), (done.before, done.effect), "{text}");
+
+        let now = shop.world.call(shop.revoker, &RevokePreview { target: target(&parent, &root) }).unwrap();
+        let floor_moves_with_the_clock = said.before.is_some_and(|before| before.millis() > NOW + 5_000);
+        let expected = if floor_moves_with_the_clock { now.effect } else { RevokeEffect::Already };
+        assert_eq!((now.effect, now.hit, now.standing), (expected, 0, said.before), "{text}");
+        assert_eq!(now.already, said.already + said.hit, "{text}");
+    }
+}
+
+#[test]
+fn a_dry_run_is_refused_as_the_revocation_would_be() {
+    let shop = shop();
+    let ask = |client, target| shop.world.call(client, &RevokePreview { target });
+    let ahead = Floor::At(Timestamp::from_millis(NOW + 1).unwrap());
+    assert_eq!(code(ask(shop.revoker, RevokeTarget::Global(ahead))), Code::BadTime);
+    let no_key = tkcore::KeyId::from_bytes([9; 8]);
+    assert_eq!(code(ask(shop.revoker, RevokeTarget::Key(no_key, KeyFloor::All))), Code::NotFound);
+    let forged = RevokeTarget::Presented(b"no token"[..].into(), RevokeScope::Branch);
+    assert_eq!(code(ask(shop.revoker, forged)), Code::TokenMalformed);
+    assert_eq!(code(ask(shop.verifier, RevokeTarget::Token(lineage(1)))), Code::NotAllowed);
+}

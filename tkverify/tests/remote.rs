@@ -20,8 +20,8 @@ use tkcore::protocol::{
     AuditTail, Bytes, Call, ClientAdd, ClientConfirm, ClientKey as PublicKey, ClientList, ClientRemove, Code,
     Cursor, Exchange, Expiry, Fault, FetchKeys, Floor, KeyCreate, KeyList, KeyRetire, KeyRotate, Mint,
     MintAnswer, MintCaveat, Operation, Permit, PublicationDraft, PublicationPrepare, PublicationRotate,
-    RequestId, Revoke, RevokeEffect, RevokePresented, RevokeTarget, Rewrap, Role, SecretBytes, Status, Text,
-    TokenList, TokenShow, Verify,
+    RequestId, Revoke, RevokeEffect, RevokePresented, RevokePreview, RevokeTarget, Rewrap, Role, SecretBytes,
+    Status, Text, TokenList, TokenShow, Verify,
 };
 use tkcore::revocation::Rule;
 use tkcore::{KeyClass, KeyId, LineageId, Name, Presented, Token};
@@ -138,6 +138,8 @@ fn each_role_may_do_its_own_and_nothing_else() {
                 "operator"
             } else if *operation == Operation::FetchKeys {
                 "keys"
+            } else if *operation == Operation::RevokePreview {
+                "revoke"
             } else {
                 operation.name()
             };
@@ -177,6 +179,7 @@ fn attempt(client: &Remote, operation: Operation, token: &MintAnswer) -> Option<
             let (expiry, label) = (Expiry::After(60), None);
             call(client, &Exchange { root: bytes(), discharges: vec![], workload, expiry, label })
         }
+        Operation::RevokePreview => call(client, &RevokePreview { target: RevokeTarget::Token(no_lineage) }),
         Operation::FetchKeys => call(client, &FetchKeys { from: from() }),
         Operation::Status => call(client, &Status {}),
         Operation::KeyCreate => {

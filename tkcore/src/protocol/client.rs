@@ -141,7 +141,7 @@ impl Role {
         match operation {
             Operation::Verify => matches!(self, Self::Verify(_)),
             Operation::Mint => matches!(self, Self::Mint(_)),
-            Operation::Revoke => matches!(self, Self::Revoke),
+            Operation::Revoke | Operation::RevokePreview => matches!(self, Self::Revoke),
             Operation::RevokePresented => matches!(self, Self::RevokePresented),
             Operation::Exchange => matches!(self, Self::Exchange),
             Operation::FetchKeys => matches!(self, Self::Keys(_)),

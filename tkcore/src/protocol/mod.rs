@@ -30,6 +30,8 @@ mod status;
 mod verify;
 mod window;
 
+/// The feed's positions as messages name them.
+pub use crate::revocation::Position as FeedPosition;
 pub use audit::{AuditLine, AuditTail};
 pub use audit_chain::{AuditActor, AuditEvent, AuditHead};
 pub use call::{Call, Request, RequestId, Response, TraceContext};
@@ -52,9 +54,10 @@ pub use page::{Cursor, Page, PageFull};
 pub use publication::{PublicationAnswer, PublicationDraft, PublicationPrepare, PublicationRotate};
 pub use registry::{TokenInfo, TokenList, TokenShow};
 pub use revoke::{
-    Floor, KeyFloor, Revoke, RevokeAnswer, RevokeEffect, RevokePresented, RevokeScope, RevokeTarget,
+    Counted, Floor, KeyFloor, Revoke, RevokeAnswer, RevokeEffect, RevokePresented, RevokePreview,
+    RevokePreviewAnswer, RevokeScope, RevokeTarget,
 };
 pub use secret::{SecretBytes, SecretKey};
 pub use status::{Mode, Rewrap, RewrapAnswer, Status, StatusAnswer};
-pub use verify::{FeedPosition, Verify, VerifyAnswer};
+pub use verify::{Verify, VerifyAnswer};
 pub use window::Window;

@@ -61,6 +61,8 @@ operations! {
     Exchange = 0x0005, "exchange", Changes;
     /// Role `keys`: the delegated keys of one audience.
     FetchKeys = 0x0006, "fetch-keys", Reads;
+    /// Role `revoke`: what a revocation would hit.
+    RevokePreview = 0x0007, "revoke-preview", Reads;
     /// Role `operator`, as all that follow: how the signer is.
     Status = 0x0100, "status", Reads;
     /// A new key record.
@@ -125,7 +127,7 @@ mod tests {
             assert_eq!(Operation::from_code(operation.code()), Some(*operation));
             assert!(Operation::ALL[..index].iter().all(|other| other.code() < operation.code()));
         }
-        for unknown in [0, 7, 0x00ff, 0x0101, 0xffff] {
+        for unknown in [0, 8, 0x00ff, 0x0101, 0xffff] {
             assert_eq!(Operation::from_code(unknown), None);
         }
     }

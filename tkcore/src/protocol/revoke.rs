@@ -1,10 +1,15 @@
+use super::FeedPosition;
+use alloc::vec::Vec;
+
 use super::call::Call;
-use super::field::{BadMessage, Field, Fields, Text, Writer, choice, message};
+use super::error::{Code, RpcError};
+use super::field::{BadMessage, Bytes, Field, Fields, Text, Writer, choice, message};
 use super::operation::Operation;
+use super::registry::TokenInfo;
 use super::secret::SecretBytes;
-use super::verify::FeedPosition;
 use crate::ids::{BranchId, KeyId, LineageId};
 use crate::name::{Subject, Tenant};
+use crate::revocation::{ExpiryDay, Revocation, Rule};
 use crate::time::Timestamp;
 
 /// The time before which everything minted is revoked.
@@ -52,6 +57,24 @@ pub enum RevokeTarget {
     Global(Floor),
     /// A token that the caller holds, V2 bytes without discharges.
     Presented(SecretBytes, RevokeScope),
+}
+
+impl Floor {
+    /// The time of the floor, of which "now" is `now`: the signer's clock, or what lies above every
+    /// mint time there is, so that it kills everything that exists.
+    ///
+    /// # Errors
+    /// [`Code::BadTime`] for a time in the future, and for 1970, which kills nothing.
+    pub fn time(self, now: Timestamp) -> Result<Timestamp, RpcError> {
+        match self {
+            Self::Now => Ok(now),
+            Self::At(at) if at > now => Err(Code::BadTime.detail("a floor may not lie in the future")),
+            Self::At(at) if at == Timestamp::EPOCH => {
+                Err(Code::BadTime.detail("a floor of 1970 kills nothing"))
+            }
+            Self::At(at) => Ok(at),
+        }
+    }
 }
 
 impl Field for Floor {
@@ -197,5 +220,97 @@ message! {
         pub before: Option<Timestamp>,
         /// The feed's position when it was committed: every later position carries it.
         pub after: FeedPosition,
+    }
+}
+
+message! {
+    /// Asks what a revocation would hit, and changes nothing.
+    #[derive(Debug)]
+    pub struct RevokePreview {
+        /// What would be killed.
+        pub target: RevokeTarget,
+    }
+}
+
+impl Call for RevokePreview {
+    const OPERATION: Operation = Operation::RevokePreview;
+    type Answer = RevokePreviewAnswer;
+}
+
+choice! {
+    /// Whether the numbers of a preview are all there are.
+    pub enum Counted {
+        /// Every registered token in reach of the rule was looked at.
+        All = 0,
+        /// Only so many that the signer is not kept from other work: each number is a lower bound.
+        AtLeast = 1,
+    }
+}
+
+message! {
+    /// What a revocation would hit at this moment. Numbers are of tokens in the signer's registry:
+    /// what holders attenuated by themselves is not in it, and dies with what it was made from.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct RevokePreviewAnswer {
+        /// The rule of the row that would be published.
+        pub rule: Rule,
+        /// The id in that row: a lineage, a branch, a key id, the keyed hash of a subject or a
+        /// tenant; empty for everything.
+        pub id: Bytes,
+        /// Whether it would be new.
+        pub effect: RevokeEffect,
+        /// The floor it would set, when it is one of time.
+        pub before: Option<Timestamp>,
+        /// The floor that is in force for the same target now. A revocation below it changes
+        /// nothing.
+        pub standing: Option<Timestamp>,
+        /// The expiry day that the row would be kept for (RV-6), as the time that day begins;
+        /// without one it is kept for good.
+        pub kept: Option<Timestamp>,
+        /// Whether the numbers below are whole.
+        pub counted: Counted,
+        /// Live tokens that would die.
+        pub hit: u64,
+        /// Of these, those with a label.
+        pub labelled: u64,
+        /// Of these, service tokens.
+        pub service: u64,
+        /// Tokens that it names and that are dead already, by whatever rule.
+        pub already: u64,
+        /// Tokens of the same key, subject, tenant or signer that its floor lets live.
+        pub spared: u64,
+    }
+}
+
+impl RevokePreviewAnswer {
+    /// Of a row and the day it would be kept for, before any token is counted.
+    #[must_use]
+    pub fn of(revocation: &Revocation, day: ExpiryDay, effect: RevokeEffect, counted: Counted) -> Self {
+        Self {
+            rule: revocation.rule(),
+            id: Bytes(revocation.named().map_or_else(Vec::new, |(_, id)| id.to_vec())),
+            effect,
+            before: revocation.before(),
+            standing: None,
+            kept: day.begins(),
+            counted,
+            hit: 0,
+            labelled: 0,
+            service: 0,
+            already: 0,
+            spared: 0,
+        }
+    }
+
+    /// Adds one registered token to the numbers: what this revocation alone does to it, and
+    /// what those in force do.
+    pub fn count(&mut self, token: &TokenInfo, alone: Option<Rule>, in_force: Option<Rule>) {
+        let add = |number: &mut u64, one: bool| *number = number.saturating_add(u64::from(one));
+        let hit = alone.is_some() && in_force.is_none();
+        add(&mut self.spared, alone.is_none());
+        add(&mut self.already, alone.is_some() && in_force.is_some());
+        add(&mut self.hit, hit);
+        add(&mut self.labelled, hit && token.label.is_some());
+        add(&mut self.service, hit && token.parent.is_some());
     }
 }

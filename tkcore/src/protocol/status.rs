@@ -1,8 +1,8 @@
+use super::FeedPosition;
 use super::call::Call;
 use super::field::{Text, choice, message};
 use super::operation::Operation;
 use super::secret::SecretBytes;
-use super::verify::FeedPosition;
 use crate::ids::FeedId;
 use crate::time::Timestamp;
 

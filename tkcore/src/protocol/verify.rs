@@ -1,7 +1,8 @@
 use alloc::vec::Vec;
 
+use super::FeedPosition;
 use super::call::Call;
-use super::field::message;
+use super::field::{BadMessage, Field, Fields, Writer, message};
 use super::operation::Operation;
 use super::secret::SecretBytes;
 use crate::facts::LineageFacts;
@@ -26,21 +27,14 @@ impl Call for Verify {
     type Answer = VerifyAnswer;
 }
 
-message! {
-    /// A place in the revocation feed. Ordered by epoch, then sequence.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-    pub struct FeedPosition {
-        /// Only a key list raises it.
-        pub epoch: u64,
-        /// Steps within the epoch.
-        pub sequence: u64,
+/// Epoch, then sequence, 8 bytes each.
+impl Field for FeedPosition {
+    fn write(&self, to: &mut Writer) {
+        self.epoch.write(to);
+        self.sequence.write(to);
     }
-}
-
-#[cfg(feature = "feed")]
-impl From<crate::revocation::Position> for FeedPosition {
-    fn from(position: crate::revocation::Position) -> Self {
-        Self { epoch: position.epoch, sequence: position.sequence }
+    fn read(from: &mut Fields<'_>) -> Result<Self, BadMessage> {
+        Ok(Self { epoch: u64::read(from)?, sequence: u64::read(from)? })
     }
 }
 

@@ -38,6 +38,13 @@ impl ExpiryDay {
         self.0
     }
 
+    /// Its first moment; `None` for [`ExpiryDay::UNKNOWN`].
+    #[must_use]
+    pub fn begins(self) -> Option<Timestamp> {
+        let is_known = self != Self::UNKNOWN;
+        Timestamp::from_millis(u64::from(self.0).saturating_mul(DAY_MILLIS)).filter(|_| is_known)
+    }
+
     /// The same day or the next one that is a multiple of `grain` days: a row may stay longer
     /// than it must, and fewer different days make smaller deltas and snapshots.
     #[must_use]

@@ -27,7 +27,7 @@ mod key_list;
 mod object;
 #[cfg(feature = "feed")]
 mod path;
-#[cfg(feature = "feed")]
+#[cfg(any(feature = "feed", feature = "protocol"))]
 mod position;
 #[cfg(feature = "publish")]
 pub mod publish;
@@ -55,7 +55,7 @@ pub use key_list::{
 pub use object::ObjectError;
 #[cfg(feature = "feed")]
 pub use path::FeedPath;
-#[cfg(feature = "feed")]
+#[cfg(any(feature = "feed", feature = "protocol"))]
 pub use position::Position;
 #[cfg(feature = "feed")]
 pub use signature::FeedKey;

@@ -56,6 +56,17 @@ impl FeedPath {
         core::iter::once(Self::delta(position)).chain(merged)
     }
 
+    /// In which order a tree is written, so that nothing names what is not there yet: data, then
+    /// key lists, the head last (RV-50).
+    #[must_use]
+    pub const fn write_order(&self) -> u8 {
+        match self {
+            Self::Delta { .. } | Self::Snapshot { .. } => 0,
+            Self::KeyList { .. } => 1,
+            Self::Head | Self::Wait { .. } => 2,
+        }
+    }
+
     /// Whether the object under this path never changes, so that it may be cached for a year.
     #[must_use]
     pub const fn is_immutable(&self) -> bool {

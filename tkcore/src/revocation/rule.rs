@@ -104,6 +104,18 @@ impl Revocation {
         }
     }
 
+    /// What it names: a word for the kind of id, and the id. Nothing for everything.
+    #[must_use]
+    pub const fn named(&self) -> Option<(&'static str, &[u8])> {
+        match self {
+            Self::Token { lineage } => Some(("lineage", lineage.as_bytes())),
+            Self::Branch { branch } => Some(("branch", branch.as_bytes())),
+            Self::Key { key, .. } => Some(("key", key.as_bytes())),
+            Self::Subject { row, .. } | Self::Tenant { row, .. } => Some(("row", row.as_bytes())),
+            Self::Global { .. } => None,
+        }
+    }
+
     /// The rule under which it refuses what it names.
     #[must_use]
     pub const fn rule(&self) -> Rule {

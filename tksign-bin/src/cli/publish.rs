@@ -75,8 +75,6 @@ fn fetch(matches: &ArgMatches, feed: FeedId) -> Result<FeedTree, Failure> {
     }
     let read = tkcore::revocation::Head::parse_unverified(&head)
         .map_err(|error| Failure::new(Exit::Bug, error, "report this with the version of tksign"))?;
-    let position =
-        tkcore::protocol::FeedPosition { epoch: read.position.epoch, sequence: read.position.sequence };
-    tree.announce(position, head);
+    tree.announce(read.position, head);
     Ok(tree)
 }

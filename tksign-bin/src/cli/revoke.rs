@@ -1,6 +1,7 @@
 use clap::{Arg, ArgMatches, Command};
 use tkcore::protocol::{
-    KeyFloor, Revoke, RevokeAnswer, RevokeEffect, RevokeScope, RevokeTarget, SecretBytes,
+    Counted, KeyFloor, Revoke, RevokeAnswer, RevokeEffect, RevokePreview, RevokePreviewAnswer, RevokeScope,
+    RevokeTarget, SecretBytes,
 };
 use tkcore::{BranchId, KeyId, LineageId};
 
@@ -17,6 +18,7 @@ Examples:
   tksign revoke tenant --tenant acme --before 2026-12-01T00:00:00Z
   tksign revoke key 0102030405060708
   tksign revoke everything --before now
+  tksign revoke --dry-run tenant --tenant acme              says what would be hit, and changes nothing
 
 There is no way back. Success means that it is durable and reaches the feed at once.";
 
@@ -26,6 +28,7 @@ pub(super) fn describe() -> Command {
         .after_help(EXAMPLE)
         .subcommand_required(true)
         .arg_required_else_help(true)
+        .arg(values::flag("dry-run", "Say what would be hit, and change nothing").global(true))
         .subcommands([
             rule("token", "A lineage").arg(id_arg("LINEAGE")),
             rule("branch", "One attenuated descendant").arg(id_arg("BRANCH")),
@@ -65,6 +68,11 @@ fn before(default: &'static str) -> Arg {
 pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
     let Some((rule, matches)) = matches.subcommand() else { return Ok(Exit::Usage) };
     let target = target(rule, matches, streams)?;
+    if values::set(matches, "dry-run") {
+        let answer = Reach::open_as(matches, Speaker::Revoke)?.call(&RevokePreview { target })?;
+        output::show(matches, streams, preview(&answer))?;
+        return Ok(Exit::Ok);
+    }
     let params = Revoke { target, reason: values::reason(matches)? };
     let id = values::request_id(matches)?;
     let answer = Reach::open_as(matches, Speaker::Revoke)?.call_as(&params, id)?;
@@ -111,4 +119,29 @@ fn facts(answer: &RevokeAnswer) -> output::Facts {
         )
         .with_time("before", answer.before)
         .with_text("in feed after", format_args!("{}.{}", answer.after.epoch, answer.after.sequence))
+}
+
+fn preview(answer: &RevokePreviewAnswer) -> output::Facts {
+    output::Facts::default()
+        .with(
+            "effect",
+            match answer.effect {
+                RevokeEffect::New => "would revoke",
+                RevokeEffect::Already => "is revoked already",
+            },
+        )
+        .with_text("rule", answer.rule)
+        .with_maybe("row", (!answer.id.0.is_empty()).then(|| crate::codec::hex(&answer.id.0)))
+        .with_time("before", answer.before)
+        .with_time("floor in force", answer.standing)
+        .with_maybe(
+            "kept until the end of",
+            answer.kept.map(|day| day.to_string().chars().take(10).collect::<String>()),
+        )
+        .with("live tokens hit", answer.hit)
+        .with("of these with a label", answer.labelled)
+        .with("of these service tokens", answer.service)
+        .with("revoked already", answer.already)
+        .with("spared by the floor", answer.spared)
+        .with("numbers", if answer.counted == Counted::All { "of all registered tokens" } else { "at least" })
 }

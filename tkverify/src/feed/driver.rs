@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tkcore::protocol::FeedPosition;
 use tkcore::revocation::feed::{
     Effect, Event, Fetch, Freshness as MachineFreshness, Machine, Moment, Next, Response, StoreFile, Stored,
     Validity, restore_plan,
@@ -308,10 +307,7 @@ impl Driver {
             latest_issued: self.machine.floor().issued_at,
             accepted: reading,
             accepted_now,
-            position: position.map_or(FeedPosition { epoch: 0, sequence: 0 }, |at| FeedPosition {
-                epoch: at.epoch,
-                sequence: at.sequence,
-            }),
+            position: position.unwrap_or_default(),
         }));
     }
 

@@ -270,6 +270,24 @@ impl Publisher {
         })
     }
 
+    /// The merged deltas that the latest step completed, narrow first: what to serve next, and where.
+    /// `single` gives a step's exact bytes; one that lacks a step is not made.
+    pub fn merged_now<B: AsRef<[u8]>>(
+        &self,
+        single: impl Fn(&FeedPath) -> Option<B>,
+    ) -> Vec<(FeedPath, Vec<u8>)> {
+        let epoch = self.position.epoch;
+        let merge = |(span, number): (Span, u64)| {
+            let first = span.first(number)?;
+            let steps = (first..first.saturating_add(span.steps()))
+                .map(|sequence| single(&FeedPath::delta(Position { epoch, sequence })));
+            let steps = steps.collect::<Option<Vec<_>>>()?;
+            let bytes = self.merged(span, number, steps.iter().map(AsRef::as_ref))?;
+            Some((FeedPath::Delta { epoch, span, number }, bytes))
+        };
+        self.completed().filter_map(merge).collect()
+    }
+
     /// The snapshot of the latest state. Serve it, then call [`Publisher::rebase`].
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
@@ -295,10 +313,23 @@ impl Publisher {
         true
     }
 
-    /// Says that single steps before `oldest` are served no more. Never goes back, and never
-    /// past the step after the base, which a new client needs.
-    pub fn retire_deltas_before(&mut self, oldest: u64) {
-        self.oldest_delta = oldest.min(self.base.sequence.saturating_add(1)).max(self.oldest_delta);
+    /// Says that single steps before `oldest` are served no more, and which ones those are. Never
+    /// goes back, and never past the step after the base, which a new client needs.
+    pub fn retire_deltas_before(&mut self, oldest: u64) -> Vec<Position> {
+        let before = self.oldest_delta;
+        self.oldest_delta = oldest.min(self.base.sequence.saturating_add(1)).max(before);
+        self.steps(before..self.oldest_delta)
+    }
+
+    /// The single steps that are still served: what ends with the epoch.
+    #[must_use]
+    pub fn served_deltas(&self) -> Vec<Position> {
+        self.steps(self.oldest_delta..self.position.sequence.saturating_add(1))
+    }
+
+    fn steps(&self, sequences: core::ops::Range<u64>) -> Vec<Position> {
+        let epoch = self.position.epoch;
+        sequences.map(|sequence| Position { epoch, sequence }).collect()
     }
 
     /// The head of the latest state, to be signed with [`Head::sign`].

@@ -35,6 +35,14 @@ struct Floors {
 }
 
 impl Revoked {
+    /// What one revocation does by itself.
+    #[must_use]
+    pub fn by(revocation: &Revocation) -> Self {
+        let mut revoked = Self::default();
+        revoked.add(revocation);
+        revoked
+    }
+
     /// Takes in a revocation that was just committed.
     pub fn add(&mut self, revocation: &Revocation) {
         match *revocation {
@@ -87,20 +95,25 @@ impl Revoked {
         rows.chain(self.floors.keys.get(&key)).chain(&self.floors.global).max().copied()
     }
 
+    /// The floor in force for what this one names, if it is one of time.
+    #[must_use]
+    pub fn standing(&self, revocation: &Revocation) -> Option<Timestamp> {
+        match revocation {
+            Revocation::Key { key, before: Some(_) } => self.floors.keys.get(key).copied(),
+            Revocation::Subject { row, .. } | Revocation::Tenant { row, .. } => {
+                self.floors.rows.get(row).copied()
+            }
+            Revocation::Global { .. } => self.floors.global,
+            Revocation::Token { .. } | Revocation::Branch { .. } | Revocation::Key { before: None, .. } => {
+                None
+            }
+        }
+    }
+
     /// Whether a floor at least as high is in force for what this one names.
     #[must_use]
     pub fn has_stricter(&self, revocation: &Revocation) -> bool {
-        let (floor, before) = match *revocation {
-            Revocation::Key { key, before: Some(before) } => (self.floors.keys.get(&key), before),
-            Revocation::Subject { row, before } | Revocation::Tenant { row, before } => {
-                (self.floors.rows.get(&row), before)
-            }
-            Revocation::Global { before } => (self.floors.global.as_ref(), before),
-            Revocation::Token { .. } | Revocation::Branch { .. } | Revocation::Key { before: None, .. } => {
-                return false;
-            }
-        };
-        floor.is_some_and(|floor| *floor >= before)
+        self.standing(revocation).zip(revocation.before()).is_some_and(|(floor, before)| floor >= before)
     }
 
     fn floored(&self, query: &Query<'_>, minted: Timestamp) -> Option<Rule> {
@@ -169,18 +182,29 @@ impl RevocationRow {
     /// The row's key: a byte for the rule, what it names, the floor's time.
     #[must_use]
     pub fn key(&self) -> Vec<u8> {
-        let (rule, id, floor): (u8, &[u8], Option<u64>) = match &self.revocation {
-            Revocation::Token { lineage } => (1, lineage.as_bytes(), None),
-            Revocation::Branch { branch } => (2, branch.as_bytes(), None),
-            Revocation::Key { key, before } => {
-                (3, key.as_bytes(), Some(before.map_or(EVERYTHING, Timestamp::millis)))
-            }
-            Revocation::Subject { row, before } => (4, row.as_bytes(), Some(before.millis())),
-            Revocation::Tenant { row, before } => (5, row.as_bytes(), Some(before.millis())),
-            Revocation::Global { before } => (6, &[], Some(before.millis())),
+        let (rule, floor): (u8, Option<u64>) = match &self.revocation {
+            Revocation::Token { .. } => (1, None),
+            Revocation::Branch { .. } => (2, None),
+            Revocation::Key { before, .. } => (3, Some(before.map_or(EVERYTHING, Timestamp::millis))),
+            Revocation::Subject { before, .. } => (4, Some(before.millis())),
+            Revocation::Tenant { before, .. } => (5, Some(before.millis())),
+            Revocation::Global { before } => (6, Some(before.millis())),
         };
+        let id = self.revocation.named().map_or(&[][..], |(_, id)| id);
         let floor = floor.map(u64::to_be_bytes);
         [&[rule][..], id, floor.as_ref().map_or(&[][..], |floor| &floor[..])].concat()
+    }
+
+    /// The keys of all rows that a step drops which names a day (RV-7).
+    #[must_use]
+    pub fn keys_through(last: ExpiryDay, set: &RevocationSet) -> Vec<Vec<u8>> {
+        let mut keys = Vec::new();
+        set.for_each(|revocation, day| {
+            if day <= last {
+                keys.push(Self { revocation, day, covered: None }.key());
+            }
+        });
+        keys
     }
 
     /// The row's value: epoch, sequence, day.
