@@ -15,4 +15,4 @@ pub mod process;
 pub mod signer;
 
 pub use dir::TempDir;
-pub use need::need;
+pub use need::{need, not_run};

@@ -18,12 +18,20 @@ pub fn need(test: &str, program: &str, install: &str) -> Option<PathBuf> {
         folders.map(|folder| folder.join(program)).find(|path| path.is_file())
     };
     if found.is_none() {
-        let said = format!("NOT RUN: {test}: {program} is missing; install: {install}");
-        let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|set| set == value);
-        assert!(!is("CI", "true") && !is("TK_REQUIRE_ALL", "1"), "{said}");
-        eprintln!("{said}");
+        not_run(test, &format!("{program} is"), &format!("install: {install}"));
     }
     found
+}
+
+/// Says loudly that `test` was not run because `what` (with its verb) missing, and what to do.
+///
+/// # Panics
+/// When everything is required.
+pub fn not_run(test: &str, what: &str, remedy: &str) {
+    let said = format!("NOT RUN: {test}: {what} missing; {remedy}");
+    let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|set| set == value);
+    assert!(!is("CI", "true") && !is("TK_REQUIRE_ALL", "1"), "{said}");
+    eprintln!("{said}");
 }
 
 #[cfg(test)]
