@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use tkcore::protocol::{Code, Fault, RpcError, VerifyAnswer};
+use tkcore::protocol::{Code, Fault, RpcError, TraceContext, VerifyAnswer};
 use tkcore::revocation::Rule;
 use tkcore::{
     DischargeFault, Error, Malformed, NotAuthentic, NotKnowable, Party, Presented, Refusal, RefusalCause,
@@ -13,11 +13,17 @@ use crate::remote::{Remote, RemoteError};
 /// Something that can ask the signer about a token. [`crate::testing`] has a fake one.
 pub trait Signer: Send + Sync + fmt::Debug {
     /// Whether the chain of this token and its discharges holds and nothing kills it at the
-    /// signer. Blocks until there is an answer or the client's own timeouts end it.
+    /// signer. Blocks until there is an answer or the client's own timeouts end it; there must
+    /// be some, since the callers that wait are told no earlier. `trace` is the place of the
+    /// request that led to the ask in a distributed trace, for the signer's audit.
     ///
     /// # Errors
     /// [`AskError`].
-    fn verify(&self, presented: &Presented<'_>) -> Result<VerifyAnswer, AskError>;
+    fn verify(
+        &self,
+        presented: &Presented<'_>,
+        trace: Option<TraceContext>,
+    ) -> Result<VerifyAnswer, AskError>;
 }
 
 /// Why the signer did not vouch for a token.
@@ -109,8 +115,12 @@ fn fault(presented: &Presented<'_>, detail: &str) -> DischargeFault {
 }
 
 impl Signer for Remote {
-    fn verify(&self, presented: &Presented<'_>) -> Result<VerifyAnswer, AskError> {
-        Self::verify(self, presented).map_err(|e| match e {
+    fn verify(
+        &self,
+        presented: &Presented<'_>,
+        trace: Option<TraceContext>,
+    ) -> Result<VerifyAnswer, AskError> {
+        self.verify_traced(presented, trace).map_err(|e| match e {
             RemoteError::Refused(error) => AskError::Refused(error),
             other => AskError::Unreachable(other.to_string()),
         })

@@ -120,6 +120,10 @@ pub const ASKS: usize = 32;
 /// Callers that wait, each a blocked thread of the service.
 pub const WAITING: usize = 256;
 
+/// Tasks of an asynchronous service that wait: each holds its request and no thread. Enough for
+/// a burst of 10,000 requests by strangers, who may have three quarters of it.
+pub const TASKS: usize = 16 * 1024;
+
 /// How long a caller waits for its turn, or for an identical ask's answer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -143,7 +147,7 @@ impl Default for Builder {
             staleness: Staleness::default(),
             ages: Ages { aging: AGING, stale: LOCAL_MAXIMUM },
             memory_bytes: MEMORY_BYTES,
-            asks: Bounds { asking: ASKS, waiting: WAITING },
+            asks: Bounds { asking: ASKS, waiting: WAITING, tasks: TASKS },
             patience: PATIENCE,
             folder: None,
             floor: None,
@@ -259,11 +263,20 @@ impl Builder {
         self
     }
 
-    /// Most asks at once, and most callers that wait for one; [`ASKS`] and [`WAITING`] unless
+    /// Most asks at once, and most threads that wait for one; [`ASKS`] and [`WAITING`] unless
     /// said. A quarter of both is kept for lineages that the signer has vouched for.
     #[must_use]
     pub const fn asks(mut self, asking: usize, waiting: usize) -> Self {
-        self.asks = Bounds { asking, waiting };
+        self.asks.asking = asking;
+        self.asks.waiting = waiting;
+        self
+    }
+
+    /// Most tasks that wait in [`Verifier::check_async`](Verifier::check_async) and behind the
+    /// layers; [`TASKS`] unless said. A quarter is kept as above.
+    #[must_use]
+    pub const fn waiting_tasks(mut self, tasks: usize) -> Self {
+        self.asks.tasks = tasks;
         self
     }
 
@@ -378,8 +391,7 @@ impl Builder {
             signer,
             keys,
             memory: Memory::new(self.memory_bytes),
-            asks: Asks::new(self.asks),
-            patience: self.patience,
+            asks: Asks::new(self.asks, self.patience),
             feed,
             counters: Counters::default(),
             turn: AtomicUsize::new(0),

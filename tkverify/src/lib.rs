@@ -19,8 +19,12 @@
 //! in a state that the verifier keeps fresh in the background, and that it refuses to decide by
 //! when it is too old. How to run it: docs/operations.md.
 
+#[cfg(feature = "actix")]
+pub mod actix;
 mod ask;
 mod asks;
+#[cfg(feature = "axum")]
+pub mod axum;
 mod builder;
 pub mod cli;
 mod client_key;
@@ -28,28 +32,36 @@ mod clock;
 #[cfg(any(feature = "macaroon", feature = "libmacaroon"))]
 pub mod convert;
 pub mod danger;
+mod decide;
 pub mod discharge;
 mod feed;
 mod health;
 mod keys;
+mod manner;
 mod memory;
 mod metrics;
 mod policy;
 pub mod remote;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "tonic")]
+pub mod tonic;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod trust;
 mod verifier;
+pub mod web;
 
 pub use ask::{AskError, Signer};
-pub use builder::{AGING, ASKS, BuildError, Builder, LOCAL_MAXIMUM, MEMORY_BYTES, PATIENCE, WAITING};
+pub use builder::{AGING, ASKS, BuildError, Builder, LOCAL_MAXIMUM, MEMORY_BYTES, PATIENCE, TASKS, WAITING};
 pub use client_key::{ClientKey, ClientKeyError};
 pub use clock::{Clock, Reading, SystemClock};
 pub use feed::{Feed, FetchError, Freshness};
 pub use health::Health;
 pub use keys::HeldKey;
+pub use manner::{Diligence, Manner};
 pub use metrics::Metrics;
 pub use policy::WhenStale;
 pub use remote::{Remote, RemoteError};
 pub use trust::{SignerAddress, TRUST_BYTES, Trust, TrustError};
-pub use verifier::{Diligence, Verifier};
+pub use verifier::Verifier;

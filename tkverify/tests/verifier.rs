@@ -36,7 +36,7 @@ fn branches(kit: &Kit, token: &TokenText) -> Vec<tkcore::BranchId> {
     // One more caveat, so that the token's own point is an earlier one.
     let longer = attenuate(&token.as_token(), &["action in read"]).unwrap();
     let presented = tkcore::Presented::new(longer.as_token(), &[]).unwrap();
-    kit.signer().verify(&presented).unwrap().branches
+    kit.signer().verify(&presented, None).unwrap().branches
 }
 
 #[test]

@@ -70,11 +70,23 @@ impl Remote {
     /// [`RemoteError::Refused`] with the signer's verdict; anything else says that there is
     /// none.
     pub fn verify(&self, presented: &Presented<'_>) -> Result<VerifyAnswer, RemoteError> {
+        self.verify_traced(presented, None)
+    }
+
+    /// As [`Remote::verify`], as part of a trace.
+    ///
+    /// # Errors
+    /// As [`Remote::verify`].
+    pub fn verify_traced(
+        &self,
+        presented: &Presented<'_>,
+        trace: Option<TraceContext>,
+    ) -> Result<VerifyAnswer, RemoteError> {
         let params = Verify {
             root: SecretBytes::from(presented.root().as_v2()),
             discharges: presented.discharges().map(|token| SecretBytes::from(token.as_v2())).collect(),
         };
-        self.call(&params, request_id()?, None)
+        self.call(&params, request_id()?, trace)
     }
 
     /// A new token. A caller that may be restarted in the middle keeps the request id and

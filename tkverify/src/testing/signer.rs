@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tkcore::protocol::{Code, FeedPosition, VerifyAnswer};
+use tkcore::protocol::{Code, FeedPosition, TraceContext, VerifyAnswer};
 use tkcore::revocation::{ExpiryDay, Query, Revocation, RevocationSet, Revocations as _, RowKey, Status};
 use tkcore::{
     Audience, Basis, BranchIds, Budget, Error, Identifier, KeyClass, KeyId, LineageFacts, LineageId,
@@ -202,7 +202,11 @@ impl FakeSigner {
 }
 
 impl Signer for FakeSigner {
-    fn verify(&self, presented: &Presented<'_>) -> Result<VerifyAnswer, AskError> {
+    fn verify(
+        &self,
+        presented: &Presented<'_>,
+        _trace: Option<TraceContext>,
+    ) -> Result<VerifyAnswer, AskError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let answer = self.answer(presented);
         let hook = lock(&self.hook).clone();

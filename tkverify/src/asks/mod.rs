@@ -3,13 +3,26 @@
 //! A flood of strangers' tokens meets this bound and nothing else: known lineages are decided
 //! without it, and the part of it that is reserved for known lineages (a new discharge must be
 //! asked again) cannot be taken by strangers.
+//!
+//! A caller is a thread, which is stopped until its turn comes or an answer is there, or a task
+//! of an asynchronous service, which is not: its ask is carried out by a thread of the pool
+//! itself (`workers`), and it is woken when the answer is there (`task`). Both share flights.
+
+mod task;
+mod workers;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::Waker;
 use std::time::Duration;
 
 use tkcore::LineageId;
+
+use crate::clock::SystemClock;
+pub(crate) use task::{Job, Waiting};
+use workers::Workers;
 
 /// Most asks at once for one lineage. One would let a slow answer hold up every sibling; more
 /// would let one token with ever new caveats take the pool.
@@ -20,6 +33,11 @@ pub(crate) const WAITING_A_LINEAGE: usize = 16;
 
 /// A digest of everything that was presented: root, discharges and all tails.
 pub(crate) type Presentation = [u8; 32];
+
+/// What an ask can end in.
+pub(crate) trait Answer: Clone + Send + Sync + fmt::Debug + 'static {}
+
+impl<T: Clone + Send + Sync + fmt::Debug + 'static> Answer for T {}
 
 /// Whether the signer has vouched for this lineage before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +51,10 @@ pub(crate) enum Standing {
 pub(crate) struct Bounds {
     /// Asks under way at once; at least 1.
     pub(crate) asking: usize,
-    /// Callers waiting, for their turn or for another's answer.
+    /// Threads waiting, for their turn or for another's answer.
     pub(crate) waiting: usize,
+    /// Tasks waiting, for whatever it is: none of them holds a thread.
+    pub(crate) tasks: usize,
 }
 
 impl Bounds {
@@ -47,52 +67,90 @@ impl Bounds {
     }
 }
 
-/// The pool. `T` is what an ask ends in, shared between identical presentations.
+/// The pool. `T` is what an ask ends in, shared between identical presentations. Clones share
+/// everything.
 #[derive(Debug)]
-pub(crate) struct Asks<T> {
-    bounds: Bounds,
-    state: Mutex<State<T>>,
+pub(crate) struct Asks<T: Answer> {
+    shared: Arc<Shared<T>>,
 }
 
 #[derive(Debug)]
-struct State<T> {
+struct Shared<T: Answer> {
+    bounds: Bounds,
+    /// How long a task's ask may stand in the queue.
+    patience: Duration,
+    clock: SystemClock,
+    state: Mutex<State<T>>,
+    workers: Arc<Workers>,
+}
+
+#[derive(Debug)]
+struct State<T: Answer> {
     asking: usize,
     asking_strangers: usize,
     waiting: usize,
     waiting_strangers: usize,
-    lineages: HashMap<LineageId, Lineage>,
+    tasks: usize,
+    tasks_strangers: usize,
+    lineages: HashMap<LineageId, Lineage<T>>,
     /// Lineages with somebody waiting, in the order of their turns.
     turns: VecDeque<LineageId>,
     flights: HashMap<Presentation, Arc<Flight<T>>>,
-}
-
-#[derive(Debug, Default)]
-struct Lineage {
-    asking: usize,
-    queue: VecDeque<Arc<Ticket>>,
+    /// When the tasks' tickets are given up, in that order. Some may have been used by then.
+    overdue: VecDeque<(Duration, LineageId, Weak<Ticket<T>>)>,
+    /// What is to be done once the lock is given back.
+    landed: Vec<Arc<Flight<T>>>,
+    starts: Vec<Start<T>>,
 }
 
 #[derive(Debug)]
-struct Ticket {
+struct Lineage<T: Answer> {
+    asking: usize,
+    queue: VecDeque<Arc<Ticket<T>>>,
+}
+
+#[derive(Debug)]
+struct Ticket<T: Answer> {
     standing: Standing,
-    granted: AtomicBool,
-    turn: Condvar,
+    presentation: Presentation,
+    flight: Arc<Flight<T>>,
+    holder: Holder<T>,
+}
+
+/// Who is told that its turn has come.
+#[derive(Debug)]
+enum Holder<T: Answer> {
+    Thread { granted: AtomicBool, turn: Condvar },
+    Task(Mutex<Option<Job<T>>>),
+}
+
+/// A task's ask whose turn has come.
+#[derive(Debug)]
+struct Start<T: Answer> {
+    job: Job<T>,
+    lineage: LineageId,
+    presentation: Presentation,
+    standing: Standing,
+    flight: Arc<Flight<T>>,
+    waited: bool,
 }
 
 /// One ask, and those who wait for its answer.
 #[derive(Debug)]
-struct Flight<T> {
+struct Flight<T: Answer> {
     /// `None` inside: whoever asked left without an answer.
     landed: OnceLock<Option<T>>,
     landing: Condvar,
+    /// How many wait for the answer, beside a thread that asks itself.
+    followers: AtomicUsize,
+    wakers: Mutex<Vec<Option<Waker>>>,
 }
 
-/// What a caller is to do.
+/// What a thread is to do.
 #[derive(Debug)]
-pub(crate) enum Turn<'a, T> {
-    /// Ask, and tell the permit what came of it. When `waited`, look at the memory first: a
-    /// sibling's answer may have made the ask needless.
-    Ask { permit: Permit<'a, T>, waited: bool },
+pub(crate) enum Turn<T: Answer> {
+    /// Ask, and tell the permit what came of it.
+    Ask(Permit<T>),
     /// Somebody asked the very same.
     Shared(T),
     /// No room, or patience ran out before the turn came.
@@ -101,131 +159,184 @@ pub(crate) enum Turn<'a, T> {
 
 /// The right to ask once. Gives its place back when dropped.
 #[derive(Debug)]
-pub(crate) struct Permit<'a, T> {
-    asks: &'a Asks<T>,
+pub(crate) struct Permit<T: Answer> {
+    shared: Arc<Shared<T>>,
     lineage: LineageId,
     presentation: Presentation,
     standing: Standing,
     flight: Arc<Flight<T>>,
+    /// Look at the memory first: a sibling's answer may have made the ask needless.
+    waited: bool,
 }
 
-impl<T: Clone> Asks<T> {
-    pub(crate) fn new(bounds: Bounds) -> Self {
-        Self {
+impl<T: Answer> Asks<T> {
+    pub(crate) fn new(bounds: Bounds, patience: Duration) -> Self {
+        let shared = Shared {
             bounds: Bounds { asking: bounds.asking.max(1), ..bounds },
+            patience,
+            clock: SystemClock::new(),
             state: Mutex::new(State {
                 asking: 0,
                 asking_strangers: 0,
                 waiting: 0,
                 waiting_strangers: 0,
+                tasks: 0,
+                tasks_strangers: 0,
                 lineages: HashMap::new(),
                 turns: VecDeque::new(),
                 flights: HashMap::new(),
+                overdue: VecDeque::new(),
+                landed: Vec::new(),
+                starts: Vec::new(),
             }),
-        }
+            workers: Arc::default(),
+        };
+        Self { shared: Arc::new(shared) }
     }
 
-    /// Waits at most `patience` for a turn, or for the answer to an identical presentation.
+    /// Stops the calling thread until its turn, or the answer to an identical presentation, for
+    /// at most `patience`.
     pub(crate) fn enter(
         &self,
         lineage: LineageId,
         presentation: Presentation,
         standing: Standing,
         patience: Duration,
-    ) -> Turn<'_, T> {
-        let mut state = self.lock();
+    ) -> Turn<T> {
+        let shared = &self.shared;
+        let mut state = shared.lock();
         if let Some(flight) = state.flights.get(&presentation).map(Arc::clone) {
-            return self.follow(state, &flight, standing, patience);
+            return shared.follow(state, &flight, standing, patience);
         }
-        let free = state.may_start(self.bounds, standing)
-            && state.lineages.get(&lineage).is_none_or(|l| l.asking < ASKS_A_LINEAGE && l.queue.is_empty());
-        if !free
-            && (!state.may_wait(self.bounds, standing)
-                || state.lineages.get(&lineage).is_some_and(|l| l.queue.len() >= WAITING_A_LINEAGE))
-        {
+        let free = state.is_free(shared.bounds, lineage, standing);
+        if !free && (!state.may_wait(shared.bounds, standing) || state.is_full(lineage)) {
             return Turn::Busy;
         }
-        let flight = Arc::new(Flight { landed: OnceLock::new(), landing: Condvar::new() });
+        let flight = Arc::new(Flight::default());
         state.flights.insert(presentation, Arc::clone(&flight));
-        let permit = || Permit { asks: self, lineage, presentation, standing, flight: Arc::clone(&flight) };
+        let permit = |waited| Permit {
+            shared: Arc::clone(shared),
+            lineage,
+            presentation,
+            standing,
+            flight: Arc::clone(&flight),
+            waited,
+        };
         if free {
             state.start(lineage, standing);
-            return Turn::Ask { permit: permit(), waited: false };
+            return Turn::Ask(permit(false));
         }
-        let ticket = Arc::new(Ticket { standing, granted: AtomicBool::new(false), turn: Condvar::new() });
+        let (granted, turn) = (AtomicBool::new(false), Condvar::new());
+        let holder = Holder::Thread { granted, turn };
+        let ticket = Arc::new(Ticket { standing, presentation, flight: Arc::clone(&flight), holder });
+        let Holder::Thread { granted, turn } = &ticket.holder else { return Turn::Busy };
         state.queue(lineage, &ticket);
         state.wait(standing);
         // Whoever was refused a turn earlier may find one now that the queue has changed.
-        let (mut state, _) = ticket
-            .turn
-            .wait_timeout_while(state, patience, |_| !ticket.granted.load(Ordering::Relaxed))
+        let (mut state, _) = turn
+            .wait_timeout_while(state, patience, |_| !granted.load(Ordering::Relaxed))
             .unwrap_or_else(PoisonError::into_inner);
         state.unwait(standing);
-        if ticket.granted.load(Ordering::Relaxed) {
-            return Turn::Ask { permit: permit(), waited: true };
+        if granted.load(Ordering::Relaxed) {
+            return Turn::Ask(permit(true));
         }
         state.unqueue(lineage, &ticket);
         state.land(&presentation, &flight, None);
+        shared.settle(state);
         Turn::Busy
     }
 
+    /// How long a caller waits here unless it says otherwise.
+    pub(crate) fn patience(&self) -> Duration {
+        self.shared.patience
+    }
+
+    /// How many wait, threads and tasks.
+    pub(crate) fn waiting(&self) -> usize {
+        let state = self.shared.lock();
+        state.waiting.saturating_add(state.tasks)
+    }
+
+    /// How many ask.
+    pub(crate) fn asking(&self) -> usize {
+        self.shared.lock().asking
+    }
+}
+
+impl<T: Answer> Shared<T> {
     fn follow(
         &self,
         mut state: MutexGuard<'_, State<T>>,
         flight: &Flight<T>,
         standing: Standing,
         patience: Duration,
-    ) -> Turn<'_, T> {
+    ) -> Turn<T> {
         if !state.may_wait(self.bounds, standing) {
             return Turn::Busy;
         }
         state.wait(standing);
+        flight.followers.fetch_add(1, Ordering::Relaxed);
         let (mut state, _) = flight
             .landing
             .wait_timeout_while(state, patience, |_| flight.landed.get().is_none())
             .unwrap_or_else(PoisonError::into_inner);
+        flight.followers.fetch_sub(1, Ordering::Relaxed);
         state.unwait(standing);
         match flight.landed.get() {
             Some(Some(answer)) => Turn::Shared(answer.clone()),
             Some(None) | None => Turn::Busy,
         }
     }
-
-    /// How many wait.
-    pub(crate) fn waiting(&self) -> usize {
-        self.lock().waiting
-    }
-
-    /// How many ask.
-    pub(crate) fn asking(&self) -> usize {
-        self.lock().asking
-    }
 }
 
-impl<T> Asks<T> {
+impl<T: Answer> Shared<T> {
     /// A poisoned lock is taken all the same: no code of a caller runs under it.
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T> Permit<'_, T> {
+impl<T: Answer> Permit<T> {
+    /// Whether the turn had to be waited for.
+    pub(crate) const fn waited(&self) -> bool {
+        self.waited
+    }
+
     /// The answer, for all who presented the same.
     pub(crate) fn answered(self, answer: T) {
-        self.asks.lock().land(&self.presentation, &self.flight, Some(answer));
+        self.shared.lock().land(&self.presentation, &self.flight, Some(answer));
     }
 }
 
-impl<T> Drop for Permit<'_, T> {
+impl<T: Answer> Drop for Permit<T> {
     fn drop(&mut self) {
-        let mut state = self.asks.lock();
+        let mut state = self.shared.lock();
         state.land(&self.presentation, &self.flight, None);
         state.end(self.lineage, self.standing);
-        state.grant(self.asks.bounds);
+        state.expire(self.shared.now());
+        state.grant(self.shared.bounds);
+        self.shared.settle(state);
     }
 }
 
-impl<T> State<T> {
+impl<T: Answer> Default for Flight<T> {
+    fn default() -> Self {
+        Self {
+            landed: OnceLock::new(),
+            landing: Condvar::new(),
+            followers: AtomicUsize::new(0),
+            wakers: Mutex::default(),
+        }
+    }
+}
+
+impl<T: Answer> Default for Lineage<T> {
+    fn default() -> Self {
+        Self { asking: 0, queue: VecDeque::new() }
+    }
+}
+
+impl<T: Answer> State<T> {
     fn may_start(&self, bounds: Bounds, standing: Standing) -> bool {
         self.asking < bounds.asking
             && (standing == Standing::Known
@@ -236,6 +347,16 @@ impl<T> State<T> {
         self.waiting < bounds.waiting
             && (standing == Standing::Known
                 || self.waiting_strangers < Bounds::for_standing(bounds.waiting, standing))
+    }
+
+    fn is_free(&self, bounds: Bounds, lineage: LineageId, standing: Standing) -> bool {
+        let lineage = self.lineages.get(&lineage);
+        self.may_start(bounds, standing)
+            && lineage.is_none_or(|l| l.asking < ASKS_A_LINEAGE && l.queue.is_empty())
+    }
+
+    fn is_full(&self, lineage: LineageId) -> bool {
+        self.lineages.get(&lineage).is_some_and(|l| l.queue.len() >= WAITING_A_LINEAGE)
     }
 
     fn start(&mut self, lineage: LineageId, standing: Standing) {
@@ -272,7 +393,7 @@ impl<T> State<T> {
         }
     }
 
-    fn queue(&mut self, lineage: LineageId, ticket: &Arc<Ticket>) {
+    fn queue(&mut self, lineage: LineageId, ticket: &Arc<Ticket<T>>) {
         let entry = self.lineages.entry(lineage).or_default();
         if entry.queue.is_empty() {
             self.turns.push_back(lineage);
@@ -280,7 +401,7 @@ impl<T> State<T> {
         entry.queue.push_back(Arc::clone(ticket));
     }
 
-    fn unqueue(&mut self, lineage: LineageId, ticket: &Arc<Ticket>) {
+    fn unqueue(&mut self, lineage: LineageId, ticket: &Arc<Ticket<T>>) {
         if let Some(entry) = self.lineages.get_mut(&lineage) {
             entry.queue.retain(|other| !Arc::ptr_eq(other, ticket));
             if entry.queue.is_empty() {
@@ -318,8 +439,23 @@ impl<T> State<T> {
                     self.turns.push_back(lineage);
                 }
             }
-            ticket.granted.store(true, Ordering::Relaxed);
-            ticket.turn.notify_one();
+            match &ticket.holder {
+                Holder::Thread { granted, turn } => {
+                    granted.store(true, Ordering::Relaxed);
+                    turn.notify_one();
+                }
+                Holder::Task(job) => match lock(job).take() {
+                    Some(job) => self.starts.push(Start {
+                        job,
+                        lineage,
+                        presentation: ticket.presentation,
+                        standing: ticket.standing,
+                        flight: Arc::clone(&ticket.flight),
+                        waited: true,
+                    }),
+                    None => self.end(lineage, ticket.standing),
+                },
+            }
         }
     }
 
@@ -329,8 +465,13 @@ impl<T> State<T> {
                 self.flights.remove(presentation);
             }
             flight.landing.notify_all();
+            self.landed.push(Arc::clone(flight));
         }
     }
+}
+
+fn lock<M>(mutex: &Mutex<M>) -> MutexGuard<'_, M> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -350,12 +491,12 @@ mod tests {
     }
 
     fn pool(asking: usize, waiting: usize) -> Asks<u32> {
-        Asks::new(Bounds { asking, waiting })
+        Asks::new(Bounds { asking, waiting, tasks: 0 }, LONG)
     }
 
-    fn ask<'a>(asks: &'a Asks<u32>, of: u8, presentation: u8, standing: Standing) -> Permit<'a, u32> {
+    fn ask(asks: &Asks<u32>, of: u8, presentation: u8, standing: Standing) -> Permit<u32> {
         match asks.enter(lineage(of), [presentation; 32], standing, NONE) {
-            Turn::Ask { permit, waited: false } => permit,
+            Turn::Ask(permit) if !permit.waited() => permit,
             other => panic!("{other:?}"),
         }
     }
@@ -388,7 +529,7 @@ mod tests {
         // Nothing of it stays: the next one asks again.
         drop(ask(&asks, 1, 1, Standing::Stranger));
         assert_eq!((asks.asking(), asks.waiting()), (0, 0));
-        assert!(asks.lock().lineages.is_empty() && asks.lock().flights.is_empty());
+        assert!(asks.shared.lock().lineages.is_empty() && asks.shared.lock().flights.is_empty());
     }
 
     #[test]
@@ -411,7 +552,7 @@ mod tests {
                 let (asks, sender) = (&asks, sender.clone());
                 scope.spawn(move || {
                     match asks.enter(lineage(of), [presentation; 32], Standing::Known, LONG) {
-                        Turn::Ask { permit, waited: true } => {
+                        Turn::Ask(permit) if permit.waited() => {
                             sender.send(presentation).unwrap();
                             drop(permit);
                         }
@@ -481,7 +622,7 @@ mod tests {
             drop(permit);
             assert!(matches!(follower.join().unwrap(), Turn::Busy));
         });
-        assert!(asks.lock().lineages.is_empty() && asks.lock().turns.is_empty());
+        assert!(asks.shared.lock().lineages.is_empty() && asks.shared.lock().turns.is_empty());
         drop(ask(&asks, 2, 2, Standing::Known));
     }
 }
