@@ -8,6 +8,8 @@
     reason = "a test fails by panicking, and may read the clock"
 )]
 
+mod clock;
+
 use std::fmt::Display;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -18,6 +20,8 @@ use std::time::{Duration, Instant};
 use testkit::process::{Finished, Process, run};
 use testkit::signer::{self, Running};
 use tkcore::{TokenBuf, attenuate};
+
+pub use clock::Clock;
 
 /// No measure of speed, only an end for a test that hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
