@@ -1,6 +1,7 @@
-//! The examples' command line: `--name VALUE`, over and over.
+//! The examples' command line: `--name VALUE`, over and over; a token on standard input; keys in hexadecimal.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 
 /// What was given.
 #[derive(Debug)]
@@ -31,9 +32,35 @@ impl Options {
         self.get(name).ok_or_else(|| format!("--{name} is missing"))
     }
 
+    /// A key or an id that must be there, in hexadecimal digits.
+    ///
+    /// # Errors
+    /// Says which is missing or wrong.
+    pub fn hex<const N: usize>(&self, name: &str) -> Result<[u8; N], String> {
+        hex(self.need(name)?).ok_or_else(|| format!("--{name}: {} hexadecimal digits", 2 * N))
+    }
+
     /// One that may be there.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
+}
+
+/// Bytes from exactly so many hexadecimal digits.
+#[must_use]
+pub fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let pair = |at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+    (0..text.len()).step_by(2).map(pair).collect::<Option<Vec<u8>>>()?.try_into().ok()
+}
+
+/// What stands on standard input, without the line's end: a token never comes as an argument, where
+/// everybody on the machine could see it.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn input() -> Result<String, String> {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).map_err(|error| format!("standard input: {error}"))?;
+    Ok(text.trim().to_owned())
 }

@@ -15,7 +15,6 @@
 //! `--authentication HEX`).
 
 use std::error::Error as StdError;
-use std::io::Read as _;
 use std::process::ExitCode;
 
 use options::Options;
@@ -58,9 +57,9 @@ fn issue() -> Outcome {
     // The key of the discharge's chain goes sealed to the login service and sealed into the token;
     // this program forgets it.
     let (caveat_key, ephemeral) = (random()?, random()?);
-    let public = AuthorityPublic::from_bytes(bytes(options.need("authority-key")?)?);
+    let public = AuthorityPublic::from_bytes(options.hex("authority-key")?);
     let ticket = seal_ticket(
-        authority(&options)?,
+        AuthorityId::from_bytes(options.hex("authority")?),
         &SealTo::Public { key: &public, ephemeral: &ephemeral },
         &CaveatKey::from_bytes(caveat_key),
         &[&format!("subject = {subject}")],
@@ -91,16 +90,16 @@ fn issue() -> Outcome {
 fn exchange() -> Outcome {
     let known = ["trust", "client-key", "authority", "login", "credential", "workload"];
     let options = Options::read(2, &known)?;
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text)?;
-    let (_, token) = TokenBuf::from_text(text.trim())?;
+    let (_, token) = TokenBuf::from_text(&options::input()?)?;
 
     // The login service's word, bound to the token.
     let credential = std::fs::read_to_string(options.need("credential")?)?;
     let login =
         Authority::new(options.need("login")?)?.with_credential(format!("Bearer {}", credential.trim()));
     let mut wallet = Wallet::new(token);
-    wallet.refresh(&DischargeClient::new().with_authority(authority(&options)?, login))?;
+    wallet.refresh(
+        &DischargeClient::new().with_authority(AuthorityId::from_bytes(options.hex("authority")?), login),
+    )?;
     let header = wallet.authorization(SystemClock::new().read().wall)?;
 
     let mut buf = HeaderBuf::new();
@@ -123,16 +122,6 @@ fn exchange() -> Outcome {
 fn signer(options: &Options) -> Result<Remote, Box<dyn StdError>> {
     let trust = Trust::from_file(options.need("trust")?.as_ref())?;
     Ok(Remote::new(&trust.signers, ClientKey::read(options.need("client-key")?.as_ref())?)?)
-}
-
-fn authority(options: &Options) -> Result<AuthorityId, Box<dyn StdError>> {
-    Ok(AuthorityId::from_hex(options.need("authority")?).ok_or("--authority: 32 hexadecimal digits")?)
-}
-
-fn bytes(hex: &str) -> Result<[u8; 32], Box<dyn StdError>> {
-    let pairs: Option<Vec<u8>> =
-        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok()).collect();
-    Ok(pairs.and_then(|bytes| bytes.try_into().ok()).ok_or("--authority-key: 64 hexadecimal digits")?)
 }
 
 fn random() -> Result<[u8; 32], Box<dyn StdError>> {

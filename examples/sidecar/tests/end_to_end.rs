@@ -1,12 +1,7 @@
 //! The sidecar behind the real nginx, and asked as Envoy asks.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::process::Command;
-
-use harness::{Service, call, client, mint, narrowed, revoke, signer, text, until};
+use harness::{Nginx, Service, call, client, mint, narrowed, revoke, signer, text, until};
 use testkit::http::{Reply, Server};
-use testkit::need;
-use testkit::process::Process;
 use testkit::signer::Running;
 
 fn sidecar(signer: &Running, front: &str) -> Service {
@@ -24,7 +19,6 @@ fn bearer(token: &str) -> String {
 #[test]
 fn nginx_lets_through_what_the_token_allows_and_tells_the_service_for_whom() {
     let test = "nginx_lets_through_what_the_token_allows_and_tells_the_service_for_whom";
-    let Some(nginx) = need(test, "nginx", "apt-get install nginx-light") else { return };
     let signer = signer();
     let mut sidecar = sidecar(&signer, "nginx");
     // The service behind: any language; it answers with what it was told.
@@ -39,20 +33,11 @@ fn nginx_lets_through_what_the_token_allows_and_tells_the_service_for_whom() {
             told("authorization")
         ))
     });
-    // A port that is free now; nginx has no way to say which one it took.
-    let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let conf = include_str!("../nginx.conf")
-        .replace("LISTEN", &listen)
         .replace("SIDECAR", &sidecar.address)
         .replace("SERVICE", &service.address().to_string());
-    let conf = signer.dir().write("nginx.conf", 0o644, conf);
-    let mut front = Process::start(Command::new(nginx).args(["-p", text(signer.dir().path()), "-c"]).args([
-        text(&conf),
-        "-g",
-        "daemon off; pid nginx.pid; error_log stderr;",
-    ]));
-    until("nginx", || std::net::TcpStream::connect(&listen));
-    let ask = |method: &str, path: &str, headers: &[String]| call(&listen, method, path, headers);
+    let Some(front) = Nginx::start(test, &conf) else { return };
+    let ask = |method: &str, path: &str, headers: &[String]| call(front.listen(), method, path, headers);
 
     let token = mint(&signer, &["action in read,write"]);
     let none = ask("GET", "/acme/projects/7", &[]);
@@ -89,7 +74,6 @@ fn nginx_lets_through_what_the_token_allows_and_tells_the_service_for_whom() {
     // Without the sidecar nothing is let through.
     sidecar.process.kill();
     assert_eq!(ask("GET", "/acme/projects/7", &[bearer(&token)]).status, 503);
-    assert!(front.terminate().success());
 }
 
 #[test]
