@@ -165,6 +165,12 @@ impl Running {
         self.process = Some(process);
     }
 
+    /// Gives the next start of the server these arguments beside the usual, in place of those
+    /// it had.
+    pub fn with(&mut self, arguments: Vec<String>) {
+        self.with.arguments = arguments;
+    }
+
     /// Runs a command of the signer's command line: `name`, `--dir`, then `args`. A name of two
     /// words is a command and its own command.
     ///

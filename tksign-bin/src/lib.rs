@@ -32,6 +32,11 @@ mod clock;
 mod codec;
 mod exchange;
 mod feed_tree;
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "asks which of a few operations it is; all others are refused"
+)]
+mod fence;
 mod http;
 mod issue;
 mod keys;

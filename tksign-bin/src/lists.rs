@@ -11,6 +11,7 @@ use tkcore::protocol::{
 
 use crate::audit;
 use crate::codec::count;
+use crate::fence::ReadOnly;
 use crate::keys::KeyRecord;
 use crate::memory::Memory;
 use crate::registry::{self, Find};
@@ -81,7 +82,7 @@ pub(crate) fn delegated(view: &View<'_>, ask: &Ask, asked: FetchKeys) -> Look<Pa
 }
 
 /// How the signer is.
-pub(crate) fn status(view: &View<'_>, started: Timestamp) -> Look<StatusAnswer> {
+pub(crate) fn status(view: &View<'_>, started: Timestamp, held: Option<Arc<ReadOnly>>) -> Look<StatusAnswer> {
     let memory = view.memory;
     let head = memory.head.as_ref();
     let until = memory.publication_keys(view.now).first().map(|(end, _)| *end);
@@ -96,7 +97,7 @@ pub(crate) fn status(view: &View<'_>, started: Timestamp) -> Look<StatusAnswer> 
         version: Text::lossy(env!("CARGO_PKG_VERSION")),
         feed: memory.core.feed,
         static_key: memory.core.static_public(),
-        mode: Mode::Serving,
+        mode: if held.is_some() { Mode::ReadOnly } else { Mode::Serving },
         started,
         now: view.now,
         position: memory.position,
@@ -112,7 +113,7 @@ pub(crate) fn status(view: &View<'_>, started: Timestamp) -> Look<StatusAnswer> 
         audit_hash: memory.audit.hash,
         schema: view.store.schema(),
         secret: memory.kek.id(),
-        notice: Text::lossy(notice),
+        notice: Text::lossy(held.as_deref().map_or(notice, ReadOnly::why)),
     };
     Ok((Plan::default(), answer))
 }

@@ -29,9 +29,9 @@ const STEP: Duration = Duration::from_millis(25);
 /// A new head without a new step, so that clients see that nothing was held back.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(30);
 /// How long a head may be decided by: how long an outage may last, and a freeze could.
-const VALIDITY: Duration = Duration::from_secs(3600);
+pub(crate) const VALIDITY: Duration = Duration::from_secs(3600);
 /// When clients without a long poll ask again.
-const POLL_AFTER: Duration = Duration::from_secs(10);
+pub(crate) const POLL_AFTER: Duration = Duration::from_secs(10);
 /// After a failure, until it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// Single deltas served at most: at one a second more than an hour's, which is longer than any
@@ -39,8 +39,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const DELTAS: u64 = 4096;
 
 /// Rows of the feed's table.
-const CHAIN: &[u8] = b"chain";
-const HEAD: &[u8] = b"head";
+pub(crate) const CHAIN: &[u8] = b"chain";
+pub(crate) const HEAD: &[u8] = b"head";
 
 /// The step closer.
 pub(crate) struct Publisher {

@@ -13,6 +13,7 @@ use tkcore::{AuthorityId, FeedId, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::clock::Clock;
+use crate::fence::ReadOnly;
 use crate::keys::record;
 use crate::memory::{Memory, SignerError, unseal};
 use crate::peer::Peer;
@@ -59,6 +60,7 @@ pub struct Service {
     pub(crate) options: Arc<Options>,
     pub(crate) tally: Arc<Tally>,
     pub(crate) started: Timestamp,
+    pub(crate) read_only: Option<Arc<ReadOnly>>,
     counters: Arc<Counters>,
 }
 
@@ -137,9 +139,15 @@ impl From<crate::store::StoreError> for No {
 pub(crate) type Decided<C> = Result<(Plan, <C as Call>::Answer), No>;
 
 impl Service {
-    pub(crate) fn new(writer: Writer, clock: Arc<dyn Clock>, options: Options, tally: Arc<Tally>) -> Self {
-        let started = clock.now();
-        Self { writer, clock, options: Arc::new(options), tally, started, counters: Arc::default() }
+    pub(crate) fn new(
+        writer: Writer,
+        clock: Arc<dyn Clock>,
+        options: Options,
+        tally: Arc<Tally>,
+        read_only: Option<Arc<ReadOnly>>,
+    ) -> Self {
+        let (started, options) = (clock.now(), Arc::new(options));
+        Self { writer, clock, options, tally, started, read_only, counters: Arc::default() }
     }
 
     /// The feed this signer publishes.
@@ -200,6 +208,10 @@ impl Service {
         if let Err(code) = roles::admit(&ask.client, operation, now) {
             return Err(self.refuse(ask.event(), code.error()).await);
         }
+        if let Some(held) = &self.read_only {
+            // Not even a line is written.
+            held.admits(&ask.client, ask.peer, operation).map_err(|code| code.detail(held.why()))?;
+        }
         let params = request.params;
         match operation {
             Operation::Verify => {
@@ -216,8 +228,8 @@ impl Service {
             Operation::RevokePreview => self.decide(ask, params, revoke::preview).await,
             Operation::FetchKeys => self.decide(ask, params, lists::delegated).await,
             Operation::Status => {
-                let started = self.started;
-                self.decide(ask, params, move |view, _, _: Status| lists::status(view, started)).await
+                let (started, held) = (self.started, self.read_only.clone());
+                self.decide(ask, params, move |view, _, _: Status| lists::status(view, started, held)).await
             }
             Operation::KeyCreate => self.decide(ask, params, operate::key_create).await,
             Operation::KeyList => self.decide(ask, params, lists::keys).await,

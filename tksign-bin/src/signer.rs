@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::audit;
 use crate::clock::Clock;
 use crate::feed_tree::FeedTree;
+use crate::fence::{self, Guard};
 use crate::keys::PublicationSecret;
 use crate::memory::{Memory, SignerError};
 use crate::publish::Publisher;
@@ -103,6 +104,25 @@ impl Signer {
         Self::start(Box::new(Sqlite::open(folder)?), secret, options, clock)
     }
 
+    /// The same, compared first with what lies outside of the store: the high-water file in its
+    /// folder, and the newest published feed in `feed`. Behind either it only reads.
+    ///
+    /// # Errors
+    /// As [`Signer::open`]; and when `feed` holds what no signature vouches for.
+    pub fn open_guarded(
+        folder: &Path,
+        feed: Option<&Path>,
+        secret: &Secret,
+        options: Options,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, SignerError> {
+        let now = clock.now();
+        let store = Box::new(Sqlite::open(folder)?);
+        Self::begin(store, secret, options, clock, |store, memory| {
+            fence::guard(store, memory, folder, feed, now)
+        })
+    }
+
     /// The same over any store.
     ///
     /// # Errors
@@ -113,12 +133,24 @@ impl Signer {
         options: Options,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, SignerError> {
+        Self::begin(store, secret, options, clock, |_, _| Ok(Guard::Open(None)))
+    }
+
+    fn begin(
+        mut store: Box<dyn Store>,
+        secret: &Secret,
+        options: Options,
+        clock: Arc<dyn Clock>,
+        guard: impl FnOnce(&mut dyn Store, &mut Memory) -> Result<Guard, SignerError>,
+    ) -> Result<Self, SignerError> {
         let tally = Arc::new(Tally::default());
         let mut memory = Memory::load(&*store, secret)?;
         let publisher = Publisher::resume(&*store, &mut memory, Arc::clone(&tally), clock.now())?;
         let feed = publisher.tree();
-        let writer = Writer::start(store, memory, publisher, Arc::clone(&clock))?;
-        Ok(Self { service: Service::new(writer, clock, options, tally), feed })
+        let guard = guard(&mut *store, &mut memory)?;
+        let read_only = guard.read_only();
+        let writer = Writer::start(store, memory, publisher, Arc::clone(&clock), guard)?;
+        Ok(Self { service: Service::new(writer, clock, options, tally, read_only), feed })
     }
 
     /// Reads the whole audit chain of the store in `folder` and returns its end. Needs no

@@ -8,6 +8,7 @@
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use tkcore::Timestamp;
 use tkcore::protocol::{AuditEvent, Code, RpcError};
@@ -15,6 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::audit;
 use crate::clock::{Clock, monotonic};
+use crate::fence::{Guard, HighWater};
 use crate::memory::{Effect, Memory, SignerError};
 use crate::publish::Publisher;
 use crate::random;
@@ -75,10 +77,25 @@ impl Writer {
         memory: Memory,
         publisher: Publisher,
         clock: Arc<dyn Clock>,
+        guard: Guard,
     ) -> Result<Self, SignerError> {
         let (jobs, queue) = channel();
         let committed = Arc::new(RwLock::new(memory.clone()));
-        let thread = Thread { store, working: memory, committed: Arc::clone(&committed), publisher, clock };
+        let (high_water, is_held) = match guard {
+            Guard::Open(high_water) => (high_water, false),
+            Guard::ReadOnly(_) => (None, true),
+        };
+        let shared = Arc::clone(&committed);
+        let thread = Thread {
+            store,
+            working: memory,
+            committed: shared,
+            publisher,
+            clock,
+            high_water,
+            is_noted: true,
+            is_held,
+        };
         std::thread::Builder::new()
             .name("writer".to_owned())
             .spawn(move || {
@@ -134,6 +151,11 @@ struct Thread {
     committed: Arc<RwLock<Memory>>,
     publisher: Publisher,
     clock: Arc<dyn Clock>,
+    high_water: Option<HighWater>,
+    /// The clients that the high-water file lists are those there are.
+    is_noted: bool,
+    /// Nothing is written and nothing published: the store is behind, or another's.
+    is_held: bool,
 }
 
 /// A job that was decided and waits for the commit.
@@ -143,7 +165,7 @@ impl Thread {
     fn run(mut self, queue: &Receiver<Job>) {
         let mut stop = None;
         while stop.is_none() {
-            let wait = self.publisher.due(&self.working, monotonic());
+            let wait = self.due();
             let mut group = Vec::new();
             match queue.recv_timeout(wait) {
                 Ok(job) => {
@@ -161,8 +183,11 @@ impl Thread {
             if !group.is_empty() {
                 self.decide(group);
             }
-            let due = stop.is_some() || self.publisher.due(&self.working, monotonic()).is_zero();
-            if due && let Err(error) = self.publish(stop.is_some()) {
+            let due = stop.is_some() || self.due().is_zero();
+            if due
+                && !self.is_held
+                && let Err(error) = self.publish(stop.is_some())
+            {
                 self.back();
                 self.publisher.failed(&error);
             }
@@ -171,6 +196,10 @@ impl Thread {
         if let Some(stop) = stop {
             let _ = stop.send(());
         }
+    }
+
+    fn due(&mut self) -> Duration {
+        if self.is_held { Duration::MAX } else { self.publisher.due(&self.working, monotonic()) }
     }
 
     fn decide(&mut self, group: Vec<(Decide, oneshot::Sender<Answer>)>) {
@@ -191,8 +220,14 @@ impl Thread {
         match result.and_then(|()| self.store.commit()) {
             Ok(()) => {
                 self.show(&effects);
+                let is_client = |effect: &Effect| matches!(effect, Effect::Client(_) | Effect::ClientGone(_));
+                self.is_noted &= !effects.iter().any(is_client);
+                let noted = if self.is_noted { Ok(()) } else { self.note() };
+                let unnoted = |error: &SignerError| {
+                    Code::StoreFailed.detail(&format!("it is done, and not noted: {error}"))
+                };
                 for (reply, answer) in waiting {
-                    let _ = reply.send(answer);
+                    let _ = reply.send(noted.as_ref().map_err(unnoted).and(answer));
                 }
             }
             Err(error) => {
@@ -230,6 +265,9 @@ impl Thread {
 
     /// Writes a plan and its audit lines as one change.
     fn add(&mut self, plan: Plan, now: Timestamp, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        if self.is_held {
+            return Ok(());
+        }
         let Plan { expects, mut ops, effects: mut planned, events, answer: _ } = plan;
         let mut head = self.working.audit;
         for event in &events {
@@ -263,6 +301,7 @@ impl Thread {
         let view = View { memory: &self.working, store: &*self.store, now };
         let (plan, head) = self.publisher.sign(&view)?;
         self.commit(plan, now)?;
+        self.note()?;
         self.publisher.serve(head, &self.working);
         Ok(())
     }
@@ -278,6 +317,15 @@ impl Thread {
             Err(Refusal::Failed(error)) => return Err(error.into()),
         }
         self.show(&effects);
+        Ok(())
+    }
+
+    /// Says outside of the database how far this is, before anybody hears of it.
+    fn note(&mut self) -> Result<(), SignerError> {
+        if let Some(high_water) = &mut self.high_water {
+            high_water.note(&self.working)?;
+        }
+        self.is_noted = true;
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use tkcore::protocol::{
 use tkcore::{KeyClass, KeyId};
 
 use super::reach::{self, Reach};
-use super::{Exit, Failure, Streams, output, values};
+use super::{Exit, Failure, Streams, output, sign, values};
 
 const EXAMPLE: &str = "\
 Examples:
@@ -16,6 +16,7 @@ Examples:
   tksign keys rotate 0102030405060708     a new generation mints, the old one goes on verifying
   tksign keys retire 0102030405060708     revokes what is under it and destroys the key
   tksign keys publication prepare --out list.unsigned
+  tksign keys publication sign --root-key root.key list.unsigned --out list.signed    (offline)
   tksign keys publication install list.signed";
 
 /// Longest key list taken: far above one of 16 keys and 16 signatures.
@@ -55,6 +56,7 @@ pub(super) fn describe() -> Command {
                     )
                     .arg(values::flag("next-epoch", "Drop every earlier key at once and replace the set"))
                     .arg(values::request_id_arg()),
+                    sign::describe(),
                     reach::args(Command::new("install").about("Take the signed key list into force"))
                         .arg(file())
                         .arg(values::request_id_arg()),
@@ -119,6 +121,7 @@ fn publication(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<(), Fa
             let facts = output::Facts::default().with("version", answer.version).with_text("to sign", out);
             output::show(matches, streams, facts)?;
         }
+        Some(("sign", matches)) => sign::run(matches, streams)?,
         Some(("install", matches)) => {
             use std::io::Read as _;
             let path = values::need(matches, "file")?;
@@ -131,7 +134,7 @@ fn publication(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<(), Fa
             Reach::open(matches)?.call_as(&PublicationRotate { key_list: Bytes(list) }, id)?;
             writeln!(streams.stderr, "the key list is in force")?;
         }
-        _ => return Err(Failure::usage("prepare or install")),
+        _ => return Err(Failure::usage("prepare, sign or install")),
     }
     Ok(())
 }

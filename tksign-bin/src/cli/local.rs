@@ -27,7 +27,7 @@ impl Local {
     pub(super) fn open(folder: &Path, secret: &Secret, speaker: Speaker) -> Result<Self, Failure> {
         let speaker = control::speaker_public(folder, speaker)?;
         let runtime = runtime()?;
-        let signer = open(folder, secret, Options::default())?;
+        let signer = open(folder, None, secret, Options::default())?;
         Ok(Self { runtime, signer, speaker })
     }
 
@@ -59,9 +59,16 @@ pub(super) fn runtime() -> Result<Runtime, Failure> {
     })
 }
 
-/// Opens the store of a folder.
-pub(super) fn open(folder: &Path, secret: &Secret, options: Options) -> Result<Signer, Failure> {
-    Signer::open(folder, secret, options, Arc::new(SystemClock)).map_err(|error| failure(&error))
+/// Opens the store of a folder, compared with its high-water file and with the newest published
+/// feed, if a folder has it.
+pub(super) fn open(
+    folder: &Path,
+    feed: Option<&Path>,
+    secret: &Secret,
+    options: Options,
+) -> Result<Signer, Failure> {
+    Signer::open_guarded(folder, feed, secret, options, Arc::new(SystemClock))
+        .map_err(|error| failure(&error))
 }
 
 /// Why the store could not be used, for a person.

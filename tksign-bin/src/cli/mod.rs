@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 mod audit;
+mod backup;
 mod clients;
 mod control;
 mod doctor;
@@ -18,9 +19,11 @@ mod mint;
 mod output;
 mod publish;
 mod reach;
+mod restore;
 mod revoke;
 mod rewrap;
 mod serve;
+mod sign;
 mod status;
 mod tokens;
 mod values;
@@ -62,6 +65,8 @@ const COMMANDS: &[Entry] = &[
     Entry { name: "audit", describe: audit::describe, run: audit::run },
     Entry { name: "publish", describe: publish::describe, run: publish::run },
     Entry { name: "rewrap", describe: rewrap::describe, run: rewrap::run },
+    Entry { name: "backup", describe: backup::describe, run: backup::run },
+    Entry { name: "restore-check", describe: restore::describe, run: restore::run },
     Entry { name: "doctor", describe: doctor::describe, run: doctor::run },
 ];
 

@@ -8,7 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tkcore::AuthorityId;
 
-use super::{Exit, Failure, Streams, control, local, reach, values};
+use super::{Exit, Failure, Streams, control, local, reach, restore, values};
 use crate::feed_tree::FeedTree;
 use crate::http::{Address, Kind, family};
 use crate::serve::{self, Bound, Config, ServeError};
@@ -31,6 +31,7 @@ pub(super) fn describe() -> Command {
     };
     reach::secret_args(Command::new("serve").about("Run the signer").after_help(EXAMPLE))
         .arg(values::dir_arg())
+        .arg(restore::feed_folder_arg())
         .arg(address("rpc", "127.0.0.1:7300", "Where services call; repeat for more"))
         .arg(address("public", "127.0.0.1:7301", "Where the feed, health and readiness are; repeat for more"))
         .arg(address("metrics", "", "Where metrics are; repeat for more"))
@@ -85,7 +86,11 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     let config = config(matches);
     limits();
     let runtime = local::runtime()?;
-    let signer = local::open(&folder, &secret, options(matches)?)?;
+    let feed = matches.get_one::<PathBuf>(restore::FEED_FOLDER).map(PathBuf::as_path);
+    let signer = local::open(&folder, feed, &secret, options(matches)?)?;
+    if let Some(held) = &signer.service.read_only {
+        let _ = writeln!(streams.stderr, "tksign: READ-ONLY: {}", held.why());
+    }
     drop(secret);
     let served = runtime.block_on(async {
         let service = signer.service;

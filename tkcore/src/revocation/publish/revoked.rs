@@ -88,6 +88,12 @@ impl Revoked {
         self.keys.clear();
     }
 
+    /// The set as the last step published it; `None` before there was one.
+    #[must_use]
+    pub fn set(&self) -> Option<&RevocationSet> {
+        self.published.as_deref()
+    }
+
     /// The highest floor that a token of this scope would meet.
     #[must_use]
     pub fn highest_floor(&self, key: KeyId, tenant: Row, subject: Option<Row>) -> Option<Timestamp> {

@@ -1,0 +1,153 @@
+//! Is this store what was last published, or an older copy of it? Pure; the evidence is
+//! gathered by its callers.
+
+use std::fmt;
+
+use tkcore::FeedDigest;
+use tkcore::protocol::AuditHead;
+use tkcore::revocation::Position;
+
+use super::high_water::{Found, Mark};
+use super::published::Published;
+
+/// What the store itself says.
+#[derive(Debug)]
+pub(crate) struct Own {
+    pub(crate) position: Position,
+    /// The chain's hash there.
+    pub(crate) chain: Option<FeedDigest>,
+    pub(crate) key_list: u64,
+    pub(crate) epoch: u64,
+    pub(crate) audit: AuditHead,
+    /// The hash of the audit line that the high-water file names, while it is kept.
+    pub(crate) hash_then: Option<[u8; 32]>,
+    /// A high-water file was written for this store.
+    pub(crate) is_guarded: bool,
+}
+
+/// Who knows better than the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Witness {
+    HighWater,
+    Feed,
+}
+
+/// One way in which the store is behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gap {
+    /// There was a high-water file for this store, and it is gone.
+    NoHighWater,
+    /// Something lies in its place that does not read.
+    BadHighWater,
+    Position(Witness, Position, Position),
+    /// The newest key list.
+    KeyList(Witness, u64, u64),
+    /// Lines of the audit chain.
+    AuditLines(u64, u64),
+    /// At this line of the audit, or this position of the feed, two histories part.
+    AuditParts(u64),
+    FeedParts(Position),
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let who = |witness: &Witness| match witness {
+            Witness::HighWater => "the high-water file",
+            Witness::Feed => "the feed folder",
+        };
+        match self {
+            Self::NoHighWater => {
+                f.write_str("the high-water file is gone: nothing says how far this signer had come")
+            }
+            Self::BadHighWater => f.write_str("the high-water file does not read, or is another store's"),
+            Self::Position(witness, own, seen) => {
+                let steps = seen.sequence.saturating_sub(own.sequence);
+                write!(f, "the store ends at {own}, {} at {seen}", who(witness))?;
+                if own.epoch == seen.epoch { write!(f, ": {steps} steps are missing") } else { Ok(()) }
+            }
+            Self::KeyList(witness, own, seen) => {
+                write!(f, "the store's newest key list is {own}, {} has {seen}", who(witness))
+            }
+            Self::AuditLines(own, seen) => {
+                write!(
+                    f,
+                    "the audit ends at line {own}, the high-water file at {seen}: {} lines are lost",
+                    seen.saturating_sub(*own)
+                )
+            }
+            Self::AuditParts(line) => {
+                write!(f, "audit line {line} is not the one that was there: two copies of the store went on")
+            }
+            Self::FeedParts(at) => {
+                write!(f, "the step {at} is not the one that was published: two copies of the store went on")
+            }
+        }
+    }
+}
+
+/// Everything in which the store is behind; empty when it may go on.
+pub(crate) fn compare(own: &Own, high_water: &Found, published: Option<&Published>) -> Vec<Gap> {
+    let mut gaps = Vec::new();
+    match high_water {
+        Found::Absent if own.is_guarded => gaps.push(Gap::NoHighWater),
+        Found::Absent => {}
+        Found::Unreadable => gaps.push(Gap::BadHighWater),
+        Found::Mark(mark) => with_mark(own, mark, &mut gaps),
+    }
+    if let Some(published) = published {
+        let (version, epoch) = published.newest_list();
+        if published.position > own.position {
+            gaps.push(Gap::Position(Witness::Feed, own.position, published.position));
+        } else if published.position == own.position
+            && own.chain.is_some_and(|chain| chain != published.head.chain)
+        {
+            gaps.push(Gap::FeedParts(own.position));
+        }
+        if version > own.key_list || epoch > own.epoch {
+            gaps.push(Gap::KeyList(Witness::Feed, own.key_list, version));
+        }
+    }
+    gaps
+}
+
+fn with_mark(own: &Own, mark: &Mark, gaps: &mut Vec<Gap>) {
+    if mark.position > own.position {
+        gaps.push(Gap::Position(Witness::HighWater, own.position, mark.position));
+    }
+    if mark.key_list > own.key_list {
+        gaps.push(Gap::KeyList(Witness::HighWater, own.key_list, mark.key_list));
+    }
+    // An epoch above the mark's is the root keys' word that all before it was looked at: a merge
+    // that was cut off before it wrote the file.
+    if own.epoch > mark.epoch {
+        return;
+    }
+    if mark.audit.lines > own.audit.lines {
+        gaps.push(Gap::AuditLines(own.audit.lines, mark.audit.lines));
+    } else if own.hash_then.is_some_and(|hash| hash != mark.audit.hash) {
+        gaps.push(Gap::AuditParts(mark.audit.lines));
+    }
+}
+
+/// What a merge with this feed would still leave out: revocations that were published and lie
+/// neither in the store nor in the folder.
+pub(crate) fn left_out(own: &Own, high_water: &Found, published: Option<&Published>) -> Vec<Gap> {
+    let seen = published.map_or(own.position, |published| published.position.max(own.position));
+    let lists = published.map_or(own.key_list, |published| published.newest_list().0.max(own.key_list));
+    let mut gaps = Vec::new();
+    match (high_water, published) {
+        (Found::Mark(mark), _) => {
+            if mark.position > seen {
+                gaps.push(Gap::Position(Witness::HighWater, seen, mark.position));
+            }
+            if mark.key_list > lists {
+                gaps.push(Gap::KeyList(Witness::HighWater, lists, mark.key_list));
+            }
+        }
+        (Found::Absent, None) => gaps.push(Gap::NoHighWater),
+        (Found::Unreadable, None) => gaps.push(Gap::BadHighWater),
+        // Without the file the folder is the only witness, and its head is authentic.
+        (Found::Absent | Found::Unreadable, Some(_)) => {}
+    }
+    gaps
+}

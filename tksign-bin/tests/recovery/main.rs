@@ -1,0 +1,6 @@
+//! What happens after the worst: restores, power losses, full disks, lost machines. Everything
+//! here runs the real programs.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod restore;
+mod scene;

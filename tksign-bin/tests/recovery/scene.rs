@@ -1,0 +1,132 @@
+//! A signer, its clients and its tokens, by the command lines alone.
+
+use std::path::Path;
+
+use serde_json::Value;
+use testkit::process::{Finished, run};
+use testkit::signer::{Running, With, binary, tkverify};
+
+pub(crate) fn text(path: impl AsRef<Path>) -> String {
+    path.as_ref().to_str().unwrap().to_owned()
+}
+
+/// A signer with helpers around it.
+pub(crate) struct Scene {
+    pub(crate) signer: Running,
+}
+
+impl Scene {
+    pub(crate) fn with(arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|text| (*text).to_owned()).collect();
+        Self { signer: Running::start_with(With { arguments, ..With::default() }) }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        text(self.signer.dir().join(name))
+    }
+
+    /// A command of the signer, as JSON lines.
+    pub(crate) fn json(&self, name: &str, args: &[&str]) -> Vec<Value> {
+        let out = self.signer.must(name, &[args, &["--json"]].concat());
+        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    pub(crate) fn key(&self, tenant: &str) -> String {
+        let made = self.json("keys create", &["--tenant", tenant]);
+        made[0]["key"].as_str().unwrap().to_owned()
+    }
+
+    /// A token in a file, and its lineage.
+    pub(crate) fn mint(&self, tenant: &str, file: &str) -> String {
+        let caveat = ["--caveat", "action in read,list"];
+        let token =
+            self.signer.must("mint", &[&["--tenant", tenant, "--expires", "8h"], &caveat[..]].concat());
+        self.signer.dir().write(file, 0o600, &token);
+        let shown = run(tkverify(), ["inspect", "--json"], token.as_bytes());
+        let shown: Value = serde_json::from_str(shown.stdout.lines().next().unwrap()).unwrap();
+        find(&shown, "lineage").unwrap_or_else(|| panic!("{shown}"))
+    }
+
+    /// A client key in a file, known to the signer; its public half.
+    pub(crate) fn client(&self, file: &str, role: &str) -> String {
+        let made = run(tkverify(), ["keygen", "--out", &self.path(file)], b"");
+        let key = made.stdout.trim().to_owned();
+        self.signer.must("clients add", &["--key", &key, "--role", role, "--name", file]);
+        key
+    }
+
+    /// The verdict of a service with this client key and this folder: `tkverify check`'s code.
+    pub(crate) fn check(&self, client: &str, token: &str, tenant: &str, feed: &str) -> Finished {
+        let (trust, key, token) = (text(self.signer.trust()), self.path(client), self.path(token));
+        let args = ["check", "--trust", &trust, "--client-key", &key, "--token-file", &token, "--dir", feed];
+        run(tkverify(), args.into_iter().chain(["--tenant", tenant, "--action", "read"]), b"")
+    }
+
+    pub(crate) fn refresh(&self, folder: &str) -> Finished {
+        let trust = text(self.signer.trust());
+        run(tkverify(), ["refresh", "--once", "--json", "--trust", &trust, "--dir", folder], b"")
+    }
+
+    /// Brings a folder up to date and gives its position.
+    pub(crate) fn refreshed(&self, folder: &str) -> String {
+        let done = self.refresh(folder);
+        assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
+        let said: Value = serde_json::from_str(done.stdout.lines().last().unwrap()).unwrap();
+        format!("{}.{}", said["position"]["epoch"], said["position"]["sequence"])
+    }
+
+    pub(crate) fn restore_check(&self, feed: Option<&str>, more: &[&str]) -> Finished {
+        let secret = self.signer.secret();
+        let mut args = vec!["--secret-file", &secret];
+        if let Some(feed) = feed {
+            args.extend(["--feed-folder", feed]);
+        }
+        self.signer.run("restore-check", &[&args[..], more].concat(), b"")
+    }
+
+    /// Draft, signature by the offline root key, merge.
+    pub(crate) fn merge(&self, feed: Option<&str>, more: &[&str]) -> Finished {
+        let (draft, signed) = (self.path("list.unsigned"), self.path("list.signed"));
+        let _ = std::fs::remove_file(&signed);
+        let made = self.restore_check(feed, &[&["--merge", "--out", &draft], more].concat());
+        if made.code != Some(0) {
+            return made;
+        }
+        self.sign(&draft, &signed);
+        self.restore_check(feed, &[&["--merge", "--key-list", &signed], more].concat())
+    }
+
+    pub(crate) fn sign(&self, draft: &str, signed: &str) {
+        let root = self.path("root.key");
+        let args = ["keys", "publication", "sign", "--root-key", &root, draft, "--out", signed];
+        let done = run(binary(), args, b"");
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+    }
+
+    /// Puts a copy of the database in the place of the signer's, as a restore does.
+    pub(crate) fn restore(&self, copy: &str) {
+        let database = self.signer.dir().join("state/tksign.db");
+        for sidecar in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{sidecar}", text(&database)));
+        }
+        std::fs::copy(copy, database).unwrap();
+    }
+
+    pub(crate) fn state_of(&self, client: &str) -> String {
+        let all = self.json("clients list", &[]);
+        let found = all.iter().find(|row| row["key"] == *client);
+        found.map_or("none".to_owned(), |row| row["state"].as_str().unwrap().to_owned())
+    }
+}
+
+/// The first member of this name, wherever it stands.
+fn find(value: &Value, name: &str) -> Option<String> {
+    match value {
+        Value::Object(members) => members
+            .get(name)
+            .and_then(|found| found.as_str().map(str::to_owned))
+            .or_else(|| members.values().find_map(|value| find(value, name))),
+        Value::Array(items) => items.iter().find_map(|value| find(value, name)),
+        _ => None,
+    }
+}
