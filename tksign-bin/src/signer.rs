@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::audit;
 use crate::clock::Clock;
 use crate::feed_tree::FeedTree;
-use crate::fence::{self, Guard};
+use crate::fence::Guard;
 use crate::keys::PublicationSecret;
 use crate::memory::{Memory, SignerError};
 use crate::publish::Publisher;
@@ -104,25 +104,6 @@ impl Signer {
         Self::start(Box::new(Sqlite::open(folder)?), secret, options, clock)
     }
 
-    /// The same, compared first with what lies outside of the store: the high-water file in its
-    /// folder, and the newest published feed in `feed`. Behind either it only reads.
-    ///
-    /// # Errors
-    /// As [`Signer::open`]; and when `feed` holds what no signature vouches for.
-    pub fn open_guarded(
-        folder: &Path,
-        feed: Option<&Path>,
-        secret: &Secret,
-        options: Options,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, SignerError> {
-        let now = clock.now();
-        let store = Box::new(Sqlite::open(folder)?);
-        Self::begin(store, secret, options, clock, |store, memory| {
-            fence::guard(store, memory, folder, feed, now)
-        })
-    }
-
     /// The same over any store.
     ///
     /// # Errors
@@ -133,10 +114,11 @@ impl Signer {
         options: Options,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, SignerError> {
-        Self::begin(store, secret, options, clock, |_, _| Ok(Guard::Open(None)))
+        Self::begin(store, secret, options, clock, |_, _| Ok(Guard::default()))
     }
 
-    fn begin(
+    /// The same, once `guard` has said how it may go on.
+    pub(crate) fn begin(
         mut store: Box<dyn Store>,
         secret: &Secret,
         options: Options,
@@ -148,7 +130,7 @@ impl Signer {
         let publisher = Publisher::resume(&*store, &mut memory, Arc::clone(&tally), clock.now())?;
         let feed = publisher.tree();
         let guard = guard(&mut *store, &mut memory)?;
-        let read_only = guard.read_only();
+        let read_only = guard.read_only.clone();
         let writer = Writer::start(store, memory, publisher, Arc::clone(&clock), guard)?;
         Ok(Self { service: Service::new(writer, clock, options, tally, read_only), feed })
     }

@@ -8,7 +8,6 @@
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
 
 use tkcore::Timestamp;
 use tkcore::protocol::{AuditEvent, Code, RpcError};
@@ -16,7 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::audit;
 use crate::clock::{Clock, monotonic};
-use crate::fence::{Guard, HighWater};
+use crate::fence::Guard;
 use crate::memory::{Effect, Memory, SignerError};
 use crate::publish::Publisher;
 use crate::random;
@@ -81,21 +80,8 @@ impl Writer {
     ) -> Result<Self, SignerError> {
         let (jobs, queue) = channel();
         let committed = Arc::new(RwLock::new(memory.clone()));
-        let (high_water, is_held) = match guard {
-            Guard::Open(high_water) => (high_water, false),
-            Guard::ReadOnly(_) => (None, true),
-        };
-        let shared = Arc::clone(&committed);
-        let thread = Thread {
-            store,
-            working: memory,
-            committed: shared,
-            publisher,
-            clock,
-            high_water,
-            is_noted: true,
-            is_held,
-        };
+        let thread =
+            Thread { store, working: memory, committed: Arc::clone(&committed), publisher, clock, guard };
         std::thread::Builder::new()
             .name("writer".to_owned())
             .spawn(move || {
@@ -151,11 +137,7 @@ struct Thread {
     committed: Arc<RwLock<Memory>>,
     publisher: Publisher,
     clock: Arc<dyn Clock>,
-    high_water: Option<HighWater>,
-    /// The clients that the high-water file lists are those there are.
-    is_noted: bool,
-    /// Nothing is written and nothing published: the store is behind, or another's.
-    is_held: bool,
+    guard: Guard,
 }
 
 /// A job that was decided and waits for the commit.
@@ -165,7 +147,7 @@ impl Thread {
     fn run(mut self, queue: &Receiver<Job>) {
         let mut stop = None;
         while stop.is_none() {
-            let wait = self.due();
+            let wait = self.guard.wait(self.publisher.due(&self.working, monotonic()));
             let mut group = Vec::new();
             match queue.recv_timeout(wait) {
                 Ok(job) => {
@@ -183,11 +165,8 @@ impl Thread {
             if !group.is_empty() {
                 self.decide(group);
             }
-            let due = stop.is_some() || self.due().is_zero();
-            if due
-                && !self.is_held
-                && let Err(error) = self.publish(stop.is_some())
-            {
+            let due = stop.is_some() || self.publisher.due(&self.working, monotonic()).is_zero();
+            if due && let Err(error) = self.publish(stop.is_some()) {
                 self.back();
                 self.publisher.failed(&error);
             }
@@ -196,10 +175,6 @@ impl Thread {
         if let Some(stop) = stop {
             let _ = stop.send(());
         }
-    }
-
-    fn due(&mut self) -> Duration {
-        if self.is_held { Duration::MAX } else { self.publisher.due(&self.working, monotonic()) }
     }
 
     fn decide(&mut self, group: Vec<(Decide, oneshot::Sender<Answer>)>) {
@@ -220,14 +195,9 @@ impl Thread {
         match result.and_then(|()| self.store.commit()) {
             Ok(()) => {
                 self.show(&effects);
-                let is_client = |effect: &Effect| matches!(effect, Effect::Client(_) | Effect::ClientGone(_));
-                self.is_noted &= !effects.iter().any(is_client);
-                let noted = if self.is_noted { Ok(()) } else { self.note() };
-                let unnoted = |error: &SignerError| {
-                    Code::StoreFailed.detail(&format!("it is done, and not noted: {error}"))
-                };
+                let noted = self.guard.committed(&effects, &self.working);
                 for (reply, answer) in waiting {
-                    let _ = reply.send(noted.as_ref().map_err(unnoted).and(answer));
+                    let _ = reply.send(noted.clone().and(answer));
                 }
             }
             Err(error) => {
@@ -265,7 +235,7 @@ impl Thread {
 
     /// Writes a plan and its audit lines as one change.
     fn add(&mut self, plan: Plan, now: Timestamp, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
-        if self.is_held {
+        if self.guard.is_held() {
             return Ok(());
         }
         let Plan { expects, mut ops, effects: mut planned, events, answer: _ } = plan;
@@ -287,6 +257,9 @@ impl Thread {
     /// Closes the step when there is one to close, then signs and stores the head, then serves
     /// it. The delta is durable before a head names it.
     fn publish(&mut self, stopping: bool) -> Result<(), SignerError> {
+        if self.guard.is_held() {
+            return Ok(());
+        }
         let now = self.clock.now();
         if stopping || self.publisher.is_heartbeat(monotonic()) {
             let view = View { memory: &self.working, store: &*self.store, now };
@@ -301,7 +274,7 @@ impl Thread {
         let view = View { memory: &self.working, store: &*self.store, now };
         let (plan, head) = self.publisher.sign(&view)?;
         self.commit(plan, now)?;
-        self.note()?;
+        self.guard.note(&self.working)?;
         self.publisher.serve(head, &self.working);
         Ok(())
     }
@@ -317,15 +290,6 @@ impl Thread {
             Err(Refusal::Failed(error)) => return Err(error.into()),
         }
         self.show(&effects);
-        Ok(())
-    }
-
-    /// Says outside of the database how far this is, before anybody hears of it.
-    fn note(&mut self) -> Result<(), SignerError> {
-        if let Some(high_water) = &mut self.high_water {
-            high_water.note(&self.working)?;
-        }
-        self.is_noted = true;
         Ok(())
     }
 

@@ -13,9 +13,10 @@ mod read_only;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tkcore::Timestamp;
-use tkcore::protocol::FeedPosition;
+use tkcore::protocol::{Code, FeedPosition, RpcError};
 use tkcore::revocation::{Position, Revocation};
 
 pub(crate) use compare::{Gap, Own, compare, left_out};
@@ -25,29 +26,76 @@ pub(crate) use published::{Published, read as read_published};
 pub(crate) use read_only::ReadOnly;
 
 use crate::audit;
-use crate::memory::{Memory, SignerError};
+use crate::clock::Clock;
+use crate::memory::{Effect, Memory, SignerError};
 use crate::publish::Publisher;
 use crate::secret::Secret;
+use crate::service::Options;
+use crate::signer::Signer;
 use crate::store::{Change, Op, Refusal, Sqlite, Store, Table};
 
 /// The row that says that a high-water file was written for this store.
 const GUARDED: &[u8] = b"high-water";
 
-/// How a signer may go on.
-pub(crate) enum Guard {
-    /// As any signer; what it does is noted, if there is where.
-    Open(Option<HighWater>),
-    /// It answers what needs no change.
-    ReadOnly(Arc<ReadOnly>),
+/// How a signer may go on: freely, noting how far it has come, or only reading.
+#[derive(Default)]
+pub(crate) struct Guard {
+    high_water: Option<HighWater>,
+    /// A client was changed, and the file does not say so yet.
+    is_behind: bool,
+    pub(crate) read_only: Option<Arc<ReadOnly>>,
 }
 
 impl Guard {
-    /// What keeps it from changing anything, if something does.
-    pub(crate) fn read_only(&self) -> Option<Arc<ReadOnly>> {
-        match self {
-            Self::Open(_) => None,
-            Self::ReadOnly(held) => Some(Arc::clone(held)),
+    /// Writes nothing and publishes nothing, and notes nothing.
+    pub(crate) fn held(read_only: ReadOnly) -> Self {
+        Self { read_only: Some(Arc::new(read_only)), ..Self::default() }
+    }
+
+    pub(crate) const fn is_held(&self) -> bool {
+        self.read_only.is_some()
+    }
+
+    /// How long nothing is to be published, if otherwise it were this long.
+    pub(crate) const fn wait(&self, otherwise: Duration) -> Duration {
+        if self.is_held() { Duration::MAX } else { otherwise }
+    }
+
+    /// Says outside of the database how far this is, before anybody hears of it.
+    pub(crate) fn note(&mut self, memory: &Memory) -> Result<(), SignerError> {
+        if let Some(high_water) = &mut self.high_water {
+            high_water.note(memory)?;
         }
+        self.is_behind = false;
+        Ok(())
+    }
+
+    /// After a commit: a change of a client is noted before it is acknowledged, since a restore
+    /// would undo it unseen. The error is every waiter's; the next commit tries again.
+    pub(crate) fn committed(&mut self, effects: &[Effect], memory: &Memory) -> Result<(), RpcError> {
+        let is_client = |effect: &Effect| matches!(effect, Effect::Client(_) | Effect::ClientGone(_));
+        self.is_behind |= effects.iter().any(is_client);
+        let noted = if self.is_behind { self.note(memory) } else { Ok(()) };
+        noted.map_err(|error| Code::StoreFailed.detail(&format!("it is done, and not noted: {error}")))
+    }
+}
+
+impl Signer {
+    /// As [`Signer::open`], compared first with what lies outside of the store: the high-water
+    /// file in its folder, and the newest published feed in `feed`. Behind either it only reads.
+    ///
+    /// # Errors
+    /// As [`Signer::open`]; and when `feed` holds what no signature vouches for.
+    pub fn open_guarded(
+        folder: &Path,
+        feed: Option<&Path>,
+        secret: &Secret,
+        options: Options,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, SignerError> {
+        let now = clock.now();
+        let store = Box::new(Sqlite::open(folder)?);
+        Self::begin(store, secret, options, clock, |store, memory| guard(store, memory, folder, feed, now))
     }
 }
 
@@ -153,7 +201,7 @@ pub(crate) fn guard(
         if !evidence.own.is_guarded {
             write(store, vec![memory.put(Table::Meta, GUARDED, &[1])])?;
         }
-        return Ok(Guard::Open(Some(high_water)));
+        return Ok(Guard { high_water: Some(high_water), ..Guard::default() });
     }
     if let Some(published) = &evidence.published {
         for revocation in missing(memory, published) {
@@ -164,7 +212,7 @@ pub(crate) fn guard(
         let live = memory.clients.values().filter(|client| mark.lists(&memory.core, client));
         live.map(|client| client.key).collect()
     });
-    Ok(Guard::ReadOnly(Arc::new(ReadOnly::behind(&gaps, verifiers.unwrap_or_default()))))
+    Ok(Guard::held(ReadOnly::behind(&gaps, verifiers.unwrap_or_default())))
 }
 
 /// What the published set refuses and the store's own answers would not.

@@ -1,0 +1,250 @@
+/*
+ * Test-only: what a program does to the files below one folder, written down; and, when told to, a
+ * disk that is full or broken. Preloaded into the real signer (LD_PRELOAD) by the tests of
+ * tksign-bin/tests/recovery. Never part of a product.
+ *
+ *   TK_DISK_ROOT   the folder, absolute
+ *   TK_DISK_LOG    where the record is appended; none: nothing is recorded
+ *   TK_DISK_RULES  a file that is looked at before each call; its first line is one of
+ *                  "ok", "full" (ENOSPC on every write that grows a file), "eio-write",
+ *                  "eio-sync"; absent: ok
+ *
+ * A record: kind 1, inode 8, offset 8, length 4, then as many bytes (little-endian). Writes and
+ * renames are recorded before they are made, syncs after they have succeeded: whoever cuts the record
+ * anywhere sees a sync only when it was done, and a write even if its answer never came.
+ *
+ * Kinds: w write, t truncate (to offset), s sync, c create (path), r rename (two paths), u unlink
+ * (path), m mkdir (path), d folder synced (path), x a sync that failed, a mark (what the test says).
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+static char root[PATH_MAX];
+static size_t root_len;
+static int log_fd = -1;
+static const char *rules;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static ssize_t (*real_write)(int, const void *, size_t);
+static ssize_t (*real_pwrite)(int, const void *, size_t, off_t);
+static int (*real_fsync)(int);
+static int (*real_fdatasync)(int);
+static int (*real_ftruncate)(int, off_t);
+static int (*real_open)(const char *, int, ...);
+static int (*real_rename)(const char *, const char *);
+static int (*real_unlink)(const char *);
+static int (*real_mkdir)(const char *, mode_t);
+
+static void start(void) {
+  real_write = dlsym(RTLD_NEXT, "write");
+  real_pwrite = dlsym(RTLD_NEXT, "pwrite64");
+  real_fsync = dlsym(RTLD_NEXT, "fsync");
+  real_fdatasync = dlsym(RTLD_NEXT, "fdatasync");
+  real_ftruncate = dlsym(RTLD_NEXT, "ftruncate64");
+  real_open = dlsym(RTLD_NEXT, "open64");
+  real_rename = dlsym(RTLD_NEXT, "rename");
+  real_unlink = dlsym(RTLD_NEXT, "unlink");
+  real_mkdir = dlsym(RTLD_NEXT, "mkdir");
+  const char *at = getenv("TK_DISK_ROOT");
+  if (at && strlen(at) < sizeof root) {
+    strcpy(root, at);
+    root_len = strlen(root);
+  }
+  rules = getenv("TK_DISK_RULES");
+  const char *log = getenv("TK_DISK_LOG");
+  if (log) log_fd = real_open(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+}
+
+static void ready(void) { pthread_once(&once, start); }
+
+static int inside(const char *path) {
+  return root_len && strncmp(path, root, root_len) == 0 && (path[root_len] == '/' || !path[root_len]);
+}
+
+/* The path of a descriptor, if it is one of a file or folder below the root. */
+static int path_of(int fd, char *out) {
+  char link[64];
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  ssize_t len = readlink(link, out, PATH_MAX - 1);
+  if (len <= 0) return 0;
+  out[len] = 0;
+  return inside(out);
+}
+
+static uint64_t inode(int fd) {
+  struct stat data;
+  return fstat(fd, &data) == 0 ? (uint64_t)data.st_ino : 0;
+}
+
+static void record(char kind, uint64_t file, uint64_t offset, const void *bytes, size_t len) {
+  if (log_fd < 0) return;
+  unsigned char head[21];
+  uint32_t size = (uint32_t)len;
+  head[0] = (unsigned char)kind;
+  memcpy(head + 1, &file, 8);
+  memcpy(head + 9, &offset, 8);
+  memcpy(head + 17, &size, 4);
+  struct iovec parts[2] = {{head, sizeof head}, {(void *)bytes, len}};
+  if (writev(log_fd, parts, len ? 2 : 1) < 0) abort();
+}
+
+/* 'f' full, 'w' writes fail, 's' syncs fail, 0 all is well. */
+static char rule(void) {
+  if (!rules) return 0;
+  int fd = real_open(rules, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  char text[16] = {0};
+  ssize_t len = read(fd, text, sizeof text - 1);
+  close(fd);
+  if (len <= 0) return 0;
+  if (strncmp(text, "full", 4) == 0) return 'f';
+  if (strncmp(text, "eio-write", 9) == 0) return 'w';
+  if (strncmp(text, "eio-sync", 8) == 0) return 's';
+  return 0;
+}
+
+static int refuse_write(int fd, off_t end) {
+  switch (rule()) {
+    case 'w': errno = EIO; return 1;
+    case 'f': {
+      struct stat data;
+      if (fstat(fd, &data) == 0 && end > data.st_size) {
+        errno = ENOSPC;
+        return 1;
+      }
+      return 0;
+    }
+    default: return 0;
+  }
+}
+
+EXPORT ssize_t pwrite64(int fd, const void *bytes, size_t len, off_t offset) {
+  ready();
+  char path[PATH_MAX];
+  if (!path_of(fd, path)) return real_pwrite(fd, bytes, len, offset);
+  if (refuse_write(fd, offset + (off_t)len)) return -1;
+  pthread_mutex_lock(&lock);
+  record('w', inode(fd), (uint64_t)offset, bytes, len);
+  ssize_t done = real_pwrite(fd, bytes, len, offset);
+  pthread_mutex_unlock(&lock);
+  return done;
+}
+EXPORT ssize_t pwrite(int fd, const void *bytes, size_t len, off_t offset) {
+  return pwrite64(fd, bytes, len, offset);
+}
+
+EXPORT ssize_t write(int fd, const void *bytes, size_t len) {
+  ready();
+  char path[PATH_MAX];
+  if (!path_of(fd, path)) return real_write(fd, bytes, len);
+  int flags = fcntl(fd, F_GETFL);
+  off_t offset = lseek(fd, 0, (flags & O_APPEND) ? SEEK_END : SEEK_CUR);
+  if (offset < 0) return real_write(fd, bytes, len);
+  if (refuse_write(fd, offset + (off_t)len)) return -1;
+  pthread_mutex_lock(&lock);
+  record('w', inode(fd), (uint64_t)offset, bytes, len);
+  ssize_t done = real_write(fd, bytes, len);
+  pthread_mutex_unlock(&lock);
+  return done;
+}
+
+static int synced(int fd, int (*real)(int)) {
+  char path[PATH_MAX];
+  if (!path_of(fd, path)) return real(fd);
+  if (rule() == 's') {
+    record('x', inode(fd), 0, path, strlen(path));
+    errno = EIO;
+    return -1;
+  }
+  pthread_mutex_lock(&lock);
+  int done = real(fd);
+  if (done == 0) {
+    struct stat data;
+    int is_folder = fstat(fd, &data) == 0 && S_ISDIR(data.st_mode);
+    record(is_folder ? 'd' : 's', inode(fd), 0, path, strlen(path));
+  }
+  pthread_mutex_unlock(&lock);
+  return done;
+}
+EXPORT int fsync(int fd) { ready(); return synced(fd, real_fsync); }
+EXPORT int fdatasync(int fd) { ready(); return synced(fd, real_fdatasync); }
+
+EXPORT int ftruncate64(int fd, off_t len) {
+  ready();
+  char path[PATH_MAX];
+  if (!path_of(fd, path)) return real_ftruncate(fd, len);
+  if (refuse_write(fd, len)) return -1;
+  pthread_mutex_lock(&lock);
+  record('t', inode(fd), (uint64_t)len, "", 0);
+  int done = real_ftruncate(fd, len);
+  pthread_mutex_unlock(&lock);
+  return done;
+}
+EXPORT int ftruncate(int fd, off_t len) { return ftruncate64(fd, len); }
+
+EXPORT int open64(const char *path, int flags, ...) {
+  ready();
+  va_list more;
+  va_start(more, flags);
+  mode_t mode = (flags & (O_CREAT | O_TMPFILE)) ? va_arg(more, mode_t) : 0;
+  va_end(more);
+  if (!(flags & O_CREAT) || !inside(path)) return real_open(path, flags, mode);
+  pthread_mutex_lock(&lock);
+  struct stat data;
+  int is_new = stat(path, &data) != 0;
+  int fd = real_open(path, flags, mode);
+  if (fd >= 0 && is_new) record('c', inode(fd), 0, path, strlen(path));
+  if (fd >= 0 && !is_new && (flags & O_TRUNC)) record('t', inode(fd), 0, "", 0);
+  pthread_mutex_unlock(&lock);
+  return fd;
+}
+EXPORT int open(const char *path, int flags, ...) {
+  va_list more;
+  va_start(more, flags);
+  mode_t mode = (flags & (O_CREAT | O_TMPFILE)) ? va_arg(more, mode_t) : 0;
+  va_end(more);
+  return open64(path, flags, mode);
+}
+
+EXPORT int rename(const char *from, const char *to) {
+  ready();
+  if (!inside(from) || !inside(to)) return real_rename(from, to);
+  char both[2 * PATH_MAX + 1];
+  int len = snprintf(both, sizeof both, "%s%c%s", from, 0, to);
+  pthread_mutex_lock(&lock);
+  record('r', 0, 0, both, (size_t)len);
+  int done = real_rename(from, to);
+  pthread_mutex_unlock(&lock);
+  return done;
+}
+
+EXPORT int unlink(const char *path) {
+  ready();
+  if (!inside(path)) return real_unlink(path);
+  pthread_mutex_lock(&lock);
+  record('u', 0, 0, path, strlen(path));
+  int done = real_unlink(path);
+  pthread_mutex_unlock(&lock);
+  return done;
+}
+
+EXPORT int mkdir(const char *path, mode_t mode) {
+  ready();
+  if (inside(path)) record('m', 0, 0, path, strlen(path));
+  return real_mkdir(path, mode);
+}
