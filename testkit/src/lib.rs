@@ -4,11 +4,13 @@
 //! - [`TempDir`]: a folder of one test, gone when it ends.
 //! - [`process::Process`]: a real child process, awaited by the line it prints and killed on drop.
 //! - [`signer`]: the real `tksign` program, built when it is not there.
+//! - [`disk`]: power losses and broken disks under a real program.
 //! - [`need`]: for tests that need a program which is not ours.
 //! - [`http::Server`]: a loopback server that answers exactly what a test tells it to, however wrong.
 
 pub mod alloc;
 mod dir;
+pub mod disk;
 pub mod http;
 mod need;
 pub mod process;

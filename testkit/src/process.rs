@@ -16,7 +16,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    lines: Receiver<String>,
+    /// Shared threads may hold it; only one waits.
+    lines: Mutex<Receiver<String>>,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
@@ -37,7 +38,7 @@ impl Process {
         let seen = Arc::new(Mutex::new(Vec::new()));
         follow(child.stdout.take().expect("stdout is piped"), send.clone(), Arc::clone(&seen));
         follow(child.stderr.take().expect("stderr is piped"), send, Arc::clone(&seen));
-        Self { child, lines, seen }
+        Self { child, lines: Mutex::new(lines), seen }
     }
 
     /// Waits for the next line, on either output, that `wanted` maps to something.
@@ -46,7 +47,8 @@ impl Process {
     /// When the process ends or [`PATIENCE`] runs out before such a line; shows what it printed.
     pub fn await_line<T>(&mut self, what: &str, mut wanted: impl FnMut(&str) -> Option<T>) -> T {
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            let lines = self.lines.get_mut().expect("readers do not panic");
+            match lines.recv_timeout(PATIENCE) {
                 Ok(line) => {
                     if let Some(found) = wanted(&line) {
                         return found;

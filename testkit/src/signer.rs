@@ -171,6 +171,11 @@ impl Running {
         self.with.arguments = arguments;
     }
 
+    /// Gives the server and every command this environment from now on.
+    pub fn environment(&mut self, variables: Vec<(String, String)>) {
+        self.with.environment = variables;
+    }
+
     /// Runs a command of the signer's command line: `name`, `--dir`, then `args`. A name of two
     /// words is a command and its own command.
     ///

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use crate::clock::Clock;
 use crate::fence::ReadOnly;
 use crate::keys::record;
+use crate::litestream::Litestream;
 use crate::memory::{Memory, SignerError, unseal};
 use crate::peer::Peer;
 use crate::registry;
@@ -33,6 +34,8 @@ pub struct Options {
     pub exchange_cap: u32,
     /// How names stand in audit lines.
     pub audit_names: AuditNames,
+    /// Where revocations must lie as well before they are acknowledged.
+    pub litestream: Option<Arc<Litestream>>,
 }
 
 /// How names stand in audit lines.
@@ -48,7 +51,12 @@ pub enum AuditNames {
 impl Default for Options {
     /// No exchange, service tokens of a day at most, hashed names.
     fn default() -> Self {
-        Self { authentication: Vec::new(), exchange_cap: 86_400, audit_names: AuditNames::Hashed }
+        Self {
+            authentication: Vec::new(),
+            exchange_cap: 86_400,
+            audit_names: AuditNames::Hashed,
+            litestream: None,
+        }
     }
 }
 
@@ -222,8 +230,10 @@ impl Service {
                 }
             }
             Operation::Mint => self.decide(ask, params, issue::mint).await,
-            Operation::Revoke => self.decide(ask, params, revoke::revoke).await,
-            Operation::RevokePresented => self.decide(ask, params, revoke::revoke_presented).await,
+            Operation::Revoke => self.remote(self.decide(ask, params, revoke::revoke).await).await,
+            Operation::RevokePresented => {
+                self.remote(self.decide(ask, params, revoke::revoke_presented).await).await
+            }
             Operation::Exchange => self.decide(ask, params, exchange::exchange).await,
             Operation::RevokePreview => self.decide(ask, params, revoke::preview).await,
             Operation::FetchKeys => self.decide(ask, params, lists::delegated).await,
@@ -248,6 +258,14 @@ impl Service {
             // `roles::admit` lets no operation through that is not named there and here.
             _ => Err(Code::UnknownOperation.error()),
         }
+    }
+
+    /// With a replica to wait for, an answer is given once what it says lies there as well.
+    async fn remote(&self, answer: Result<Vec<u8>, RpcError>) -> Result<Vec<u8>, RpcError> {
+        if let (Some(litestream), Ok(_)) = (&self.options.litestream, &answer) {
+            litestream.reached().await?;
+        }
+        answer
     }
 
     /// Writes the line of a refusal, then gives it. A refusal that cannot be written is told

@@ -9,6 +9,7 @@ use serde_json::json;
 use tkcore::AuthorityId;
 
 use super::{Exit, Failure, Streams, control, local, reach, restore, values};
+use crate::Litestream;
 use crate::feed_tree::FeedTree;
 use crate::http::{Address, Kind, family};
 use crate::serve::{self, Bound, Config, ServeError};
@@ -69,6 +70,13 @@ pub(super) fn describe() -> Command {
                 .value_name("HEX")
                 .action(ArgAction::Append)
                 .help("A third party whose caveats count as authentication, for exchange; repeat for more"),
+        )
+        .arg(
+            Arg::new("litestream-socket")
+                .long("litestream-socket")
+                .value_name("PATH")
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("Litestream's control socket: a revocation is acknowledged when the replica has it"),
         )
         .arg(values::flag("audit-names", "Write names into the audit log as they are, not as keyed hashes"))
 }
@@ -140,8 +148,17 @@ fn options(matches: &ArgMatches) -> Result<Options, Failure> {
             .map(|text| values::id(text, "authority id", AuthorityId::from_hex))
             .collect::<Result<_, _>>()?,
         audit_names: if names { AuditNames::Clear } else { AuditNames::Hashed },
+        litestream: litestream(matches)?,
         ..Options::default()
     })
+}
+
+/// The replica to wait for, if there is one.
+fn litestream(matches: &ArgMatches) -> Result<Option<Arc<Litestream>>, Failure> {
+    let Some(socket) = matches.get_one::<PathBuf>("litestream-socket") else { return Ok(None) };
+    let database = values::dir(matches).join(control::STORE_FILE);
+    let found = Litestream::new(socket, &database).map(Arc::new).map(Some);
+    found.ok_or_else(|| Failure::usage(format!("{} is not there", database.display())))
 }
 
 /// As many files as the system allows, for the connections; and no core dump, which would hold

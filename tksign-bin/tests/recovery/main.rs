@@ -2,5 +2,6 @@
 //! here runs the real programs.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod power;
 mod restore;
 mod scene;

@@ -120,7 +120,7 @@ impl Scene {
 }
 
 /// The first member of this name, wherever it stands.
-fn find(value: &Value, name: &str) -> Option<String> {
+pub(crate) fn find(value: &Value, name: &str) -> Option<String> {
     match value {
         Value::Object(members) => members
             .get(name)
