@@ -218,12 +218,14 @@ MESSAGES = {
                                     + b"".join(u64(n) for n in (0, 0, 0, 1, 0)))),
     "revoke-preview everything": (request(0x0007, u8(6) + u8(1) + TIME), error(0x020C, "a floor may not lie in the future")),
     "status": (request(0x0100, b""),
-               answer(text("0.1.0") + FEED + CLIENT + u8(0) + TIME + TIME + POSITION + TIME + TIME + u64(2) + TIME
-                      + b"".join(u64(n) for n in (1, 2, 3, 4, 5)) + SECRET + u32(1) + KEY + text(""))),
+               answer(text("0.1.0") + FEED + CLIENT + maybe(SECRET2) + u8(0) + TIME + TIME + POSITION + TIME + TIME + u64(2) + TIME
+                      + b"".join(u64(n) for n in (1, 2, 3, 4, 5)) + SECRET + u32(1) + KEY + text("dumps: off") + text(""))),
     "key-create": (request(0x0110, name("acme") + maybe(name("billing")) + u8(1)), answer(KEY_INFO)),
     "key-list": (request(0x0111, maybe(name("acme")) + data(b"go on")), answer(page([KEY_INFO]))),
     "key-rotate": (request(0x0112, KEY), answer(KEY_INFO)),
     "key-retire": (request(0x0113, KEY), error(0x0207, "no such key")),
+    "static-rotate": (request(0x0114, b""), answer(CLIENT + maybe(SECRET2))),
+    "static-retire": (request(0x0115, SECRET2), answer(CLIENT + maybe(None))),
     "publication-prepare": (request(0x0117, u8(1)), answer(u64(3) + data(b"to sign"))),
     "publication-rotate": (request(0x0118, data(b"signed")), answer(b"")),
     "client-add": (request(0x0120, CLIENT + name("issuer") + MINT_ROLE + maybe(TIME)), answer(CLIENT_INFO)),
@@ -233,6 +235,7 @@ MESSAGES = {
     "token-list": (request(0x0130, maybe(name("acme")) + maybe(None) + maybe(PARENT) + data(b"")), answer(page([ENTRY]))),
     "token-show": (request(0x0131, LINEAGE), answer(ENTRY)),
     "audit-tail": (request(0x0140, u64(7) + data(b"")), answer(page([u64(7) + data(b"{}") + SECRET]))),
+    "audit-prune": (request(0x0141, u64(700)), answer(u64(420) + u64(512))),
     "rewrap": (request(0x0150, data(SECRET)), answer(KEY + u64(12))),
 }
 

@@ -8,12 +8,20 @@
 //! refusal of an authenticated client. Remote verifies are summed up per client and lineage.
 //! Strangers are only counted: they get no disk to fill. Names stand as keyed hashes, and a
 //! token never does.
+//!
+//! Old lines can be pruned. The last pruned one stays as its number and hash, without bytes: what
+//! the first kept line follows. The pruning is a line itself, which says what the first kept
+//! line is, and which is never pruned before a later one: so the chain tells a pruned beginning
+//! from one that somebody has cut off ([`verify`]).
 
 use tkcore::Timestamp;
-use tkcore::protocol::{AuditEvent, AuditHead};
+use tkcore::protocol::{AuditChain, AuditEvent, AuditHead, AuditPrune, AuditPruned, BadAuditLine, Code};
 
+use crate::codec::count;
 use crate::seal::Authority;
+use crate::service::{Ask, Decided};
 use crate::store::{Op, Order, Scan, Store, StoreError, Table};
+use crate::writer::{Plan, View};
 
 /// The chain's end as the store has it.
 pub(crate) fn load(store: &dyn Store, authority: Authority) -> Result<AuditHead, StoreError> {
@@ -35,27 +43,67 @@ pub(crate) fn append(head: &AuditHead, event: &AuditEvent, at: Timestamp) -> (Op
     (Op::Create(Table::Audit, next.lines.to_be_bytes().to_vec(), value), next)
 }
 
+/// What the first line that is kept follows: the chain's beginning, or the last pruned line.
+pub(crate) fn start(store: &dyn Store, authority: Authority) -> Result<AuditHead, StoreError> {
+    let first = Scan { table: Table::Audit, prefix: &[], after: None, order: Order::Forward, limit: 1 };
+    let row = store.scan(first)?.into_iter().next();
+    Ok(match row.as_ref().and_then(|(key, value)| parse(key, value)) {
+        Some((lines, hash, [])) => AuditHead { lines, hash },
+        Some(_) | None => AuditHead::genesis(&authority.0),
+    })
+}
+
+/// Lines removed at once, so that no other change waits long; the caller asks again.
+const PRUNED: usize = 4096;
+
+/// Removes lines before one, and says so in a line.
+pub(crate) fn prune(view: &View<'_>, ask: &Ask, asked: AuditPrune) -> Decided<AuditPrune> {
+    if asked.before > view.memory.audit.lines {
+        return Err(Code::BadParameters.detail("the last line is kept").into());
+    }
+    let AuditHead { lines: start, .. } = start(view.store, view.memory.authority)?;
+    let after = start.to_be_bytes();
+    let scan =
+        Scan { table: Table::Audit, prefix: &[], after: Some(&after), order: Order::Forward, limit: PRUNED };
+    let rows = view.store.scan(scan)?;
+    let gone =
+        rows.iter().map_while(|(key, value)| parse(key, value).filter(|(line, _, _)| *line < asked.before));
+    let gone: Vec<_> = gone.map(|(line, hash, _)| (line, hash)).collect();
+    let Some((last, hash)) = gone.last() else {
+        return Ok((Plan::default(), AuditPruned { removed: 0, first: start.saturating_add(1) }));
+    };
+    let row = |line: u64| line.to_be_bytes().to_vec();
+    let mut ops = vec![Op::Delete(Table::Audit, row(start))];
+    ops.extend(
+        gone.iter().filter(|(line, _)| line != last).map(|(line, _)| Op::Delete(Table::Audit, row(*line))),
+    );
+    ops.push(Op::Put(Table::Audit, row(*last), hash.to_vec()));
+    let first = last.saturating_add(1);
+    let event = ask.event().with("first", first);
+    let answer = AuditPruned { removed: count(gone.len()), first };
+    Ok((Plan { ops, events: vec![event], ..Plan::default() }, answer))
+}
+
 /// Checks the whole chain and returns its end.
 ///
 /// # Errors
 /// [`StoreError::Damaged`] names the first line that is missing, changed or out of place.
 pub(crate) fn verify(store: &dyn Store, authority: Authority) -> Result<AuditHead, StoreError> {
-    let mut head = AuditHead::genesis(&authority.0);
+    let damaged = |BadAuditLine(line)| damaged(line);
+    let mut after = start(store, authority)?;
+    let mut chain = AuditChain::begin(after);
     loop {
-        let after = head.lines.to_be_bytes();
-        let after = (head.lines > 0).then_some(&after[..]);
-        let scan = Scan { table: Table::Audit, prefix: &[], after, order: Order::Forward, limit: 512 };
+        let key = after.lines.to_be_bytes();
+        let scan =
+            Scan { table: Table::Audit, prefix: &[], after: Some(&key), order: Order::Forward, limit: 512 };
         let rows = store.scan(scan)?;
         if rows.is_empty() {
-            return Ok(head);
+            return chain.finish().map_err(damaged);
         }
         for (key, value) in &rows {
-            let expected = head.lines.saturating_add(1);
-            let (lines, hash, line) = parse(key, value).ok_or_else(|| damaged(expected))?;
-            head = head.then(line);
-            if head != (AuditHead { lines, hash }) {
-                return Err(damaged(expected));
-            }
+            let (lines, hash, line) = parse(key, value).unwrap_or_default();
+            after = AuditHead { lines, hash };
+            chain.add(line, after).map_err(damaged)?;
         }
     }
 }

@@ -100,9 +100,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether every byte has been read.
+    pub(crate) const fn is_done(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Every byte must have been read.
     pub(crate) fn finish(self) -> Result<(), BadRecord> {
-        if self.0.is_empty() { Ok(()) } else { Err(BadRecord("surplus bytes")) }
+        if self.is_done() { Ok(()) } else { Err(BadRecord("surplus bytes")) }
     }
 }
 

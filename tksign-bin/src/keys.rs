@@ -7,7 +7,7 @@ use std::time::Duration;
 use snow::params::DHChoice;
 use snow::resolvers::{CryptoResolver as _, DefaultResolver};
 
-use tkcore::protocol::{KeyInfo, KeyState};
+use tkcore::protocol::{KeyInfo, KeyState, StaticKeys};
 use tkcore::revocation::publish::FeedSigningKey;
 use tkcore::revocation::{FeedKey, LONGEST_WINDOW, PublicationKey, RootKeys};
 use tkcore::revocation::{RowKey, TenantKey};
@@ -29,9 +29,14 @@ const RECORD: u8 = 1;
 pub(crate) struct Core {
     pub(crate) feed: FeedId,
     row: RowKey,
-    /// Of rows, of look-ups, of tags, and the static Noise key.
-    secrets: Zeroizing<[[u8; 32]; 4]>,
+    /// Of rows, of look-ups, of tags.
+    secrets: Zeroizing<[[u8; 32]; 3]>,
+    /// The static Noise key (X25519), and the one before while it is accepted.
+    statics: Statics,
 }
+
+/// Private halves of static keys, the current one first.
+pub type Statics = (Zeroizing<[u8; 32]>, Option<Zeroizing<[u8; 32]>>);
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,46 +46,51 @@ impl fmt::Debug for Core {
 
 impl Core {
     pub(crate) fn generate() -> Self {
-        let mut secrets = Zeroizing::new([[0; 32]; 4]);
+        let mut secrets = Zeroizing::new([[0; 32]; 3]);
         secrets.iter_mut().for_each(|secret| random::fill(secret));
-        Self::from_parts(FeedId::from_bytes(random::bytes()), secrets)
+        Self::from_parts(FeedId::from_bytes(random::bytes()), secrets, (random::secret(), None))
     }
 
-    fn from_parts(feed: FeedId, secrets: Zeroizing<[[u8; 32]; 4]>) -> Self {
+    fn from_parts(feed: FeedId, secrets: Zeroizing<[[u8; 32]; 3]>, statics: Statics) -> Self {
         let [row, ..] = *secrets;
-        Self { feed, row: RowKey::from_bytes(row), secrets }
+        Self { feed, row: RowKey::from_bytes(row), secrets, statics }
+    }
+
+    /// The same with other static keys.
+    pub(crate) fn with_statics(&self, statics: Statics) -> Self {
+        Self::from_parts(self.feed, self.secrets.clone(), statics)
     }
 
     pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
         let writer = Writer::with_capacity(256).u8(RECORD).raw(self.feed.as_bytes());
-        Zeroizing::new(self.secrets.iter().fold(writer, |to, secret| to.raw(secret)).done())
+        let (current, before) = &self.statics;
+        let statics = [current].into_iter().chain(before).map(|secret| &**secret);
+        Zeroizing::new(self.secrets.iter().chain(statics).fold(writer, |to, secret| to.raw(secret)).done())
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, BadRecord> {
         let mut reader = record(bytes)?;
         let feed = FeedId::from_bytes(reader.array()?);
-        let mut secrets = Zeroizing::new([[0; 32]; 4]);
+        let mut secrets = Zeroizing::new([[0; 32]; 3]);
         for secret in secrets.iter_mut() {
             *secret = reader.array()?;
         }
+        let current = Zeroizing::new(reader.array()?);
+        // A second static key is there only during an overlap.
+        let before = if reader.is_done() { None } else { Some(Zeroizing::new(reader.array()?)) };
         reader.finish()?;
-        Ok(Self::from_parts(feed, secrets))
+        Ok(Self::from_parts(feed, secrets, (current, before)))
     }
 
-    /// The private half of the static Noise key (X25519).
-    pub(crate) fn static_key(&self) -> &[u8; 32] {
-        let [_, _, _, key] = &*self.secrets;
-        key
+    /// The private halves of the static keys.
+    pub(crate) const fn statics(&self) -> &Statics {
+        &self.statics
     }
 
-    /// The public half, which clients pin.
-    pub(crate) fn static_public(&self) -> [u8; 32] {
-        let mut public = [0; 32];
-        if let Some(mut dh) = DefaultResolver.resolve_dh(&DHChoice::Curve25519) {
-            dh.set(self.static_key());
-            public.iter_mut().zip(dh.pubkey()).for_each(|(to, from)| *to = *from);
-        }
-        public
+    /// Their public halves, which clients pin.
+    pub(crate) fn static_publics(&self) -> StaticKeys {
+        let (current, before) = &self.statics;
+        StaticKeys { current: public(current), before: before.as_deref().map(public) }
     }
 
     pub(crate) fn tenant_key(&self, tenant: &Tenant) -> TenantKey {
@@ -100,9 +110,18 @@ impl Core {
 
     /// Authenticates a row whose content is public.
     pub(crate) fn tag(&self, parts: &[&[u8]]) -> [u8; 16] {
-        let [_, _, tag, _] = &*self.secrets;
+        let [_, _, tag] = &*self.secrets;
         cut(keyed(tag, parts))
     }
+}
+
+/// The public half of a static key. It can be worked out of any 32 bytes.
+fn public(secret: &[u8; 32]) -> [u8; 32] {
+    let worked_out = DefaultResolver.resolve_dh(&DHChoice::Curve25519).and_then(|mut dh| {
+        dh.set(secret);
+        dh.pubkey().try_into().ok()
+    });
+    worked_out.unwrap_or_else(|| random::stop("this build has no X25519"))
 }
 
 /// One generation of a (tenant, audience, class): what tokens are minted and verified under.

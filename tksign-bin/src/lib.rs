@@ -37,6 +37,7 @@ mod feed_tree;
     reason = "asks which of a few operations it is; all others are refused"
 )]
 mod fence;
+pub mod host;
 mod http;
 mod issue;
 mod keys;
@@ -65,6 +66,7 @@ mod writer;
 pub use cli::{Exit, Streams, run};
 pub use clock::{Clock, SystemClock};
 pub use feed_tree::{FeedObject, FeedTree};
+pub use keys::Statics;
 pub use litestream::Litestream;
 pub use memory::SignerError;
 pub use peer::{Origin, Peer};

@@ -82,7 +82,12 @@ pub(crate) fn delegated(view: &View<'_>, ask: &Ask, asked: FetchKeys) -> Look<Pa
 }
 
 /// How the signer is.
-pub(crate) fn status(view: &View<'_>, started: Timestamp, held: Option<Arc<ReadOnly>>) -> Look<StatusAnswer> {
+pub(crate) fn status(
+    view: &View<'_>,
+    started: Timestamp,
+    held: Option<&ReadOnly>,
+    sandbox: Option<Text>,
+) -> Look<StatusAnswer> {
     let memory = view.memory;
     let head = memory.head.as_ref();
     let until = memory.publication_keys(view.now).first().map(|(end, _)| *end);
@@ -93,10 +98,12 @@ pub(crate) fn status(view: &View<'_>, started: Timestamp, held: Option<Arc<ReadO
         }
         Some(_) => "",
     };
+    let statics = memory.core.static_publics();
     let answer = StatusAnswer {
         version: Text::lossy(env!("CARGO_PKG_VERSION")),
         feed: memory.core.feed,
-        static_key: memory.core.static_public(),
+        static_key: statics.current,
+        static_before: statics.before,
         mode: if held.is_some() { Mode::ReadOnly } else { Mode::Serving },
         started,
         now: view.now,
@@ -113,7 +120,8 @@ pub(crate) fn status(view: &View<'_>, started: Timestamp, held: Option<Arc<ReadO
         audit_hash: memory.audit.hash,
         schema: view.store.schema(),
         secret: memory.kek.id(),
-        notice: Text::lossy(held.as_deref().map_or(notice, ReadOnly::why)),
+        sandbox: sandbox.unwrap_or_default(),
+        notice: Text::lossy(held.map_or(notice, ReadOnly::why)),
     };
     Ok((Plan::default(), answer))
 }
@@ -185,11 +193,11 @@ pub(crate) fn token(view: &View<'_>, _: &Ask, asked: TokenShow) -> Look<TokenInf
 /// Lines of the audit chain.
 pub(crate) fn audit(view: &View<'_>, _: &Ask, asked: AuditTail) -> Look<Page<AuditLine>> {
     if asked.line == 0 && asked.from.is_start() {
-        // What line 1 follows, on a page of its own (PR-45).
-        let hash = AuditHead::genesis(&view.memory.authority.0).hash;
+        // What the first line follows, on a page of its own (PR-45).
+        let AuditHead { lines, hash } = audit::start(view.store, view.memory.authority)?;
         let mut page = Page::default();
-        page.items.push(AuditLine { line: 0, bytes: Bytes(Vec::new()), hash });
-        page.next = Cursor::new(&0u64.to_be_bytes());
+        page.items.push(AuditLine { line: lines, bytes: Bytes(Vec::new()), hash });
+        page.next = Cursor::new(&lines.to_be_bytes());
         return Ok((Plan::default(), page));
     }
     let start = asked.line.saturating_sub(1).to_be_bytes();

@@ -151,6 +151,7 @@ pub(crate) enum Effect {
     Publication(Arc<PublicationSecret>),
     KeyList(Arc<CurrentList>),
     Kek(Arc<Kek>),
+    Core(Arc<Core>),
 }
 
 impl Memory {
@@ -293,6 +294,7 @@ impl Memory {
             }
             Effect::KeyList(list) => self.key_list = Arc::clone(list),
             Effect::Kek(kek) => self.kek = Arc::clone(kek),
+            Effect::Core(core) => self.core = Arc::clone(core),
         }
     }
 
@@ -315,6 +317,10 @@ impl Memory {
 
     pub(crate) fn put_publication(&self, secret: &PublicationSecret) -> Op {
         self.put(Table::PublicationKeys, secret.id().as_bytes(), &secret.encode())
+    }
+
+    pub(crate) fn put_core(&self, core: &Core) -> Op {
+        self.put(Table::Meta, CORE, &core.encode())
     }
 
     pub(crate) fn put_key(&self, record: &KeyRecord) -> Op {

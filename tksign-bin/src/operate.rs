@@ -6,16 +6,17 @@ use tkcore::KeyClass;
 use tkcore::protocol::{
     Bytes, ClientAdd, ClientConfirm, ClientInfo, ClientRemove, ClientState, Code, Done, KeyCreate, KeyRetire,
     KeyRotate, KeyState, PublicationAnswer, PublicationDraft, PublicationPrepare, PublicationRotate, Rewrap,
-    RewrapAnswer, Role,
+    RewrapAnswer, Role, StaticKeys, StaticRetire, StaticRotate,
 };
 use tkcore::revocation::publish::KeyListDraft;
 use tkcore::revocation::{self, ExpiryDay, Revocation};
 
 use crate::codec::{count, hex};
-use crate::keys::{KeyRecord, PublicationSecret, Purpose};
+use crate::keys::{KeyRecord, PublicationSecret, Purpose, Statics};
 use crate::lists::{COUNTED, key_info};
 use crate::memory::{self, CHECK, CurrentList, Effect, Memory, unseal};
 use crate::peer::Peer;
+use crate::random;
 use crate::revoke;
 use crate::seal::Kek;
 use crate::secret::Secret;
@@ -102,9 +103,14 @@ pub(crate) fn client_add(view: &View<'_>, ask: &Ask, asked: ClientAdd) -> Decide
 /// Removes a client key; its next request is a stranger's.
 pub(crate) fn client_remove(view: &View<'_>, ask: &Ask, asked: ClientRemove) -> Decided<ClientRemove> {
     let client = view.memory.clients.get(&asked.key).ok_or(No::from(Code::NotFound))?;
-    let operators = view.memory.clients.values().filter(|client| client.role == Role::Operator).count();
-    if client.role == Role::Operator && operators <= 1 {
-        return Err(Code::Conflict.detail("it is the last operator: add another first").into());
+    // One that could not speak is no operator to be left with.
+    let works = |other: &ClientInfo| {
+        other.role == Role::Operator
+            && other.state_at(view.now) == ClientState::Active
+            && other.key != client.key
+    };
+    if client.role == Role::Operator && !view.memory.clients.values().any(|other| works(other)) {
+        return Err(Code::Conflict.detail("it is the last operator that works: add another first").into());
     }
     let event = ask.event().with("client", asked.key).with("role", client.role.name());
     let op = Op::Delete(Table::Clients, asked.key.as_bytes().to_vec());
@@ -122,6 +128,37 @@ fn put_client(view: &View<'_>, ask: &Ask, info: &ClientInfo) -> Plan {
     let event =
         ask.event().with("client", info.key).with("role", info.role.name()).maybe("expiry", info.expiry);
     Plan::of(view.memory.put_client(info), Effect::Client(Arc::new(info.clone())), event)
+}
+
+/// A new static key; the one before is accepted until it is retired. Never a third: who has
+/// pinned the first would be cut off.
+pub(crate) fn static_rotate(view: &View<'_>, ask: &Ask, _: StaticRotate) -> Decided<StaticRotate> {
+    let core = &view.memory.core;
+    let (current, None) = core.statics() else { return Ok((Plan::default(), core.static_publics())) };
+    put_statics(view, ask, (random::secret(), Some(current.clone())))
+}
+
+/// The end of the static key before.
+pub(crate) fn static_retire(view: &View<'_>, ask: &Ask, asked: StaticRetire) -> Decided<StaticRetire> {
+    let core = &view.memory.core;
+    let publics = core.static_publics();
+    if publics.current == asked.key {
+        return Err(Code::Conflict.detail("it is the current key: rotate first").into());
+    }
+    if publics.before != Some(asked.key) {
+        return Err(Code::NotFound.into());
+    }
+    put_statics(view, ask, (core.statics().0.clone(), None))
+}
+
+fn put_statics(view: &View<'_>, ask: &Ask, statics: Statics) -> Result<(Plan, StaticKeys), No> {
+    let core = view.memory.core.with_statics(statics);
+    let publics = core.static_publics();
+    let event = ask
+        .event()
+        .with("current", hex(&publics.current))
+        .maybe("before", publics.before.map(|key| hex(&key)));
+    Ok((Plan::of(view.memory.put_core(&core), Effect::Core(Arc::new(core)), event), publics))
 }
 
 /// A new publication key and the list that names it, to be signed with the offline root keys.

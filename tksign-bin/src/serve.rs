@@ -11,13 +11,12 @@ use hyper::Request;
 use hyper::body::Incoming;
 use tkcore::protocol::{RPC_PATH, SESSION_PATH};
 use tokio::signal::unix::{SignalKind, signal};
-use zeroize::Zeroizing;
 
 use crate::clock::monotonic;
 use crate::feed_tree::FeedTree;
+use crate::host::{Address, BindError, Inherited, Listener, Notify};
 use crate::http::{
-    Address, Authority, BindError, Doors, Gate, Handler, Kind, Listener, Metrics, MetricsPage, Public, Reply,
-    Rpc, Timeouts, family, first,
+    Authority, Doors, Gate, Handler, Kind, Metrics, MetricsPage, Public, Reply, Rpc, Timeouts, family, first,
 };
 use crate::peer::Peer;
 use crate::session::{Rate, ServerKey, Sessions};
@@ -46,8 +45,8 @@ const FIRST_HEAD: Duration = Duration::from_secs(5);
 /// How often ended sessions are dropped.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// Where a server listens.
-#[derive(Debug, Clone, Default)]
+/// Where a server listens, and who is told.
+#[derive(Debug)]
 pub(crate) struct Config {
     /// Calls of services.
     pub(crate) rpc: Vec<Address>,
@@ -57,6 +56,10 @@ pub(crate) struct Config {
     pub(crate) metrics: Vec<Address>,
     /// How often one client may call.
     pub(crate) rate: Option<Rate>,
+    /// Sockets that were opened for it.
+    pub(crate) inherited: Inherited,
+    /// Told when it stops.
+    pub(crate) notify: Notify,
 }
 
 /// How often one client may call unless told otherwise: what one core serves in all.
@@ -90,8 +93,8 @@ impl fmt::Display for ServeError {
 /// under way end, and returns. `ready` is told where it listens, once it does.
 pub(crate) async fn serve<A: Authority>(
     folder: &Path,
-    config: &Config,
-    key: Zeroizing<[u8; 32]>,
+    config: &mut Config,
+    key: ServerKey,
     authority: Arc<A>,
     feed: FeedTree,
     more_metrics: Box<dyn Fn(&mut String) + Send + Sync>,
@@ -100,7 +103,7 @@ pub(crate) async fn serve<A: Authority>(
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
     let metrics = Arc::new(Metrics::default());
-    let sessions = Arc::new(Sessions::new(ServerKey::new(key), config.rate.unwrap_or(RATE)));
+    let sessions = Arc::new(Sessions::new(key, config.rate.unwrap_or(RATE)));
     let timeouts = Timeouts::default();
     let mut doors = Doors::new(timeouts);
     let rpc = Arc::new(Rpc::new(Arc::clone(&sessions), authority, timeouts, Arc::clone(&metrics)));
@@ -117,9 +120,11 @@ pub(crate) async fn serve<A: Authority>(
     // All are bound before any is served, so that a second server on the same addresses fails
     // whole.
     let control = Listener::control(&folder.join(CONTROL_SOCKET)).map_err(ServeError::Bind)?;
-    let (rpc_doors, rpc_bound) = bind(&config.rpc).await.map_err(ServeError::Bind)?;
-    let (public_doors, public_bound) = bind(&config.public).await.map_err(ServeError::Bind)?;
-    let (metrics_doors, metrics_bound) = bind(&config.metrics).await.map_err(ServeError::Bind)?;
+    let (rpc_doors, rpc_bound) = bind(&config.rpc, &mut config.inherited).await.map_err(ServeError::Bind)?;
+    let (public_doors, public_bound) =
+        bind(&config.public, &mut config.inherited).await.map_err(ServeError::Bind)?;
+    let (metrics_doors, metrics_bound) =
+        bind(&config.metrics, &mut config.inherited).await.map_err(ServeError::Bind)?;
     let rpc_gate = Gate::new(RPC_CONNECTIONS, RPC_CONNECTIONS_EACH);
     let public_gate = Gate::new(PUBLIC_CONNECTIONS, PUBLIC_CONNECTIONS_EACH);
     let both = Arc::new(Both { rpc: Arc::clone(&rpc), public: Arc::clone(&public) });
@@ -144,15 +149,19 @@ pub(crate) async fn serve<A: Authority>(
         }
     });
     first(pin!(terminate.recv()), pin!(interrupt.recv())).await;
+    config.notify.tell("STOPPING=1");
     sweeping.abort();
     doors.close(PATIENCE).await;
     Ok(())
 }
 
-async fn bind(addresses: &[Address]) -> Result<(Vec<Listener>, Vec<String>), BindError> {
+async fn bind(
+    addresses: &[Address],
+    inherited: &mut Inherited,
+) -> Result<(Vec<Listener>, Vec<String>), BindError> {
     let (mut listeners, mut bound) = (Vec::new(), Vec::new());
     for address in addresses {
-        let listener = Listener::bind(address).await?;
+        let listener = Listener::bind(address, inherited).await?;
         bound.push(listener.address().as_ref().unwrap_or(address).to_string());
         listeners.push(listener);
     }

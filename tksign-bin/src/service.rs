@@ -1,20 +1,20 @@
 //! Every request of every client goes through [`Service::handle`]: role, parameters, decision,
 //! durability, answer, in this order and nowhere else.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest as _, Sha256};
 use tkcore::protocol::{
     AuditActor, AuditEvent, Call, ClientInfo, ClientKey, Code, Effect, Operation, Request, RequestId,
-    Response, RpcError, Status, TraceContext, Verify,
+    Response, RpcError, StaticKeys, Status, Text, TraceContext, Verify,
 };
 use tkcore::{AuthorityId, FeedId, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::fence::ReadOnly;
-use crate::keys::record;
+use crate::keys::{Statics, record};
 use crate::litestream::Litestream;
 use crate::memory::{Memory, SignerError, unseal};
 use crate::peer::Peer;
@@ -23,7 +23,7 @@ use crate::roles;
 use crate::store::{Op, Table};
 use crate::tally::Tally;
 use crate::writer::{Plan, View, Writer};
-use crate::{exchange, issue, lists, operate, revoke, verify};
+use crate::{audit, exchange, issue, lists, operate, revoke, verify};
 
 /// What the operator settles once, when the signer starts.
 #[derive(Debug, Clone)]
@@ -69,6 +69,7 @@ pub struct Service {
     pub(crate) tally: Arc<Tally>,
     pub(crate) started: Timestamp,
     pub(crate) read_only: Option<Arc<ReadOnly>>,
+    sandbox: Arc<OnceLock<Text>>,
     counters: Arc<Counters>,
 }
 
@@ -132,8 +133,9 @@ impl From<Code> for No {
 
 impl From<SignerError> for No {
     fn from(error: SignerError) -> Self {
-        // Says which table does not read; never what stands in it.
-        Code::StoreFailed.detail(&error.to_string()).into()
+        // It may name the server's files: for its own log, not for clients.
+        eprintln!("tksign: {error}");
+        Code::StoreFailed.into()
     }
 }
 
@@ -154,8 +156,8 @@ impl Service {
         tally: Arc<Tally>,
         read_only: Option<Arc<ReadOnly>>,
     ) -> Self {
-        let (started, options) = (clock.now(), Arc::new(options));
-        Self { writer, clock, options, tally, started, read_only, counters: Arc::default() }
+        let (started, options, sandbox) = (clock.now(), Arc::new(options), Arc::default());
+        Self { writer, clock, options, tally, started, read_only, sandbox, counters: Arc::default() }
     }
 
     /// The feed this signer publishes.
@@ -164,10 +166,21 @@ impl Service {
         self.writer.read(|memory| memory.core.feed)
     }
 
-    /// The private half of the static Noise key, for the sessions.
+    /// The public halves of the static keys that clients may have pinned.
     #[must_use]
-    pub fn static_key(&self) -> Zeroizing<[u8; 32]> {
-        self.writer.read(|memory| Zeroizing::new(*memory.core.static_key()))
+    pub fn static_keys(&self) -> StaticKeys {
+        self.writer.read(|memory| memory.core.static_publics())
+    }
+
+    /// Their private halves, for the sessions.
+    #[must_use]
+    pub fn statics(&self) -> Statics {
+        self.writer.read(|memory| memory.core.statics().clone())
+    }
+
+    /// Has `status` say what the serving process denies itself.
+    pub fn say_sandbox(&self, report: &crate::host::Report) {
+        let _ = self.sandbox.set(Text::lossy(&report.to_string()));
     }
 
     /// What is only counted.
@@ -238,13 +251,19 @@ impl Service {
             Operation::RevokePreview => self.decide(ask, params, revoke::preview).await,
             Operation::FetchKeys => self.decide(ask, params, lists::delegated).await,
             Operation::Status => {
-                let (started, held) = (self.started, self.read_only.clone());
-                self.decide(ask, params, move |view, _, _: Status| lists::status(view, started, held)).await
+                let (started, held, sandbox) =
+                    (self.started, self.read_only.clone(), self.sandbox.get().cloned());
+                let status = move |view: &View<'_>, _: &Ask, _: Status| {
+                    lists::status(view, started, held.as_deref(), sandbox)
+                };
+                self.decide(ask, params, status).await
             }
             Operation::KeyCreate => self.decide(ask, params, operate::key_create).await,
             Operation::KeyList => self.decide(ask, params, lists::keys).await,
             Operation::KeyRotate => self.decide(ask, params, operate::key_rotate).await,
             Operation::KeyRetire => self.decide(ask, params, operate::key_retire).await,
+            Operation::StaticRotate => self.decide(ask, params, operate::static_rotate).await,
+            Operation::StaticRetire => self.decide(ask, params, operate::static_retire).await,
             Operation::PublicationPrepare => self.decide(ask, params, operate::publication_prepare).await,
             Operation::PublicationRotate => self.decide(ask, params, operate::publication_rotate).await,
             Operation::ClientAdd => self.decide(ask, params, operate::client_add).await,
@@ -254,6 +273,7 @@ impl Service {
             Operation::TokenList => self.decide(ask, params, lists::tokens).await,
             Operation::TokenShow => self.decide(ask, params, lists::token).await,
             Operation::AuditTail => self.decide(ask, params, lists::audit).await,
+            Operation::AuditPrune => self.decide(ask, params, audit::prune).await,
             Operation::Rewrap => self.decide(ask, params, operate::rewrap).await,
             // `roles::admit` lets no operation through that is not named there and here.
             _ => Err(Code::UnknownOperation.error()),

@@ -86,7 +86,7 @@ impl Signer {
             feed: memory.core.feed,
             threshold: roots.threshold(),
             root_keys: roots.keys().iter().map(|key| *key.as_bytes()).collect(),
-            static_key: memory.core.static_public(),
+            static_key: memory.core.static_publics().current,
             root_seed,
         })
     }

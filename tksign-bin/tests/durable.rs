@@ -254,7 +254,7 @@ fn the_files_hold_no_name_no_key_and_no_token() {
         ("text", text.as_bytes()[10..60].to_vec()),
         ("root key", page.items[0].root.expose().to_vec()),
         ("tenant key", page.items[0].rows.expose().to_vec()),
-        ("static key", world.signer().service.static_key().to_vec()),
+        ("static key", world.signer().service.statics().0.to_vec()),
         ("offline root key", world.trust.root_seed.to_vec()),
         ("secret", injected),
     ];

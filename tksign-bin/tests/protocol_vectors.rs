@@ -266,6 +266,7 @@ fn ours(message: &str, theirs: (&[u8], &[u8])) -> Checked {
                 version: text("0.1.0"),
                 feed: FeedId::from_bytes([0x55; 16]),
                 static_key: [0x66; 32],
+                static_before: Some([0x78; 32]),
                 mode: Mode::Serving,
                 started: time(),
                 now: time(),
@@ -282,6 +283,7 @@ fn ours(message: &str, theirs: (&[u8], &[u8])) -> Checked {
                 audit_hash: [0x77; 32],
                 schema: 1,
                 secret: [0x22; 8],
+                sandbox: text("dumps: off"),
                 notice: text(""),
             }),
         ),
@@ -297,6 +299,16 @@ fn ours(message: &str, theirs: (&[u8], &[u8])) -> Checked {
         ),
         "key-rotate" => check(theirs, KeyRotate { key: KEY }, Ok(key_info())),
         "key-retire" => check(theirs, KeyRetire { key: KEY }, Err(Code::NotFound.detail("no such key"))),
+        "static-rotate" => {
+            check(theirs, StaticRotate {}, Ok(StaticKeys { current: [0x66; 32], before: Some([0x78; 32]) }))
+        }
+        "static-retire" => {
+            let keys = StaticKeys { current: [0x66; 32], before: None };
+            check(theirs, StaticRetire { key: [0x78; 32] }, Ok(keys))
+        }
+        "audit-prune" => {
+            check(theirs, AuditPrune { before: 700 }, Ok(AuditPruned { removed: 420, first: 512 }))
+        }
         "publication-prepare" => check(
             theirs,
             PublicationPrepare { draft: PublicationDraft::NextEpoch },

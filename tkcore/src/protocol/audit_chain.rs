@@ -46,6 +46,65 @@ impl AuditHead {
     }
 }
 
+/// Checks a chain line by line, from its start on.
+#[derive(Debug, Clone, Copy)]
+pub struct AuditChain {
+    start: AuditHead,
+    end: AuditHead,
+    /// The last line that the last pruning in the chain says it removed.
+    pruned: u64,
+}
+
+/// The first line that is missing, changed or out of place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadAuditLine(pub u64);
+
+impl AuditChain {
+    /// Begins at line 0, or at the last pruned line: what has no bytes and a hash.
+    #[must_use]
+    pub const fn begin(start: AuditHead) -> Self {
+        Self { start, end: start, pruned: 0 }
+    }
+
+    /// Takes the next line: its bytes, and the number and hash that are claimed for it.
+    ///
+    /// # Errors
+    /// [`BadAuditLine`] when it does not follow from those before.
+    pub fn add(&mut self, bytes: &[u8], claimed: AuditHead) -> Result<(), BadAuditLine> {
+        let next = self.end.then(bytes);
+        if next != claimed {
+            return Err(BadAuditLine(next.lines));
+        }
+        self.pruned = pruned(bytes).unwrap_or(self.pruned);
+        self.end = next;
+        Ok(())
+    }
+
+    /// The end so far.
+    #[must_use]
+    pub const fn end(&self) -> AuditHead {
+        self.end
+    }
+
+    /// The end of the whole chain.
+    ///
+    /// # Errors
+    /// [`BadAuditLine`] when it begins after lines that no pruning has removed: a pruning is a
+    /// line itself, and one that is pruned leaves a later one.
+    pub fn finish(&self) -> Result<AuditHead, BadAuditLine> {
+        if self.pruned == self.start.lines { Ok(self.end) } else { Err(BadAuditLine(self.start.lines)) }
+    }
+}
+
+/// The line of a pruning names its operation before anything that a client has written, and the
+/// first line that is kept as its first field.
+fn pruned(line: &[u8]) -> Option<u64> {
+    let (_, rest) = core::str::from_utf8(line).ok()?.split_once(",\"op\":\"")?;
+    let (_, rest) = rest.strip_prefix("audit-prune\",\"by\":\"")?.split_once('"')?;
+    let (first, _) = rest.strip_prefix(",\"first\":\"")?.split_once('"')?;
+    first.parse::<u64>().ok()?.checked_sub(1)
+}
+
 /// Who did it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuditActor {
@@ -179,6 +238,36 @@ mod tests {
         let trace = format!(",\"traceparent\":\"00-{}-{}-01\"}}", "01".repeat(16), "02".repeat(8));
         assert!(line.ends_with(&trace), "{line}");
         assert!(!line.contains("none"));
+    }
+
+    /// PR-45, PR-47: a pruned beginning is told from one that was cut off.
+    #[test]
+    fn a_chain_says_where_it_may_begin() {
+        let at = Timestamp::from_millis(1_790_000_000_001).unwrap();
+        let actor = || AuditActor::Client(ClientKey::from_bytes([0xab; 32]));
+        let mut head = AuditHead::genesis(&[1; 16]);
+        let mut lines = alloc::vec![(String::new(), head)];
+        for n in 1..=6u64 {
+            let event = match n {
+                4 => AuditEvent::new(actor(), "audit-prune").with("first", 3),
+                5 => AuditEvent::new(actor(), "audit-prune").with("first", 5).refused(Code::NotAllowed),
+                _ => AuditEvent::new(actor(), "revoke").with("reason", "\"op\":\"audit-prune\""),
+            };
+            let line = event.line(n, at);
+            head = head.then(line.as_bytes());
+            lines.push((line, head));
+        }
+        let from = |first: usize| {
+            let mut chain = AuditChain::begin(lines[first].1);
+            lines[first + 1..].iter().try_for_each(|(line, head)| chain.add(line.as_bytes(), *head))?;
+            chain.finish()
+        };
+        assert_eq!(from(2), Ok(head));
+        for cut in [0, 1, 3, 4, 5] {
+            assert_eq!(from(cut), Err(BadAuditLine(lines[cut].1.lines)), "{cut}");
+        }
+        let mut chain = AuditChain::begin(lines[2].1);
+        assert_eq!(chain.add(b"{}", lines[3].1), Err(BadAuditLine(3)));
     }
 
     #[test]

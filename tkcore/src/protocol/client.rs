@@ -150,6 +150,8 @@ impl Role {
             | Operation::KeyList
             | Operation::KeyRotate
             | Operation::KeyRetire
+            | Operation::StaticRotate
+            | Operation::StaticRetire
             | Operation::PublicationPrepare
             | Operation::PublicationRotate
             | Operation::ClientAdd
@@ -159,6 +161,7 @@ impl Role {
             | Operation::TokenList
             | Operation::TokenShow
             | Operation::AuditTail
+            | Operation::AuditPrune
             | Operation::Rewrap => matches!(self, Self::Operator),
         }
     }

@@ -26,14 +26,15 @@ mod publication;
 mod registry;
 mod revoke;
 mod secret;
+mod static_key;
 mod status;
 mod verify;
 mod window;
 
 /// The feed's positions as messages name them.
 pub use crate::revocation::Position as FeedPosition;
-pub use audit::{AuditLine, AuditTail};
-pub use audit_chain::{AuditActor, AuditEvent, AuditHead};
+pub use audit::{AuditLine, AuditPrune, AuditPruned, AuditTail};
+pub use audit_chain::{AuditActor, AuditChain, AuditEvent, AuditHead, BadAuditLine};
 pub use call::{Call, Request, RequestId, Response, TraceContext};
 pub use client::{
     ClientAdd, ClientConfirm, ClientInfo, ClientKey, ClientList, ClientRemove, ClientState, MintPower,
@@ -58,6 +59,7 @@ pub use revoke::{
     RevokePreviewAnswer, RevokeScope, RevokeTarget,
 };
 pub use secret::{SecretBytes, SecretKey};
+pub use static_key::{StaticKeys, StaticRetire, StaticRotate};
 pub use status::{Mode, Rewrap, RewrapAnswer, Status, StatusAnswer};
 pub use verify::{Verify, VerifyAnswer};
 pub use window::Window;

@@ -73,6 +73,10 @@ operations! {
     KeyRotate = 0x0112, "key-rotate", Changes;
     /// A key record is revoked and its secret destroyed.
     KeyRetire = 0x0113, "key-retire", Changes;
+    /// A new static key; the one before is accepted on.
+    StaticRotate = 0x0114, "static-rotate", Changes;
+    /// The static key before is accepted no more, and destroyed.
+    StaticRetire = 0x0115, "static-retire", Changes;
     /// Prepares a new publication key and the key list that is to be signed offline.
     PublicationPrepare = 0x0117, "publication-prepare", Changes;
     /// Takes the key list that the root keys signed.
@@ -91,6 +95,8 @@ operations! {
     TokenShow = 0x0131, "token-show", Reads;
     /// Lines of the audit chain.
     AuditTail = 0x0140, "audit-tail", Reads;
+    /// Removes the oldest lines of it.
+    AuditPrune = 0x0141, "audit-prune", Changes;
     /// Seals every record under a new secret.
     Rewrap = 0x0150, "rewrap", Changes;
 }

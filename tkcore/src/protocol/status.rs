@@ -39,6 +39,8 @@ message! {
         pub feed: FeedId,
         /// Its static public key (X25519), which clients pin.
         pub static_key: [u8; 32],
+        /// The one before, while it is accepted as well.
+        pub static_before: Option<[u8; 32]>,
         /// What it takes on.
         pub mode: Mode,
         /// When it started.
@@ -71,6 +73,8 @@ message! {
         pub schema: u32,
         /// Names the secret that seals the records.
         pub secret: [u8; 8],
+        /// What the serving process denies itself, and what of it is not in force; for people.
+        pub sandbox: Text,
         /// Anything that wants attention, for people; empty when nothing does.
         pub notice: Text,
     }

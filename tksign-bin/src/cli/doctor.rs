@@ -9,12 +9,14 @@ use tkcore::protocol::{Mode, Status, StatusAnswer};
 use super::reach::{self, Reach};
 use super::{Exit, Failure, Streams, control, output, values};
 use crate::clock::{Clock as _, SystemClock};
+use crate::host::NOT;
 
 const EXAMPLE: &str = "\
 Example:
   tksign doctor --dir state --secret-file secret
 
-Checks the folder, the key files, the secret (if one is given), the store, the clock, the feed.
+Checks the folder, the key files, the secret (if one is given), the store, the clock, the feed,
+the sandbox of a running server.
 Exit code 25 when a check fails.";
 
 /// When a publication key's end is near: two weeks are time to fetch the root keys.
@@ -113,11 +115,17 @@ fn of_status(status: &StatusAnswer, now: Timestamp) -> Vec<(&'static str, Found)
     } else {
         Found::Warn(status.notice.to_string())
     };
+    let sandbox = match status.sandbox.as_str() {
+        "" => Found::Good("nothing serves".to_owned()),
+        report if report.contains(NOT) => Found::Warn(report.to_owned()),
+        report => Found::Good(report.to_owned()),
+    };
     vec![
         ("mode", mode),
         ("clock", clock),
         ("feed", head),
         ("publication key", publication),
+        ("sandbox", sandbox),
         ("notice", notice),
     ]
 }

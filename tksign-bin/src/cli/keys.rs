@@ -6,7 +6,7 @@ use tkcore::protocol::{
 use tkcore::{KeyClass, KeyId};
 
 use super::reach::{self, Reach};
-use super::{Exit, Failure, Streams, output, sign, values};
+use super::{Exit, Failure, Streams, output, sign, statics, values};
 
 const EXAMPLE: &str = "\
 Examples:
@@ -17,7 +17,9 @@ Examples:
   tksign keys retire 0102030405060708     revokes what is under it and destroys the key
   tksign keys publication prepare --out list.unsigned
   tksign keys publication sign --root-key root.key list.unsigned --out list.signed    (offline)
-  tksign keys publication install list.signed";
+  tksign keys publication install list.signed
+  tksign keys static rotate               a new key for clients to pin, the old one is accepted on
+  tksign keys static retire KEY           once every client has the new trust file";
 
 /// Longest key list taken: far above one of 16 keys and 16 signatures.
 const KEY_LIST_BYTES: u64 = 32 * 1024;
@@ -61,6 +63,7 @@ pub(super) fn describe() -> Command {
                         .arg(file())
                         .arg(values::request_id_arg()),
                 ]),
+            statics::describe(),
         ])
 }
 
@@ -102,6 +105,7 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
             output::show(matches, streams, facts(&answer))?;
         }
         Some(("publication", matches)) => publication(matches, streams)?,
+        Some(("static", matches)) => statics::run(matches, streams)?,
         _ => return Ok(Exit::Usage),
     }
     Ok(Exit::Ok)

@@ -24,6 +24,7 @@ mod revoke;
 mod rewrap;
 mod serve;
 mod sign;
+mod statics;
 mod status;
 mod tokens;
 mod values;

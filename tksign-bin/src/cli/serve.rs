@@ -1,28 +1,34 @@
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tkcore::AuthorityId;
+use tkcore::protocol::StaticKeys;
 
-use super::{Exit, Failure, Streams, control, local, reach, restore, values};
+use super::{Exit, Failure, Streams, control, local, reach, restore, statics, values};
 use crate::Litestream;
 use crate::feed_tree::FeedTree;
-use crate::http::{Address, Kind, family};
+use crate::host::{self, Address, Calls, Files, Inherited, Notify, Report, Sandbox};
+use crate::http::{Kind, family};
 use crate::serve::{self, Bound, Config, ServeError};
 use crate::service::{AuditNames, Options, Service};
-use crate::session::Rate;
+use crate::session::{Rate, ServerKey};
 
 const EXAMPLE: &str = "\
 Example:
   tksign serve --dir state --secret-file secret --rpc 10.0.0.5:7300 --public 10.0.0.5:7301 \\
     --metrics 127.0.0.1:7302
 
-An address is ADDRESS:PORT (port 0 takes a free one) or unix:PATH. When it serves, it prints one
-line of JSON with all addresses. SIGTERM and SIGINT stop it after what is under way.";
+An address is ADDRESS:PORT (port 0 takes a free one), unix:PATH, or systemd:NAME for a socket of a
+.socket unit with FileDescriptorName=NAME. When it serves, it prints one line of JSON with all
+addresses. SIGTERM and SIGINT stop it after what is under way.
+
+Once it serves, it can open no file but those it needs, connect to nothing and run nothing
+(Landlock, seccomp); a process that tries is ended by SIGSYS. `tksign doctor` shows what is in force.";
 
 pub(super) fn describe() -> Command {
     let address = |name: &'static str, default: &'static str, help: &'static str| {
@@ -79,6 +85,7 @@ pub(super) fn describe() -> Command {
                 .help("Litestream's control socket: a revocation is acknowledged when the replica has it"),
         )
         .arg(values::flag("audit-names", "Write names into the audit log as they are, not as keyed hashes"))
+        .arg(values::flag("no-sandbox", "Serve without Landlock and seccomp, where they stand in the way"))
 }
 
 pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
@@ -91,30 +98,44 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
         ));
     }
     let secret = reach::secret(matches)?;
-    let config = config(matches);
-    limits();
+    let options = options(matches)?;
+    let mut config = config(matches)?;
+    let ready = ready_file(matches)?;
+    let sandbox = (!values::set(matches, "no-sandbox")).then(|| sandbox(matches, &folder, &config));
+    let mut report = host::harden();
     let runtime = local::runtime()?;
+    // Before there is another thread: it is this one's, and of those that it starts.
+    report = report.and(sandbox.as_ref().map_or_else(Sandbox::off, Sandbox::files));
     let feed = matches.get_one::<PathBuf>(restore::FEED_FOLDER).map(PathBuf::as_path);
-    let signer = local::open(&folder, feed, &secret, options(matches)?)?;
+    let signer = local::open(&folder, feed, &secret, options)?;
     if let Some(held) = &signer.service.read_only {
         let _ = writeln!(streams.stderr, "tksign: READ-ONLY: {}", held.why());
     }
     drop(secret);
     let served = runtime.block_on(async {
         let service = signer.service;
-        let key = service.static_key();
-        let counters = service.clone();
+        let (keys, counters, shown) = (service.clone(), service.clone(), service.clone());
+        let key = ServerKey::new(move || keys.statics());
+        let notify = config.notify.clone();
         let publishing =
             matches.get_one::<PathBuf>("publish").map(|to| publish(signer.feed.clone(), to.clone()));
         let mut told = Ok(());
         let served = serve::serve(
             &folder,
-            &config,
+            &mut config,
             key,
             Arc::new(service.clone()),
             signer.feed,
             Box::new(move |page| service_metrics(&counters, page)),
-            |bound| told = tell(matches, streams.stdout, &folder, &bound),
+            |bound| {
+                // Everything is open that ever will be.
+                let calls = sandbox.as_ref().map(Sandbox::calls);
+                let report = calls.into_iter().fold(report, Report::and);
+                report.missing().for_each(|what| eprintln!("tksign: warning: {what}"));
+                shown.say_sandbox(&report);
+                told = tell(matches, ready, streams.stdout, &folder, &bound, &shown.static_keys());
+                notify.tell("READY=1\nSTATUS=serving");
+            },
         )
         .await;
         if let Some(publishing) = publishing {
@@ -129,15 +150,52 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     Ok(Exit::Ok)
 }
 
-fn config(matches: &ArgMatches) -> Config {
+fn config(matches: &ArgMatches) -> Result<Config, Failure> {
     let list = |name| matches.get_many::<Address>(name).unwrap_or_default().cloned().collect();
     let rate = matches.get_one::<u32>("client-rate");
-    Config {
+    let systemd =
+        |error| Failure::new(Exit::Local, format!("systemd's sockets: {error}"), "look at the units");
+    Ok(Config {
         rpc: list("rpc"),
         public: list("public"),
         metrics: list("metrics"),
         rate: rate.map(|each| Rate { per_second: *each, burst: each.saturating_mul(2) }),
+        inherited: Inherited::from_environment().map_err(systemd)?,
+        notify: Notify::from_environment().map_err(systemd)?,
+    })
+}
+
+/// What is left to the process once it serves: its state, the folder it publishes to, and the
+/// places of its sockets and its trust file.
+fn sandbox(matches: &ArgMatches, folder: &Path, config: &Config) -> Sandbox {
+    let parent = |path: &Path| path.parent().filter(|path| !path.as_os_str().is_empty()).map(Path::to_owned);
+    let place = |path: &Path| parent(path).unwrap_or_else(|| PathBuf::from("."));
+    let mut files = Files { own: vec![folder.to_owned()], ..Files::default() };
+    if let Some(publish) = matches.get_one::<PathBuf>("publish") {
+        // It must be there now; one that cannot be made is told when it is first written.
+        let _ = std::fs::create_dir_all(publish);
+        files.own.push(publish.clone());
     }
+    files.making.extend(matches.get_one::<PathBuf>("trust-out").map(|path| place(path)));
+    files.reading.extend(matches.get_one::<PathBuf>(restore::FEED_FOLDER).cloned());
+    for address in config.rpc.iter().chain(&config.public).chain(&config.metrics) {
+        match address {
+            Address::Tcp(at) => files.bind.push(at.port()),
+            Address::Unix(path) => files.making.push(place(path)),
+            Address::Inherited(_) => {}
+        }
+    }
+    // Replication is asked over its Unix socket; nothing else is connected to.
+    let calls = Calls { unix: matches.contains_id("litestream-socket"), ..Calls::default() };
+    Sandbox { files, calls }
+}
+
+/// The descriptor for the line of addresses. The path of a descriptor is the safe way to it, and
+/// there is none in the sandbox.
+fn ready_file(matches: &ArgMatches) -> Result<Option<File>, Failure> {
+    let fd = matches.get_one::<u32>("ready-fd");
+    let open = fd.map(|fd| OpenOptions::new().write(true).open(format!("/dev/fd/{fd}")));
+    Ok(open.transpose()?)
 }
 
 fn options(matches: &ArgMatches) -> Result<Options, Failure> {
@@ -161,14 +219,6 @@ fn litestream(matches: &ArgMatches) -> Result<Option<Arc<Litestream>>, Failure> 
     found.ok_or_else(|| Failure::usage(format!("{} is not there", database.display())))
 }
 
-/// As many files as the system allows, for the connections; and no core dump, which would hold
-/// every key. Neither is reason enough not to start.
-fn limits() {
-    let files = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files });
-    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
-}
-
 fn failure(error: ServeError) -> Failure {
     match error {
         ServeError::Bind(error) => Failure::new(Exit::Address, &error, error.next()),
@@ -177,9 +227,16 @@ fn failure(error: ServeError) -> Failure {
 }
 
 /// Says where it listens, once it does.
-fn tell(matches: &ArgMatches, stdout: &mut dyn Write, folder: &Path, bound: &Bound) -> Result<(), Failure> {
+fn tell(
+    matches: &ArgMatches,
+    ready: Option<File>,
+    stdout: &mut dyn Write,
+    folder: &Path,
+    bound: &Bound,
+    keys: &StaticKeys,
+) -> Result<(), Failure> {
     if let Some(path) = matches.get_one::<PathBuf>("trust-out") {
-        write_trust(folder, path, bound)?;
+        write_trust(folder, path, bound, keys)?;
     }
     let line = json!({
         "ready": true,
@@ -188,43 +245,33 @@ fn tell(matches: &ArgMatches, stdout: &mut dyn Write, folder: &Path, bound: &Bou
         "metrics": bound.metrics,
         "control": folder.join(serve::CONTROL_SOCKET),
     });
-    match matches.get_one::<u32>("ready-fd") {
+    match ready {
         None => {
             writeln!(stdout, "{line}")?;
             stdout.flush()?;
         }
-        Some(fd) => {
-            // The path of the descriptor is the safe way to it.
-            let mut file = std::fs::OpenOptions::new().write(true).open(format!("/dev/fd/{fd}"))?;
-            writeln!(file, "{line}")?;
-        }
+        Some(mut file) => writeln!(file, "{line}")?,
     }
     Ok(())
 }
 
 /// The trust file of `init`, with the addresses that are served in fact.
-fn write_trust(folder: &Path, to: &Path, bound: &Bound) -> Result<(), Failure> {
+fn write_trust(folder: &Path, to: &Path, bound: &Bound, keys: &StaticKeys) -> Result<(), Failure> {
     let wrong = |why: &dyn std::fmt::Display| {
         let path = folder.join(control::TRUST_FILE);
         Failure::new(Exit::Local, format!("{}: {why}", path.display()), "leave out --trust-out")
     };
     let text = std::fs::read_to_string(folder.join(control::TRUST_FILE)).map_err(|error| wrong(&error))?;
     let mut trust: serde_json::Value = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
-    let key = std::fs::read_to_string(folder.join(control::SIGNER_KEY)).map_err(|error| wrong(&error))?;
     let url = |address: &String| format!("http://{address}");
-    let tcp = |address: &&String| !address.starts_with("unix:");
-    let signers: Vec<_> =
-        bound.rpc.iter().filter(tcp).map(|at| json!({"url": url(at), "key": key.trim_end()})).collect();
-    let feeds: Vec<_> = bound.public.iter().filter(tcp).map(url).collect();
+    let is_unix = |address: &&String| address.starts_with("unix:");
+    // A feed is fetched over TCP; calls go over a Unix socket as well.
+    let feeds: Vec<_> = bound.public.iter().filter(|address| !is_unix(address)).map(url).collect();
+    let rpc = bound.rpc.iter().map(|address| if is_unix(&address) { address.clone() } else { url(address) });
     let members = trust.as_object_mut().ok_or_else(|| wrong(&"not an object"))?;
-    members.insert("signers".to_owned(), signers.into());
+    members.insert("signers".to_owned(), statics::signers(&rpc.collect::<Vec<_>>(), keys));
     members.insert("feeds".to_owned(), feeds.into());
-    // Whole or not at all: a service may be reading it.
-    let part = to.with_extension("part");
-    let written = std::fs::write(&part, format!("{trust}\n")).and_then(|()| std::fs::rename(&part, to));
-    written.map_err(|e| {
-        Failure::new(Exit::Local, format!("{}: {e}", to.display()), "name a file that can be written")
-    })
+    statics::replace(to, &format!("{trust}\n"))
 }
 
 /// Writes the folder at each new head. A failure is told and tried again at the next one.

@@ -35,6 +35,7 @@ fn facts(status: &StatusAnswer, running: bool) -> output::Facts {
         .with("mode", mode)
         .with_text("feed", status.feed)
         .with_text("signer key", values::to_hex(&status.static_key))
+        .with_maybe("signer key before", status.static_before.map(|key| values::to_hex(&key)))
         .with_text("started", status.started)
         .with_text("clock", status.now)
         .with_text("position", format_args!("{}.{}", status.position.epoch, status.position.sequence))
@@ -50,5 +51,6 @@ fn facts(status: &StatusAnswer, running: bool) -> output::Facts {
         .with_text("audit hash", values::to_hex(&status.audit_hash))
         .with("schema", status.schema)
         .with_text("secret", values::to_hex(&status.secret))
+        .with_text("sandbox", &status.sandbox)
         .with_text("notice", &status.notice)
 }

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
@@ -20,9 +20,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep};
 
 use super::gate::Gate;
-use super::listen::Listener;
 use super::metrics::Metrics;
 use super::reply::Reply;
+use super::timer::Timer;
+use crate::host::Listener;
 use crate::peer::Peer;
 
 /// How long anybody may take for anything. One set for a server; tests use shorter ones.
@@ -163,11 +164,11 @@ async fn connection<H: Handler>(
         async move { Ok::<_, Infallible>(handler.handle(request, peer).await.into_response()) }
     });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(Timer)
         .header_read_timeout(timeouts.header)
         .max_buf_size(HEADER_BYTES)
         .max_headers(HEADER_LINES)
-        .serve_connection(TokioIo::new(Paced::new(stream, timeouts.stalled)), service);
+        .serve_connection(Paced::new(stream, timeouts.stalled), service);
     let mut connection = pin!(connection);
     {
         let stopped = pin!(async {
@@ -252,17 +253,25 @@ impl Paced {
     }
 }
 
-impl AsyncRead for Paced {
+/// Read at once at most: a request's header, or an eighth of its longest body.
+const CHUNK: usize = HEADER_BYTES;
+
+impl Read for Paced {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        to: &mut ReadBuf<'_>,
+        mut to: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, to)
+        let mut chunk = [0; CHUNK];
+        let room = chunk.get_mut(..to.remaining().min(CHUNK)).unwrap_or_default();
+        let mut read = ReadBuf::new(room);
+        Pin::new(&mut self.stream)
+            .poll_read(cx, &mut read)
+            .map(|result| result.map(|()| to.put_slice(read.filled())))
     }
 }
 
-impl AsyncWrite for Paced {
+impl Write for Paced {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.stream).poll_write(cx, from);
         self.pace(cx, poll)

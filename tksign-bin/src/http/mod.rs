@@ -3,7 +3,6 @@
 
 mod connection;
 mod gate;
-mod listen;
 mod metrics;
 mod public;
 mod range;
@@ -11,10 +10,10 @@ mod reply;
 mod rpc;
 #[cfg(test)]
 mod tests;
+mod timer;
 
-pub(crate) use connection::{Doors, Handler, Timeouts, first};
+pub(crate) use connection::{Doors, Handler, Stream, Timeouts, first};
 pub(crate) use gate::Gate;
-pub(crate) use listen::{Address, BindError, Listener};
 pub(crate) use metrics::{Kind, Metrics, MetricsPage, family};
 pub(crate) use public::Public;
 pub(crate) use reply::Reply;

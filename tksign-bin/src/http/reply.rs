@@ -1,23 +1,52 @@
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::{Body as _, Bytes, Incoming};
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{
     ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
     RETRY_AFTER,
 };
 use hyper::{Response, StatusCode};
-use std::time::Duration;
 
 /// An answer about to be sent.
 #[derive(Debug)]
-pub(crate) struct Reply(Response<Full<Bytes>>);
+pub(crate) struct Reply(Response<Whole>);
+
+/// The body of an answer: all of it at once.
+#[derive(Debug)]
+pub(crate) struct Whole(Option<Bytes>);
+
+impl Body for Whole {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let len = self.0.as_ref().map_or(0, Bytes::len);
+        SizeHint::with_exact(u64::try_from(len).unwrap_or(u64::MAX))
+    }
+}
 
 impl Reply {
     /// Bytes of a type.
     pub(crate) fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
-        let mut response = Response::new(Full::new(body.into()));
+        let body = body.into();
+        let mut response = Response::new(Whole(Some(body).filter(|body| !body.is_empty())));
         *response.status_mut() = status;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        Self(response)
+        Self(response).set(CONTENT_TYPE, HeaderValue::from_static(content_type))
     }
 
     /// A line for people; nobody may keep it.
@@ -27,7 +56,7 @@ impl Reply {
 
     /// No body.
     pub(crate) fn empty(status: StatusCode) -> Self {
-        let mut response = Response::new(Full::new(Bytes::new()));
+        let mut response = Response::new(Whole(None));
         *response.status_mut() = status;
         Self(response)
     }
@@ -77,22 +106,32 @@ impl Reply {
         self.0.status()
     }
 
-    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
+    pub(super) fn into_response(self) -> Response<Whole> {
         self.0
     }
 }
 
 /// Reads a body of at most `limit` bytes, in time.
-pub(crate) async fn body(incoming: Incoming, limit: usize, patience: Duration) -> Result<Bytes, Reply> {
-    let too_large = || Reply::text(StatusCode::PAYLOAD_TOO_LARGE, "body too large\n");
+pub(crate) async fn body(incoming: Incoming, limit: usize, patience: Duration) -> Result<Vec<u8>, Reply> {
+    let slow = || Err(Reply::text(StatusCode::REQUEST_TIMEOUT, "the body came too slowly\n"));
+    tokio::time::timeout(patience, collect(incoming, limit)).await.unwrap_or_else(|_| slow())
+}
+
+async fn collect(mut incoming: Incoming, limit: usize) -> Result<Vec<u8>, Reply> {
+    let too_large = || Err(Reply::text(StatusCode::PAYLOAD_TOO_LARGE, "body too large\n"));
     // An announced length past the limit is refused before a byte is read.
-    if usize::try_from(incoming.size_hint().lower()).map_or(true, |announced| announced > limit) {
-        return Err(too_large());
+    let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > limit {
+        return too_large();
     }
-    match tokio::time::timeout(patience, Limited::new(incoming, limit).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Reply::text(StatusCode::BAD_REQUEST, "the body broke off\n")),
-        Err(_) => Err(Reply::text(StatusCode::REQUEST_TIMEOUT, "the body came too slowly\n")),
+    let mut whole = Vec::with_capacity(announced);
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx)).await {
+        let broken = |_| Reply::text(StatusCode::BAD_REQUEST, "the body broke off\n");
+        let data = frame.map_err(broken)?.into_data().unwrap_or_default();
+        if whole.len().saturating_add(data.len()) > limit {
+            return too_large();
+        }
+        whole.extend_from_slice(&data);
     }
+    Ok(whole)
 }

@@ -10,6 +10,7 @@ use tkcore::protocol::{
     SESSION_PATH,
 };
 use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
 
 use super::connection::{Handler, Timeouts};
 use super::gate::HandshakeGate;
@@ -86,14 +87,13 @@ impl<A: Authority> Rpc<A> {
             }
             Ok(()) => {
                 let handled = self.authority.handle(client, peer, &opened.payload);
-                match tokio::time::timeout(self.timeouts.operation, handled).await {
-                    Ok(answer) => answer,
-                    Err(_) => {
-                        Response::error(&Code::Busy.detail("it may still be done; ask with the same id"))
-                    }
-                }
+                let late =
+                    |_| Response::error(&Code::Busy.detail("it may still be done; ask with the same id"));
+                tokio::time::timeout(self.timeouts.operation, handled).await.unwrap_or_else(late)
             }
         };
+        // It may hold a token or a delegated key.
+        let answer = Zeroizing::new(answer);
         self.metrics.called(asked, Response::code_of(&answer));
         opened.answer(&answer)
     }

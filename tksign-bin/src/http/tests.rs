@@ -13,9 +13,10 @@ use tkcore::protocol::{ClientKey, FeedPosition};
 use tkcore::revocation::{FeedPath, Span};
 use tokio::sync::oneshot;
 
-use super::{Address, Authority, Doors, Gate, Listener, Metrics, Public, Rpc, Timeouts};
+use super::{Authority, Doors, Gate, Metrics, Public, Rpc, Timeouts};
 use crate::clock::monotonic;
 use crate::feed_tree::FeedTree;
+use crate::host::{Address, Inherited, Listener};
 use crate::peer::Peer;
 use crate::session::{Rate, ServerKey, Sessions};
 
@@ -80,13 +81,15 @@ fn server(timeouts: Timeouts, most: usize) -> Server {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {
             let metrics = Arc::new(Metrics::default());
-            let key = ServerKey::new(zeroize::Zeroizing::new([3; 32]));
+            let key = ServerKey::new(|| (zeroize::Zeroizing::new([3; 32]), None));
             let sessions = Arc::new(Sessions::new(key, Rate { per_second: 1000, burst: 1000 }));
             let mut doors = Doors::new(timeouts);
             let rpc = Arc::new(Rpc::new(sessions, Arc::new(Echo), timeouts, Arc::clone(&metrics)));
             let public = Arc::new(Public::new(feed, doors.stopping(), timeouts.wait, Arc::clone(&metrics)));
             let any: Address = "127.0.0.1:0".parse().unwrap();
-            let (one, other) = (Listener::bind(&any).await.unwrap(), Listener::bind(&any).await.unwrap());
+            let mut none = Inherited::default();
+            let one = Listener::bind(&any, &mut none).await.unwrap();
+            let other = Listener::bind(&any, &mut none).await.unwrap();
             let at = |listener: &Listener| match listener.address() {
                 Some(Address::Tcp(address)) => address,
                 _ => panic!("not TCP"),

@@ -6,10 +6,10 @@ use tkcore::protocol::{
 };
 use zeroize::{Zeroize as _, Zeroizing};
 
-/// The signer's static key: clients pin its public half.
-pub(crate) struct ServerKey {
-    secret: Zeroizing<[u8; 32]>,
-}
+use crate::keys::Statics;
+
+/// The signer's static keys, as they are at the time: clients pin their public halves.
+pub(crate) struct ServerKey(Box<dyn Fn() -> Statics + Send + Sync>);
 
 impl fmt::Debug for ServerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -30,21 +30,33 @@ pub(super) struct Answered {
 pub(super) struct Transport(StatelessTransportState);
 
 impl ServerKey {
-    pub(crate) const fn new(secret: Zeroizing<[u8; 32]>) -> Self {
-        Self { secret }
+    pub(crate) fn new(now: impl Fn() -> Statics + Send + Sync + 'static) -> Self {
+        Self(Box::new(now))
     }
 
-    /// Reads a first message; `None` when it is not one for this key. About two thirds of the
-    /// cost of the whole handshake, so the caller can refuse unknown clients before the rest.
+    /// Reads a first message to any of the keys (PR-13); `None` when it is to none of them.
     pub(super) fn answer(
         &self,
         version: u8,
         message: &[u8; HANDSHAKE_REQUEST_BYTES],
-        known: impl FnOnce(&ClientKey) -> bool,
+        known: impl Fn(&ClientKey) -> bool,
+    ) -> Option<Answered> {
+        let (current, before) = (self.0)();
+        let mut keys = [Some(current), before].into_iter().flatten();
+        keys.find_map(|key| Self::answer_with(&key, version, message, &known))
+    }
+
+    /// The same to one key. Reading is about two thirds of the cost of the whole handshake, so
+    /// unknown clients are refused before the rest.
+    fn answer_with(
+        key: &[u8; 32],
+        version: u8,
+        message: &[u8; HANDSHAKE_REQUEST_BYTES],
+        known: impl Fn(&ClientKey) -> bool,
     ) -> Option<Answered> {
         let prologue = prologue(version);
         let builder = Builder::new(NOISE.parse().ok()?);
-        let builder = builder.local_private_key(self.secret.as_slice()).ok()?.prologue(&prologue).ok()?;
+        let builder = builder.local_private_key(key).ok()?.prologue(&prologue).ok()?;
         let mut handshake = builder.build_responder().ok()?;
         let mut payload = [0; HANDSHAKE_REQUEST_BYTES];
         // A first message can be replayed, so nothing is said in it.

@@ -146,7 +146,7 @@ impl Sessions {
         &self,
         request: &SessionRequest,
         now: Instant,
-        known: impl FnOnce(&ClientKey) -> bool,
+        known: impl Fn(&ClientKey) -> bool,
     ) -> Result<SessionAnswer, Refused> {
         let answered =
             self.key.answer(request.version, &request.handshake, known).ok_or(Refused::Handshake)?;

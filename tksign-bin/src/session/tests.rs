@@ -22,7 +22,8 @@ fn keys() -> Keys {
 }
 
 fn sessions(server: &Keys) -> Sessions {
-    Sessions::new(ServerKey::new(Zeroizing::new(server.secret)), RATE)
+    let secret = server.secret;
+    Sessions::new(ServerKey::new(move || (Zeroizing::new(secret), None)), RATE)
 }
 
 /// A client written against `snow` and the specification, not against our own client.
@@ -55,6 +56,32 @@ fn open(sessions: &Sessions, client: &Keys, server: &Keys, now: Instant) -> Clie
     let answer = sessions.open(&request, now, |key| *key == client_key(client)).unwrap();
     assert_eq!(state.read_message(&answer.handshake, &mut []).unwrap(), 0);
     Client { id: answer.session, transport: state.into_stateless_transport_mode().unwrap() }
+}
+
+/// PR-13: during an overlap both keys are answered, and no third one.
+#[test]
+fn an_old_static_key_is_accepted_until_it_is_retired() {
+    let (current, before, other, client) = (keys(), keys(), keys(), keys());
+    let old = std::sync::Arc::new(std::sync::Mutex::new(Some(Zeroizing::new(before.secret))));
+    let (secret, held) = (current.secret, std::sync::Arc::clone(&old));
+    let now = monotonic();
+    let statics = move || (Zeroizing::new(secret), held.lock().unwrap().clone());
+    let sessions = Sessions::new(ServerKey::new(statics), RATE);
+    let refused = |server: &Keys| {
+        let (_, request) = handshake(&client, &server.public);
+        sessions.open(&request, now, |_| true).err()
+    };
+    for server in [&current, &before] {
+        let opened = open(&sessions, &client, server, now);
+        assert!(sessions.request(&opened.say(0, b"x"), now).is_ok());
+    }
+    let kept = open(&sessions, &client, &before, now);
+    *old.lock().unwrap() = None;
+    assert_eq!(refused(&before), Some(Refused::Handshake));
+    assert_eq!(refused(&other), Some(Refused::Handshake));
+    assert_eq!(refused(&current), None);
+    // What was opened before goes on, and ends as every session does.
+    assert!(sessions.request(&kept.say(0, b"x"), now).is_ok());
 }
 
 impl Client {

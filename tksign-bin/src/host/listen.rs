@@ -7,24 +7,28 @@ use std::str::FromStr;
 
 use tokio::net::{TcpListener, UnixListener};
 
-use super::connection::Stream;
+use super::systemd::{Inherited, Socket};
+use crate::http::Stream;
 use crate::peer::Peer;
 
-/// Where to listen: `HOST:PORT` with a numeric host, or `unix:PATH`.
+/// Where to listen: `HOST:PORT` with a numeric host, `unix:PATH`, or `systemd:NAME` for a socket
+/// that systemd opened under that name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
     Tcp(SocketAddr),
     Unix(PathBuf),
+    Inherited(String),
 }
 
 impl FromStr for Address {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.strip_prefix("unix:") {
-            Some("") => Err("unix: needs a path"),
-            Some(path) => Ok(Self::Unix(path.into())),
-            None => text.parse().map(Self::Tcp).map_err(|_| "must be ADDRESS:PORT or unix:PATH"),
+        match text.split_once(':') {
+            Some(("unix" | "systemd", "")) => Err("needs a path or a name behind the colon"),
+            Some(("unix", path)) => Ok(Self::Unix(path.into())),
+            Some(("systemd", name)) => Ok(Self::Inherited(name.to_owned())),
+            _ => text.parse().map(Self::Tcp).map_err(|_| "must be ADDRESS:PORT, unix:PATH or systemd:NAME"),
         }
     }
 }
@@ -34,6 +38,7 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Inherited(name) => write!(f, "systemd:{name}"),
         }
     }
 }
@@ -63,6 +68,8 @@ impl BindError {
             "choose a port above 1023, or a folder that this user can write"
         } else if kind == io::ErrorKind::AddrNotAvailable {
             "choose an address that this machine has"
+        } else if kind == io::ErrorKind::NotFound && self.address.starts_with("systemd:") {
+            "add FileDescriptorName=NAME to the .socket unit, and Sockets= to the service"
         } else {
             "choose another address"
         }
@@ -71,20 +78,21 @@ impl BindError {
 
 impl std::error::Error for BindError {}
 
-/// An open listener. A Unix socket's file is removed when it is dropped.
+/// An open listener. The file of a Unix socket that we made is removed when it is dropped.
 #[derive(Debug)]
 pub(crate) enum Listener {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, path: PathBuf, peer: Peer },
+    Unix { listener: UnixListener, made: Option<PathBuf>, peer: Peer },
 }
 
 impl Listener {
     /// Listens for services.
-    pub(crate) async fn bind(address: &Address) -> Result<Self, BindError> {
+    pub(crate) async fn bind(address: &Address, inherited: &mut Inherited) -> Result<Self, BindError> {
         let wrap = |error| BindError { address: address.to_string(), error };
         match address {
             Address::Tcp(at) => TcpListener::bind(at).await.map(Self::Tcp).map_err(wrap),
             Address::Unix(path) => unix(path, Peer::Unix).map_err(wrap),
+            Address::Inherited(name) => take(name, inherited).map_err(wrap),
         }
     }
 
@@ -98,12 +106,15 @@ impl Listener {
     pub(crate) fn address(&self) -> Option<Address> {
         match self {
             Self::Tcp(listener) => listener.local_addr().ok().map(Address::Tcp),
-            Self::Unix { path, .. } => Some(Address::Unix(path.clone())),
+            Self::Unix { listener, .. } => {
+                let address = listener.local_addr().ok()?;
+                address.as_pathname().map(|path| Address::Unix(path.to_owned()))
+            }
         }
     }
 
     /// The next connection.
-    pub(super) async fn accept(&self) -> io::Result<(Box<dyn Stream>, Peer)> {
+    pub(crate) async fn accept(&self) -> io::Result<(Box<dyn Stream>, Peer)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
@@ -121,8 +132,24 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Self::Unix { path, .. } = self {
+        if let Self::Unix { made: Some(path), .. } = self {
             let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// The next socket that systemd opened under a name.
+fn take(name: &str, inherited: &mut Inherited) -> io::Result<Listener> {
+    match inherited.take(name) {
+        None => Err(io::Error::new(io::ErrorKind::NotFound, "systemd passed no such socket")),
+        Some(Socket::Tcp(listener)) => {
+            listener.set_nonblocking(true)?;
+            TcpListener::from_std(listener).map(Listener::Tcp)
+        }
+        Some(Socket::Unix(listener)) => {
+            listener.set_nonblocking(true)?;
+            let listener = UnixListener::from_std(listener)?;
+            Ok(Listener::Unix { listener, made: None, peer: Peer::Unix })
         }
     }
 }
@@ -142,7 +169,7 @@ fn unix(path: &Path, peer: Peer) -> io::Result<Listener> {
     let listener = UnixListener::bind(path)?;
     let mode = if peer == Peer::Control { 0o600 } else { 0o660 };
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    Ok(Listener::Unix { listener, path: path.to_owned(), peer })
+    Ok(Listener::Unix { listener, made: Some(path.to_owned()), peer })
 }
 
 #[cfg(test)]
@@ -151,10 +178,10 @@ mod tests {
 
     #[test]
     fn addresses_read_back() {
-        for text in ["127.0.0.1:7300", "[::1]:0", "unix:/run/tksign/rpc.sock"] {
+        for text in ["127.0.0.1:7300", "[::1]:0", "unix:/run/tksign/rpc.sock", "systemd:rpc"] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
-        for wrong in ["", "unix:", "localhost", "127.0.0.1", "localhost:1", ":1"] {
+        for wrong in ["", "unix:", "systemd:", "localhost", "127.0.0.1", "localhost:1", ":1"] {
             assert!(wrong.parse::<Address>().is_err(), "{wrong}");
         }
     }

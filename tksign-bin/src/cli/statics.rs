@@ -1,0 +1,93 @@
+//! `keys static`: the signer's own static key, and what in the state folder names it.
+
+use std::path::Path;
+
+use clap::{Arg, ArgMatches, Command};
+use serde_json::{Value, json};
+use tkcore::protocol::{StaticKeys, StaticRetire, StaticRotate, Status};
+
+use super::control::{SIGNER_KEY, TRUST_FILE};
+use super::reach::{self, Reach};
+use super::{Exit, Failure, Streams, output, values};
+
+pub(super) fn describe() -> Command {
+    Command::new("static")
+        .about("The signer's own key, which clients pin")
+        .subcommand_required(true)
+        .subcommands([
+            reach::args(
+                Command::new("list").about("The key to pin, and the one before while it is accepted"),
+            ),
+            reach::args(
+                Command::new("rotate").about("Make a new one; the one before is accepted until retired"),
+            )
+            .arg(values::request_id_arg()),
+            reach::args(Command::new("retire").about("Accept the one before no more, and destroy it"))
+                .arg(Arg::new("key").value_name("KEY").required(true).help("Its public half, in hexadecimal"))
+                .arg(values::request_id_arg()),
+        ])
+}
+
+pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<(), Failure> {
+    let (name, matches) = matches.subcommand().ok_or_else(|| Failure::usage("list, rotate or retire"))?;
+    let folder = values::dir(matches);
+    let keys = match name {
+        "rotate" => Reach::open(matches)?.call_as(&StaticRotate {}, values::request_id(matches)?)?,
+        "retire" => {
+            let key = values::hex(values::need(matches, "key")?)
+                .ok_or_else(|| Failure::usage("a static key has 64 hexadecimal digits"))?;
+            Reach::open(matches)?.call_as(&StaticRetire { key }, values::request_id(matches)?)?
+        }
+        _ => {
+            let status = Reach::open(matches)?.call(&Status {})?;
+            StaticKeys { current: status.static_key, before: status.static_before }
+        }
+    };
+    // Done again whenever it is asked: a command that was cut off is made good by repeating it.
+    if name != "list" {
+        follow(&folder, &keys)?;
+        let trust = folder.join(TRUST_FILE);
+        writeln!(streams.stderr, "{} names the keys in force: bring it to every client", trust.display())?;
+    }
+    let facts = output::Facts::default()
+        .with_text("current", values::to_hex(&keys.current))
+        .with_maybe("before", keys.before.map(|key| values::to_hex(&key)));
+    output::show(matches, streams, facts)
+}
+
+/// What the command line pins, and the trust file: each address with each key in force.
+fn follow(folder: &Path, keys: &StaticKeys) -> Result<(), Failure> {
+    let path = folder.join(TRUST_FILE);
+    if let Ok(text) = std::fs::read_to_string(&path) {
+        let wrong =
+            |error| Failure::new(Exit::Local, format!("{}: {error}", path.display()), "repair the file");
+        let mut trust: Value = serde_json::from_str(&text).map_err(wrong)?;
+        let mut urls: Vec<Value> = Vec::new();
+        for signer in trust["signers"].as_array().into_iter().flatten() {
+            if !urls.contains(&signer["url"]) {
+                urls.push(signer["url"].clone());
+            }
+        }
+        let urls: Vec<_> = urls.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        trust["signers"] = signers(&urls, keys);
+        replace(&path, &format!("{trust}\n"))?;
+    }
+    replace(&folder.join(SIGNER_KEY), &format!("{}\n", values::to_hex(&keys.current)))
+}
+
+/// The members of a trust file that say where which key is: the current one first.
+pub(super) fn signers(urls: &[String], keys: &StaticKeys) -> Value {
+    let keys = [Some(keys.current), keys.before];
+    let of = |url: &String| {
+        keys.iter().flatten().map(|key| json!({"url": url, "key": values::to_hex(key)})).collect::<Vec<_>>()
+    };
+    urls.iter().flat_map(of).collect()
+}
+
+/// Writes a file whole or not at all: somebody may be reading it.
+pub(super) fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+    let part = path.with_extension("part");
+    std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, path)).map_err(|error| {
+        Failure::new(Exit::Local, format!("{}: {error}", path.display()), "name a file that can be written")
+    })
+}
