@@ -63,7 +63,7 @@ mod tally;
 mod verify;
 mod writer;
 
-pub use cli::{Exit, Streams, run};
+pub use cli::{Exit, Streams, command, run};
 pub use clock::{Clock, SystemClock};
 pub use feed_tree::{FeedObject, FeedTree};
 pub use keys::Statics;

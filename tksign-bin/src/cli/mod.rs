@@ -121,7 +121,9 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, streams:
     }
 }
 
-fn command() -> Command {
+/// What the command line takes: for its manual pages and completions.
+#[must_use]
+pub fn command() -> Command {
     Command::new("tksign")
         .about("The signer: alone holds the root keys; mints, verifies, revokes, publishes")
         .version(env!("CARGO_PKG_VERSION"))

@@ -7,6 +7,7 @@ mod flood;
 mod image;
 mod roles;
 mod search;
+mod second;
 mod stolen;
 mod strangers;
 mod wire;

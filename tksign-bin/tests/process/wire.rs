@@ -52,17 +52,23 @@ impl Connection {
 
     /// One answer with its body.
     pub fn answer(&mut self) -> io::Result<Answer> {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            self.0.read_exact(&mut byte)?;
-            head.push(byte[0]);
-        }
-        let head = String::from_utf8(head).unwrap().to_lowercase();
+        let (mut read, mut buffer) = (Vec::new(), [0; 8192]);
+        let end = loop {
+            if let Some(at) = read.windows(4).position(|window| window == b"\r\n\r\n") {
+                break at + 4;
+            }
+            match self.0.read(&mut buffer)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                more => read.extend_from_slice(&buffer[..more]),
+            }
+        };
+        let head = String::from_utf8(read[..end].to_vec()).unwrap().to_lowercase();
         let status = head[9..12].parse().unwrap();
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-        let mut body = vec![0; length.map_or(0, |text| text.parse().unwrap())];
-        self.0.read_exact(&mut body)?;
+        let mut body = read.split_off(end);
+        let had = body.len();
+        body.resize(length.map_or(0, |text| text.parse().unwrap()), 0);
+        self.0.read_exact(&mut body[had..])?;
         Ok((status, body))
     }
 }
@@ -158,24 +164,24 @@ impl Line {
         RpcRequest { version: VERSION, session: self.session, number, message: &message }.encode()
     }
 
-    /// Sends a body as it is.
-    pub fn post(&mut self, body: &[u8]) -> Answer {
-        self.connection.post(RPC_PATH, body).unwrap()
-    }
-
     /// Asks; the answer's payload, or what was answered instead of one.
     pub fn ask(&mut self, payload: &[u8]) -> Result<Vec<u8>, Answer> {
+        self.try_ask(payload).unwrap()
+    }
+
+    /// The same on a connection that may break.
+    pub fn try_ask(&mut self, payload: &[u8]) -> io::Result<Result<Vec<u8>, Answer>> {
         let number = self.next;
         let body = self.seal(payload);
-        let (status, body) = self.post(&body);
+        let (status, body) = self.connection.post(RPC_PATH, &body)?;
         let Ok(Frame::<RpcAnswer<'_>>::Accepted(answer)) = Frame::<RpcAnswer<'_>>::decode(&body) else {
-            return Err((status, body));
+            return Ok(Err((status, body)));
         };
         assert_eq!((status, answer.number), (200, number));
         let mut payload = vec![0; answer.message.len()];
         let length = self.transport.read_message(number, answer.message, &mut payload).unwrap();
         payload.truncate(length);
-        Ok(payload)
+        Ok(Ok(payload))
     }
 
     /// A request id of its own.
@@ -185,7 +191,13 @@ impl Line {
     }
 
     pub fn call<C: Call>(&mut self, params: &C) -> Result<C::Answer, RpcError> {
+        self.try_call(params).unwrap()
+    }
+
+    /// The same on a connection that may break.
+    pub fn try_call<C: Call>(&mut self, params: &C) -> io::Result<Result<C::Answer, RpcError>> {
         let request = params.request(self.id(), None).unwrap();
-        C::read_answer(&self.ask(&request).unwrap()).unwrap()
+        let answer = self.try_ask(&request)?;
+        Ok(C::read_answer(&answer.unwrap()).unwrap())
     }
 }

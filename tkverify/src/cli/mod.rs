@@ -144,7 +144,9 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, streams:
     }
 }
 
-fn command() -> Command {
+/// What the command line takes: for its manual pages and completions.
+#[must_use]
+pub fn command() -> Command {
     Command::new("tkverify")
         .about("Look at tokens, narrow them, check them, and keep a revocation feed fresh")
         .version(env!("CARGO_PKG_VERSION"))

@@ -1,0 +1,158 @@
+//! `cargo run -p xtask -- FOLDER` writes what packages hold beside the programs: a manual page
+//! for each command of `tksign` and `tkverify`, and completions for bash, zsh and fish. Made from
+//! the very descriptions that the programs parse their arguments by, so they cannot differ.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::{env, fs, io};
+
+use clap::Command;
+use clap_complete::{Shell, generate_to};
+
+fn main() -> ExitCode {
+    let Some(folder) = env::args_os().nth(1).map(PathBuf::from) else {
+        eprintln!("usage: cargo run -p xtask -- FOLDER");
+        return ExitCode::from(2);
+    };
+    match write(&folder) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {}: {error}", folder.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The programs' own descriptions.
+fn programs() -> [Command; 2] {
+    [tksign::command(), tkverify::cli::command()]
+}
+
+fn write(folder: &Path) -> io::Result<()> {
+    for program in programs() {
+        let name = program.get_name().to_owned();
+        let man = folder.join("man");
+        fs::create_dir_all(&man)?;
+        clap_mangen::generate_to(program.clone(), &man)?;
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let to = folder.join("completions").join(shell.to_string());
+            fs::create_dir_all(&to)?;
+            generate_to(shell, &mut program.clone(), &name, to)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+mod tests {
+    use testkit::process::run;
+    use testkit::signer::workspace;
+    use testkit::{TempDir, need};
+
+    use super::*;
+
+    /// Every command with its full name, such as `tksign-keys-create`.
+    fn commands(of: &Command, name: &str, found: &mut Vec<(String, Command)>) {
+        found.push((name.to_owned(), of.clone()));
+        for command in of.get_subcommands() {
+            commands(command, &format!("{name}-{}", command.get_name()), found);
+        }
+    }
+
+    #[test]
+    fn every_command_has_a_page_with_its_options_and_completions_that_shells_take() {
+        let dir = TempDir::new();
+        write(dir.path()).unwrap();
+        for program in programs() {
+            let mut all = Vec::new();
+            commands(&program, program.get_name(), &mut all);
+            for (name, command) in &all {
+                let page = fs::read_to_string(dir.join(format!("man/{name}.1"))).unwrap();
+                for option in command.get_arguments().filter_map(clap::Arg::get_long) {
+                    let written = option.replace('-', "\\-");
+                    assert!(page.contains(&written), "{name}: --{option} is not in its page");
+                }
+            }
+            let name = program.get_name();
+            let complete = |shell: &str, file: String| {
+                fs::read_to_string(dir.join(format!("completions/{shell}/{file}"))).unwrap()
+            };
+            for text in [
+                complete("bash", format!("{name}.bash")),
+                complete("zsh", format!("_{name}")),
+                complete("fish", format!("{name}.fish")),
+            ] {
+                for command in program.get_subcommands() {
+                    assert!(text.contains(command.get_name()), "{name}: {}", command.get_name());
+                }
+            }
+            let script = dir.join(format!("completions/bash/{name}.bash"));
+            let read = run("bash", ["-n".as_ref(), script.as_os_str()], b"");
+            assert_eq!((read.code, read.stderr.as_str()), (Some(0), ""));
+        }
+    }
+
+    /// The units are such as systemd takes, and as closed as they say.
+    #[test]
+    fn the_units_are_what_systemd_takes() {
+        let test = "the_units_are_what_systemd_takes";
+        let Some(analyze) = need(test, "systemd-analyze", "apt-get install systemd") else { return };
+        let dir = TempDir::new();
+        let mut units = Vec::new();
+        for folder in ["tksign-bin/packaging/systemd", "tkverify/packaging/systemd"] {
+            for entry in fs::read_dir(workspace().join(folder)).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+                if name.ends_with(".sysusers") {
+                    continue;
+                }
+                // The programs are looked for: one that is surely there stands for both.
+                let text = fs::read_to_string(&path).unwrap();
+                let text = text.replace("/usr/bin/tksign ", "/bin/sh ").replace("/usr/bin/tkverify ", "/bin/sh ");
+                units.push((name.clone(), dir.write(&name, 0o644, text)));
+            }
+        }
+        assert_eq!(units.len(), 6);
+        let paths = units.iter().map(|(_, path)| path.to_str().unwrap());
+        let done = run(&analyze, ["verify", "--man=no"].into_iter().chain(paths), b"");
+        // What it says of units of the machine itself is not ours to judge.
+        let said: Vec<_> =
+            done.stderr.lines().filter(|line| units.iter().any(|(name, _)| line.contains(name))).collect();
+        assert!(said.is_empty(), "{said:?}");
+        for (name, path) in units.iter().filter(|(name, _)| name.ends_with(".service")) {
+            let args = ["security", "--offline=true", "--no-pager", "--threshold=20", path.to_str().unwrap()];
+            let done = run(&analyze, args, b"");
+            assert_eq!(done.code, Some(0), "{name} is exposed: {}", done.stdout.lines().last().unwrap());
+        }
+    }
+
+    /// Each asset of the Debian packages is a file of the workspace, is built, or is made here.
+    #[test]
+    fn the_packages_hold_what_there_is() {
+        let dir = TempDir::new();
+        write(dir.path()).unwrap();
+        for package in ["tksign-bin", "tkverify"] {
+            let manifest = fs::read_to_string(workspace().join(package).join("Cargo.toml")).unwrap();
+            let (_, metadata) = manifest.split_once("[package.metadata.deb]").unwrap();
+            let assets: Vec<&str> = metadata
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix("[\"")?.split('"').next())
+                .filter(|path| path.contains('/'))
+                .collect();
+            assert!(assets.len() >= 6, "{package}: {assets:?}");
+            for asset in assets {
+                if let Some(made) = asset.strip_prefix("../target/dist/") {
+                    let (folder, name) = made.rsplit_once('/').unwrap();
+                    let start = name.split('*').next().unwrap();
+                    let found = fs::read_dir(dir.join(folder)).unwrap().any(|entry| {
+                        entry.unwrap().file_name().to_str().unwrap().starts_with(start)
+                    });
+                    assert!(found, "{package}: {asset} is not made");
+                } else if !asset.starts_with("target/release/") {
+                    assert!(workspace().join(package).join(asset).is_file(), "{package}: no {asset}");
+                }
+            }
+        }
+    }
+}
