@@ -24,7 +24,7 @@ fn owner(operation: Operation) -> &'static str {
     match operation.name() {
         "verify" => "verify",
         "mint" => "mint",
-        "revoke" => "revoke",
+        "revoke" | "revoke-preview" => "revoke",
         "revoke-presented" => "revoke-presented",
         "exchange" => "exchange",
         "fetch-keys" => "keys",
@@ -65,6 +65,9 @@ fn request(line: &mut Line, operation: Operation, given: &Given) -> (Vec<u8>, Op
         Operation::Revoke => {
             let target = RevokeTarget::Token(given.other.lineage);
             of(line, &Revoke { target, reason: Text::default() })
+        }
+        Operation::RevokePreview => {
+            of(line, &RevokePreview { target: RevokeTarget::Token(given.token.lineage) })
         }
         Operation::RevokePresented => {
             let token = SecretBytes::from(given.other.token.expose());
