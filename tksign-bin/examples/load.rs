@@ -55,7 +55,8 @@ struct Arguments {
 
 impl Arguments {
     fn read() -> Self {
-        let mut read = Self { seconds: 600, polls: 2000, seed: u64::try_from(now().as_nanos() >> 10).unwrap() };
+        let mut read =
+            Self { seconds: 600, polls: 2000, seed: u64::try_from(now().as_nanos() >> 10).unwrap() };
         let words: Vec<String> = std::env::args().skip(1).collect();
         for pair in words.chunks(2) {
             let value = pair.get(1).and_then(|text| text.parse().ok()).expect("a number after each option");
@@ -112,9 +113,8 @@ fn main() {
             threads.push((kind, thread::spawn(move || paced(line, &world, seed, pace, work))));
         }
     }
-    let samples = watch(&signer, &world, arguments.seconds, || {
-        threads.iter().any(|(_, thread)| thread.is_finished())
-    });
+    let samples =
+        watch(&signer, &world, arguments.seconds, || threads.iter().any(|(_, thread)| thread.is_finished()));
     // In the middle of everything.
     world.ending.store(true, Ordering::SeqCst);
     signer.kill();
@@ -368,7 +368,8 @@ fn survived(signer: &Running, world: &World) {
                 scope.spawn(move || {
                     let mut lost = 0;
                     let mut ask = |token: &[u8]| {
-                        line.call(&Verify { root: token.into(), discharges: vec![] }).map_err(|error| error.code)
+                        line.call(&Verify { root: token.into(), discharges: vec![] })
+                            .map_err(|error| error.code)
                     };
                     for (_, token) in live.iter().skip(at).step_by(4) {
                         lost += usize::from(ask(token).is_err());

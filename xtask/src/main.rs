@@ -109,7 +109,8 @@ mod tests {
                 }
                 // The programs are looked for: one that is surely there stands for both.
                 let text = fs::read_to_string(&path).unwrap();
-                let text = text.replace("/usr/bin/tksign ", "/bin/sh ").replace("/usr/bin/tkverify ", "/bin/sh ");
+                let text =
+                    text.replace("/usr/bin/tksign ", "/bin/sh ").replace("/usr/bin/tkverify ", "/bin/sh ");
                 units.push((name.clone(), dir.write(&name, 0o644, text)));
             }
         }
@@ -145,9 +146,9 @@ mod tests {
                 if let Some(made) = asset.strip_prefix("../target/dist/") {
                     let (folder, name) = made.rsplit_once('/').unwrap();
                     let start = name.split('*').next().unwrap();
-                    let found = fs::read_dir(dir.join(folder)).unwrap().any(|entry| {
-                        entry.unwrap().file_name().to_str().unwrap().starts_with(start)
-                    });
+                    let found = fs::read_dir(dir.join(folder))
+                        .unwrap()
+                        .any(|entry| entry.unwrap().file_name().to_str().unwrap().starts_with(start));
                     assert!(found, "{package}: {asset} is not made");
                 } else if !asset.starts_with("target/release/") {
                     assert!(workspace().join(package).join(asset).is_file(), "{package}: no {asset}");
