@@ -6,6 +6,7 @@
 //! - [`signer`]: the real `tksign` program, built when it is not there.
 //! - [`disk`]: power losses and broken disks under a real program.
 //! - [`need`]: for tests that need a program which is not ours.
+//! - [`table`]: tables in `docs/` that tests keep true.
 //! - [`http::Server`]: a loopback server that answers exactly what a test tells it to, however wrong.
 
 pub mod alloc;
@@ -15,6 +16,7 @@ pub mod http;
 mod need;
 pub mod process;
 pub mod signer;
+pub mod table;
 
 pub use dir::TempDir;
 pub use need::{need, not_run};

@@ -72,8 +72,9 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
 }
 
 /// One transaction's view of the whole database, checked before it counts as a copy.
-fn copy(from: &Path, to: &Path) -> Result<u64, String> {
+pub(super) fn copy(from: &Path, to: &Path) -> Result<u64, String> {
     let text = |error: rusqlite::Error| error.to_string();
+    // Read and written where there is a log to read; nothing of it is changed.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let source = Connection::open_with_flags(from, flags).map_err(text)?;
     source.busy_timeout(PATIENCE).map_err(text)?;

@@ -12,6 +12,7 @@ mod clients;
 mod control;
 mod doctor;
 mod exit;
+mod follow;
 mod init;
 mod keys;
 mod local;

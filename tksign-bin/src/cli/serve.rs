@@ -9,9 +9,10 @@ use serde_json::json;
 use tkcore::AuthorityId;
 use tkcore::protocol::StaticKeys;
 
-use super::{Exit, Failure, Streams, control, local, reach, restore, statics, values};
+use super::{Exit, Failure, Streams, control, follow, local, reach, restore, statics, values};
 use crate::Litestream;
 use crate::feed_tree::FeedTree;
+use crate::fence;
 use crate::host::{self, Address, Calls, Files, Inherited, Notify, Report, Sandbox};
 use crate::http::{Kind, family};
 use crate::serve::{self, Bound, Config, ServeError};
@@ -39,6 +40,10 @@ pub(super) fn describe() -> Command {
     reach::secret_args(Command::new("serve").about("Run the signer").after_help(EXAMPLE))
         .arg(values::dir_arg())
         .arg(restore::feed_folder_arg())
+        .arg(values::flag(
+            "follow",
+            "Only verify and serve the feed, from a copy that replication keeps up to date",
+        ))
         .arg(address("rpc", "127.0.0.1:7300", "Where services call; repeat for more"))
         .arg(address("public", "127.0.0.1:7301", "Where the feed, health and readiness are; repeat for more"))
         .arg(address("metrics", "", "Where metrics are; repeat for more"))
@@ -88,6 +93,14 @@ pub(super) fn describe() -> Command {
         .arg(values::flag("no-sandbox", "Serve without Landlock and seccomp, where they stand in the way"))
 }
 
+/// What is ready before the store is opened.
+pub(super) struct Start {
+    pub(super) config: Config,
+    pub(super) ready: Option<File>,
+    pub(super) sandbox: Option<Sandbox>,
+    pub(super) report: Report,
+}
+
 pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
     let folder = values::dir(matches);
     if control::is_served(&folder) {
@@ -106,6 +119,10 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     let runtime = local::runtime()?;
     // Before there is another thread: it is this one's, and of those that it starts.
     report = report.and(sandbox.as_ref().map_or_else(Sandbox::off, Sandbox::files));
+    if values::set(matches, "follow") {
+        let start = Start { config, ready, sandbox, report };
+        return follow::run(matches, streams, secret, start, &runtime);
+    }
     let feed = matches.get_one::<PathBuf>(restore::FEED_FOLDER).map(PathBuf::as_path);
     let signer = local::open(&folder, feed, &secret, options)?;
     if let Some(held) = &signer.service.read_only {
@@ -177,6 +194,8 @@ fn sandbox(matches: &ArgMatches, folder: &Path, config: &Config) -> Sandbox {
         files.own.push(publish.clone());
     }
     files.making.extend(matches.get_one::<PathBuf>("trust-out").map(|path| place(path)));
+    // The high-water file may be a link to another disk.
+    files.own.extend(folder.join(fence::FILE).canonicalize().ok().and_then(|file| parent(&file)));
     files.reading.extend(matches.get_one::<PathBuf>(restore::FEED_FOLDER).cloned());
     for address in config.rpc.iter().chain(&config.public).chain(&config.metrics) {
         match address {
@@ -219,7 +238,7 @@ fn litestream(matches: &ArgMatches) -> Result<Option<Arc<Litestream>>, Failure> 
     found.ok_or_else(|| Failure::usage(format!("{} is not there", database.display())))
 }
 
-fn failure(error: ServeError) -> Failure {
+pub(super) fn failure(error: ServeError) -> Failure {
     match error {
         ServeError::Bind(error) => Failure::new(Exit::Address, &error, error.next()),
         ServeError::Signals(_) => Failure::new(Exit::Local, error, "raise the limits on files"),
@@ -227,7 +246,7 @@ fn failure(error: ServeError) -> Failure {
 }
 
 /// Says where it listens, once it does.
-fn tell(
+pub(super) fn tell(
     matches: &ArgMatches,
     ready: Option<File>,
     stdout: &mut dyn Write,
@@ -294,6 +313,7 @@ fn publish(feed: FeedTree, to: PathBuf) -> tokio::task::JoinHandle<()> {
 }
 
 fn service_metrics(service: &Service, page: &mut String) {
+    fence::gauges(service, page);
     let counters = service.counters();
     for (name, help, count) in [
         ("tksign_requests", "Requests of clients.", &counters.requests),

@@ -6,6 +6,8 @@
 //! what is known and the offline root keys have signed the next epoch ([`merge`]).
 
 mod compare;
+mod follow;
+mod gauges;
 mod high_water;
 mod merge;
 mod published;
@@ -20,7 +22,9 @@ use tkcore::protocol::{Code, FeedPosition, RpcError};
 use tkcore::revocation::{Position, Revocation};
 
 pub(crate) use compare::{Gap, Own, compare, left_out};
-pub(crate) use high_water::{Found, HighWater, Mark};
+pub(crate) use follow::{Follower, INTERVAL};
+pub(crate) use gauges::gauges;
+pub(crate) use high_water::{FILE, Found, HighWater, Mark};
 pub(crate) use merge::{draft, merge};
 pub(crate) use published::{Published, read as read_published};
 pub(crate) use read_only::ReadOnly;

@@ -1,6 +1,7 @@
 //! The newest published feed, as `tkverify refresh` has brought it to a folder. Nothing in the
 //! folder is trusted: it is read by the state machine that every verifier uses.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -41,8 +42,7 @@ pub(crate) fn read(
     roots: &RootKeys,
     now: Timestamp,
 ) -> Result<Option<Published>, String> {
-    let served = folder.join("v1").join("feed").join(feed.to_string());
-    let root = if served.is_dir() { served } else { folder.to_owned() };
+    let root = root(folder, feed);
     let wrong = |error: io::Error| format!("{}: {error}", root.display());
     let Some(head) = object(&root, "head").map_err(wrong)? else { return Ok(None) };
     let mut names = Vec::new();
@@ -88,6 +88,31 @@ pub(crate) fn read(
         }
     }
     Err(format!("{}: {refused}", root.display()))
+}
+
+/// Every object that lies in a folder, by its path; of whatever worth.
+pub(crate) fn objects(folder: &Path, feed: FeedId) -> io::Result<BTreeMap<String, Vec<u8>>> {
+    let root = root(folder, feed);
+    let mut names = Vec::new();
+    list(&root, "", &mut names)?;
+    // The head first: what it names is there, and stays until a later one is.
+    let head = object(&root, "head")?;
+    let mut objects = BTreeMap::new();
+    for name in names {
+        if FeedPath::from_text(&name).is_some_and(|path| path.is_immutable())
+            && let Some(bytes) = object(&root, &name)?
+        {
+            objects.insert(name, bytes);
+        }
+    }
+    objects.extend(head.map(|head| ("head".to_owned(), head)));
+    Ok(objects)
+}
+
+/// A folder holds the objects themselves, or the tree that a web server serves.
+fn root(folder: &Path, feed: FeedId) -> PathBuf {
+    let served = folder.join("v1").join("feed").join(feed.to_string());
+    if served.is_dir() { served } else { folder.to_owned() }
 }
 
 fn object(root: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {

@@ -32,20 +32,21 @@ impl ReadOnly {
         &self.why
     }
 
-    /// Whether its clients may be served the feed as well.
-    pub(crate) const fn is_follower(&self) -> bool {
-        self.verifiers.is_none()
-    }
-
     /// Whether this client is answered. Operators read, and only on the machine itself.
     pub(crate) fn admits(&self, client: &ClientInfo, peer: Peer, operation: Operation) -> Result<(), Code> {
         let admitted = match (operation, &client.role) {
             (Operation::Verify, Role::Verify(_)) => {
                 self.verifiers.as_ref().is_none_or(|live| live.contains(&client.key))
             }
-            (Operation::Status | Operation::ClientList | Operation::KeyList | Operation::AuditTail, _) => {
-                peer == Peer::Control
-            }
+            (
+                Operation::Status
+                | Operation::ClientList
+                | Operation::KeyList
+                | Operation::TokenList
+                | Operation::TokenShow
+                | Operation::AuditTail,
+                _,
+            ) => peer == Peer::Control,
             _ => false,
         };
         if admitted { Ok(()) } else { Err(Code::ReadOnly) }

@@ -29,6 +29,7 @@ use std::path::PathBuf;
 mod schema;
 mod sqlite;
 
+pub(crate) use sqlite::DATABASE;
 pub use sqlite::Sqlite;
 
 /// The tables. What stands in a value is said by the module that writes it; *sealed* values are

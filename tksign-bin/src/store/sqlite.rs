@@ -9,7 +9,7 @@ use super::schema::{self, APPLICATION_ID};
 use super::{Change, Op, Order, Refusal, Row, Scan, Store, StoreError, Table};
 
 /// Name of the database in the signer's folder.
-const DATABASE: &str = "tksign.db";
+pub(crate) const DATABASE: &str = "tksign.db";
 /// Held with `flock` while a process uses the store. A file of its own, because replication
 /// and backup programs must be able to open the database beside us, and another signer not.
 const LOCK: &str = "tksign.lock";

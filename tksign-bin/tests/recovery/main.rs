@@ -2,6 +2,8 @@
 //! here runs the real programs.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod guide;
+mod litestream;
 mod power;
 mod restore;
 mod scene;
