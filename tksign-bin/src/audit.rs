@@ -12,10 +12,10 @@
 //! Old lines can be pruned. The last pruned one stays as its number and hash, without bytes: what
 //! the first kept line follows. The pruning is a line itself, which says what the first kept
 //! line is, and which is never pruned before a later one: so the chain tells a pruned beginning
-//! from one that somebody has cut off ([`verify`]).
+//! from one that somebody has cut off (`fence::verify_chain`).
 
 use tkcore::Timestamp;
-use tkcore::protocol::{AuditChain, AuditEvent, AuditHead, AuditPrune, AuditPruned, BadAuditLine, Code};
+use tkcore::protocol::{AuditEvent, AuditHead, AuditPrune, AuditPruned, Code};
 
 use crate::codec::count;
 use crate::seal::Authority;
@@ -84,30 +84,6 @@ pub(crate) fn prune(view: &View<'_>, ask: &Ask, asked: AuditPrune) -> Decided<Au
     Ok((Plan { ops, events: vec![event], ..Plan::default() }, answer))
 }
 
-/// Checks the whole chain and returns its end.
-///
-/// # Errors
-/// [`StoreError::Damaged`] names the first line that is missing, changed or out of place.
-pub(crate) fn verify(store: &dyn Store, authority: Authority) -> Result<AuditHead, StoreError> {
-    let damaged = |BadAuditLine(line)| damaged(line);
-    let mut after = start(store, authority)?;
-    let mut chain = AuditChain::begin(after);
-    loop {
-        let key = after.lines.to_be_bytes();
-        let scan =
-            Scan { table: Table::Audit, prefix: &[], after: Some(&key), order: Order::Forward, limit: 512 };
-        let rows = store.scan(scan)?;
-        if rows.is_empty() {
-            return chain.finish().map_err(damaged);
-        }
-        for (key, value) in &rows {
-            let (lines, hash, line) = parse(key, value).unwrap_or_default();
-            after = AuditHead { lines, hash };
-            chain.add(line, after).map_err(damaged)?;
-        }
-    }
-}
-
 /// Number, hash and line of a stored row.
 pub(crate) fn parse<'a>(key: &[u8], value: &'a [u8]) -> Option<(u64, [u8; 32], &'a [u8])> {
     let number = u64::from_be_bytes(key.try_into().ok()?);
@@ -115,7 +91,7 @@ pub(crate) fn parse<'a>(key: &[u8], value: &'a [u8]) -> Option<(u64, [u8; 32], &
     Some((number, *hash, line))
 }
 
-fn damaged(line: u64) -> StoreError {
+pub(crate) fn damaged(line: u64) -> StoreError {
     StoreError::Damaged(format!("the audit chain breaks at line {line}"))
 }
 
@@ -124,6 +100,7 @@ mod tests {
     use tkcore::protocol::AuditActor;
 
     use super::*;
+    use crate::fence::verify_chain as verify;
     use crate::store::{Change, Sqlite};
 
     const AUTHORITY: Authority = Authority([7; 16]);

@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tkcore::protocol::{AuditActor, AuditEvent, AuditHead, ClientInfo, ClientKey, ClientState, Role};
+use tkcore::protocol::{AuditActor, AuditEvent, ClientInfo, ClientKey, ClientState, Role};
 use tkcore::revocation::publish::{FeedSigningKey, KeyListDraft};
 use tkcore::revocation::{KeyList, RootKeys};
 use tkcore::{FeedId, Name};
@@ -133,17 +133,6 @@ impl Signer {
         let read_only = guard.read_only.clone();
         let writer = Writer::start(store, memory, publisher, Arc::clone(&clock), guard)?;
         Ok(Self { service: Service::new(writer, clock, options, tally, read_only), feed })
-    }
-
-    /// Reads the whole audit chain of the store in `folder` and returns its end. Needs no
-    /// secret: names stand in it as keyed hashes.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] names the first bad line.
-    pub fn verify_audit(folder: &Path) -> Result<AuditHead, SignerError> {
-        let store = Sqlite::open(folder)?;
-        let authority = Memory::authority(&store)?;
-        Ok(audit::verify(&store, authority)?)
     }
 }
 

@@ -5,6 +5,7 @@
 //! Behind either, the signer only reads ([`ReadOnly`]) until `restore-check --merge` has united
 //! what is known and the offline root keys have signed the next epoch ([`merge`]).
 
+mod chain;
 mod compare;
 mod follow;
 mod gauges;
@@ -21,6 +22,7 @@ use tkcore::Timestamp;
 use tkcore::protocol::{Code, FeedPosition, RpcError};
 use tkcore::revocation::{Position, Revocation};
 
+pub(crate) use chain::verify_chain;
 pub(crate) use compare::{Gap, Own, compare, left_out};
 pub(crate) use follow::{Follower, INTERVAL};
 pub(crate) use gauges::gauges;
@@ -184,6 +186,7 @@ impl Restored {
         let store: Box<dyn Store> = Box::new(Sqlite::open(folder)?);
         let mut memory = Memory::load(&*store, secret)?;
         Publisher::resume(&*store, &mut memory, Arc::default(), now)?;
+        verify_chain(&*store, memory.authority)?;
         let evidence = Evidence::gather(&*store, &memory, folder, feed, now)?;
         Ok(Self { store, memory, evidence })
     }

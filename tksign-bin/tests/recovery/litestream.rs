@@ -122,6 +122,11 @@ pub(crate) fn access(url: &str) -> Vec<(String, String)> {
 
 fn waits_for(scene: &mut Scene, replica: &Replica) {
     scene.signer.stop();
+    waits_for_socket(scene, replica);
+}
+
+/// The same of a signer that does not run.
+pub(crate) fn waits_for_socket(scene: &mut Scene, replica: &Replica) {
     scene.signer.with(vec!["--litestream-socket".to_owned(), replica.socket.clone()]);
     scene.signer.serve();
 }
@@ -380,7 +385,11 @@ fn litestream_feeds_a_follower_that_is_promoted_and_the_old_writer_is_refused() 
         }
     }
     assert_eq!(two.run("mint", &["--tenant", "acme", "--expires", "1h", "--caveat", "a = b"]).code, Some(0));
-    println!("promoted in {:?}, commands and signature by script", started.elapsed());
+    testkit::table::time(
+        "promotion",
+        started.elapsed(),
+        "old writer killed, to the first mint; commands and signature by a test, few rows",
+    );
     let _ = verifier;
     assert!(scene.refreshed(&newest).starts_with("2."));
     for (token, verdict) in [("alive", 0), ("revoked", 13), ("late", 13)] {

@@ -7,3 +7,4 @@ mod litestream;
 mod power;
 mod restore;
 mod scene;
+mod times;
