@@ -7,7 +7,7 @@ use tkcore::revocation::{ExpiryDay, Query, Revocation, RevocationSet, Revocation
 use tkcore::{
     Authorization, Basis, BranchId, BranchIds, Budget, HeaderBuf, Identifier, KeyClass, KeyId, LineageFacts,
     LineageId, Prefix, Presented, Request, RootKey, Row, Scratch, Tenant, TextForms, Timestamp, TokenBuf,
-    Vocabulary, attenuate, limits, mint, verify,
+    Vocabulary, attenuate, clear_caveats, limits, mint, verify,
 };
 
 use crate::work::{self, EXPIRY, KEY, NOW};
@@ -67,6 +67,19 @@ pub fn mix(at: u64) -> u64 {
     x ^ (x >> 31)
 }
 
+/// The one request.
+fn request() -> Request<'static> {
+    Request::builder("acme", time(NOW))
+        .action("read")
+        .text("app", "17")
+        .path("path", "/projects/7/x")
+        .ip("ip", "10.1.2.3".parse().expect("an address"))
+        .int("size", 10)
+        .text("org", "4711")
+        .build()
+        .expect("a request")
+}
+
 /// A service as it would be written with tkcore alone.
 pub struct Service {
     key: RootKey,
@@ -87,19 +100,10 @@ impl Service {
         let caveats = work::caveats(size);
         let caveats: Vec<&str> = caveats.iter().map(String::as_str).collect();
         let token = mint(&identifier(size), &caveats, &key).expect("it is minted");
-        let request = Request::builder("acme", time(NOW))
-            .action("read")
-            .text("app", "17")
-            .path("path", "/projects/7/x")
-            .ip("ip", "10.1.2.3".parse().expect("an address"))
-            .int("size", 10)
-            .text("org", "4711")
-            .build()
-            .expect("a request");
         Self {
             key,
             facts: facts(),
-            request,
+            request: request(),
             vocabulary: Vocabulary::native(),
             set: Rc::clone(set),
             scratch: Scratch::new(),
@@ -156,6 +160,25 @@ impl Service {
         let (_, token) = TokenBuf::from_text(black_box(&self.text["Bearer ".len()..])).expect("it is read");
         let longer = attenuate(&token.as_token(), &["size <= 1048576"]).expect("it is attenuated");
         black_box(longer.to_text());
+    }
+}
+
+/// Caveats that are cleared alone, without a token around them.
+pub struct Clearing {
+    request: Request<'static>,
+    vocabulary: Vocabulary,
+    caveats: Vec<String>,
+}
+
+impl Clearing {
+    pub fn new(caveats: Vec<String>) -> Self {
+        Self { request: request(), vocabulary: Vocabulary::native(), caveats }
+    }
+
+    pub fn clear(&self) {
+        let mut budget = Budget::new(limits::VERIFY_BUDGET);
+        let caveats = self.caveats.iter().map(|text| black_box(text.as_bytes()));
+        clear_caveats(caveats, &self.request, &self.vocabulary, &mut budget).expect("they admit");
     }
 }
 

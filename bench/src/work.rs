@@ -11,18 +11,20 @@ pub const SIZES: [usize; 3] = [1, 5, 20];
 pub const NOW: u64 = 1_795_000_000;
 pub const EXPIRY: u64 = 1_800_000_000;
 
+/// One of each kind.
+pub const KINDS: [&str; 5] = [
+    "app in 17,42",
+    "action in list,read",
+    "time < 2027-01-01T00:00:00Z",
+    "path under /projects/7",
+    "ip in 10.0.0.0/8,2001:db8::/32",
+];
+
 /// The restrictions, in the language of this project; other macaroon libraries see opaque text
 /// and compare it as a whole, which is less work than reading it.
 pub fn caveats(count: usize) -> Vec<String> {
-    let kinds = [
-        "app in 17,42",
-        "action in list,read",
-        "time < 2027-01-01T00:00:00Z",
-        "path under /projects/7",
-        "ip in 10.0.0.0/8,2001:db8::/32",
-    ];
     (0..count)
-        .map(|at| match kinds.get(at) {
+        .map(|at| match KINDS.get(at) {
             Some(kind) => (*kind).to_owned(),
             // Further ones stay distinct, since some libraries keep predicates in a set.
             None => match at % 4 {

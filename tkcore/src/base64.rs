@@ -70,17 +70,31 @@ fn decode_stride(from: &[u8; STRIDE], to: &mut [u8; STRIDE_BYTES], bad: &mut [u8
 /// Appends the text of `bytes`.
 pub(crate) fn encode(bytes: &[u8], to: &mut String) {
     to.reserve(encoded_len(bytes.len()));
-    for three in bytes.chunks(3) {
-        let mut padded = [0u8; 3];
-        for (to, from) in padded.iter_mut().zip(three) {
-            *to = *from;
-        }
-        let [a, b, c] = padded;
-        let six = [a >> 2, ((a << 4) | (b >> 4)) & 63, ((b << 2) | (c >> 6)) & 63, c & 63];
-        for value in six.into_iter().take(encoded_len(three.len())) {
-            to.push(char::from(character(value)));
-        }
+    let (strides, tail) = bytes.as_chunks::<STRIDE_BYTES>();
+    for stride in strides {
+        push(to, &encode_stride(stride), STRIDE);
     }
+    let mut padded = [0u8; STRIDE_BYTES];
+    for (to, from) in padded.iter_mut().zip(tail) {
+        *to = *from;
+    }
+    push(to, &encode_stride(&padded), encoded_len(tail.len()));
+}
+
+#[inline(always)]
+fn encode_stride(bytes: &[u8; STRIDE_BYTES]) -> [u8; STRIDE] {
+    let mut six = [0u8; STRIDE];
+    for (to, from) in six.as_chunks_mut::<8>().0.iter_mut().zip(bytes.as_chunks::<6>().0) {
+        *to = unpack(*from);
+    }
+    six.map(character)
+}
+
+/// The characters are ASCII, which the check finds at once.
+#[inline(always)]
+fn push(to: &mut String, characters: &[u8; STRIDE], count: usize) {
+    let text = core::str::from_utf8(characters).ok().and_then(|text| text.get(..count));
+    to.push_str(text.unwrap_or_default());
 }
 
 /// The six bits of a character, and a value that is not zero when it is none of the alphabet.
@@ -121,6 +135,16 @@ fn pack(six: [u8; 8]) -> [u8; 6] {
     let x = ((x & 0x0fff_0000_0fff_0000) >> 4) | (x & 0x0000_0fff_0000_0fff);
     let x = ((x & 0x00ff_ffff_0000_0000) << 8) | ((x & 0x0000_0000_00ff_ffff) << 16);
     x.to_be_bytes().first_chunk().copied().unwrap_or_default()
+}
+
+/// Eight values of six bits from six bytes: the way of `pack` back.
+#[inline(always)]
+fn unpack(bytes: [u8; 6]) -> [u8; 8] {
+    let [a, b, c, d, e, f] = bytes;
+    let x = u64::from_be_bytes([0, a, b, c, 0, d, e, f]);
+    let x = ((x & 0x00ff_f000_00ff_f000) << 4) | (x & 0x0000_0fff_0000_0fff);
+    let x = ((x & 0x0fc0_0fc0_0fc0_0fc0) << 2) | (x & 0x003f_003f_003f_003f);
+    x.to_be_bytes()
 }
 
 #[cfg(test)]

@@ -260,6 +260,10 @@ fn after_scheme(value: &[u8]) -> Result<&[u8], Malformed> {
     if value.is_empty() {
         return Err(Malformed::Missing);
     }
+    // As nearly everybody writes it.
+    if let Some(rest) = value.strip_prefix(b"Bearer ") {
+        return Ok(trim(rest));
+    }
     let end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
     let (scheme, rest) = value.split_at_checked(end).ok_or(Malformed::Missing)?;
     if !scheme.eq_ignore_ascii_case(b"Bearer") && !scheme.eq_ignore_ascii_case(b"Macaroon") {

@@ -7,14 +7,15 @@ use core::fmt::Write as _;
 
 use crate::budget::Budget;
 use crate::caveat::{
-    Asked, Caveat, CustomVerdict, Operand, Reason, TenantWide, Verdict, Vocabulary, only_about_time,
+    Asked, Caveat, CustomVerdict, Operand, ParseError, Reason, TenantWide, Unjudged, Verdict, Vocabulary,
+    only_about_time, read_and_judge,
 };
 use crate::error::{Error, NotKnowable};
 use crate::grant::Grant;
 use crate::identifier::Identifier;
 use crate::limits;
 use crate::refusal::{CaveatRefusal, Refusal, RefusalCause, Why, printable};
-use crate::request::{Fact, Request};
+use crate::request::{Access, Fact, Request};
 use crate::revocation::{Gap, Query, Revocations, Status};
 use crate::verify::{Place, Verified};
 
@@ -116,11 +117,10 @@ impl Verified<'_> {
         };
         sink.step(Step::Audience, meant)?;
         let who = Who { subject: identifier.subject, audience };
-        for caveat in self.first_party() {
+        self.first_party().try_for_each(|caveat| {
             let result = caveat_verdict(caveat.place, caveat.text, request, &who, vocabulary, budget);
-            sink.step(Step::Caveat(caveat.place, caveat.text), result)?;
-        }
-        Ok(())
+            sink.step(Step::Caveat(caveat.place, caveat.text), result)
+        })
     }
 
     fn not_revoked(&self, revocations: &impl Revocations) -> Result<Passed, Error> {
@@ -200,8 +200,17 @@ pub(crate) struct Who<'v> {
     pub(crate) audience: Option<&'v str>,
 }
 
+impl<'v> Who<'v> {
+    #[inline(always)]
+    fn asks<'r>(&self, request: &'r Request<'r>, access: &'r Access<'r>) -> Asked<'r>
+    where
+        'v: 'r,
+    {
+        Asked { request, access, subject: self.subject, audience: self.audience }
+    }
+}
+
 /// One caveat against every access.
-#[inline]
 pub(crate) fn caveat_verdict(
     place: Place,
     text: &[u8],
@@ -214,52 +223,76 @@ pub(crate) fn caveat_verdict(
     if let Some(custom) = vocabulary.custom(text) {
         return custom_verdict(place, text, &custom, request, who, budget);
     }
-    let verdict = Caveat::read_then(text, |caveat| judge(&caveat, place, request, who, budget));
-    match verdict {
-        Ok(verdict) => verdict,
-        Err(error) => {
-            let why = Why::Unknown(error);
-            Err(caveat_refused(place, text, why, 0, String::new(), String::new()))
+    let judged = match request.accesses() {
+        [access] => {
+            let asked = who.asks(request, access);
+            match read_and_judge(text, &asked, budget) {
+                Ok(Verdict::Admits) => Ok(Passed::Admits),
+                Ok(Verdict::NotApplicable) => Ok(Passed::NotApplicable),
+                Ok(Verdict::Refuses(reason)) => Err(Stop::Refuses(0, reason)),
+                Err(unjudged) => Err(Stop::Unjudged(unjudged)),
+            }
         }
-    }
+        accesses => judge_each(text, request, accesses, who, budget),
+    };
+    judged.map_err(|stop| stopped(stop, place, text, request, who))
 }
 
-#[inline(always)]
-fn judge(
-    caveat: &Caveat<'_>,
-    place: Place,
+/// What ends the judging of one caveat. Small and without its explanation, which is worked out when
+/// it is wanted.
+enum Stop {
+    Unjudged(Unjudged),
+    /// The access at this index is refused.
+    Refuses(usize, Reason),
+}
+
+#[inline(never)]
+fn judge_each(
+    text: &[u8],
     request: &Request<'_>,
+    accesses: &[Access<'_>],
     who: &Who<'_>,
     budget: &mut Budget,
-) -> Result<Passed, Error> {
+) -> Result<Passed, Stop> {
+    let caveat = Caveat::from_bytes(text).map_err(|error| Stop::Unjudged(Unjudged::Unreadable(error)))?;
     let mut passed = Passed::NotApplicable;
-    for (index, access) in request.accesses().iter().enumerate() {
-        let asked = Asked { request, access, subject: who.subject, audience: who.audience };
-        match caveat.judge(&asked, budget)? {
+    for (index, access) in accesses.iter().enumerate() {
+        let verdict = caveat.judge(&who.asks(request, access), budget);
+        match verdict.map_err(|spent| Stop::Unjudged(spent.into()))? {
             Verdict::Admits => passed = Passed::Admits,
             Verdict::NotApplicable => {}
-            Verdict::Refuses(reason) => return Err(native_refused(caveat, place, index, &asked, reason)),
+            Verdict::Refuses(reason) => return Err(Stop::Refuses(index, reason)),
         }
     }
     Ok(passed)
 }
 
-#[inline(never)]
-fn native_refused(
-    caveat: &Caveat<'_>,
-    place: Place,
-    access: usize,
-    asked: &Asked<'_>,
-    reason: Reason,
-) -> Error {
+#[cold]
+fn stopped(stop: Stop, place: Place, text: &[u8], request: &Request<'_>, who: &Who<'_>) -> Error {
+    let (access, reason) = match stop {
+        Stop::Unjudged(Unjudged::BudgetSpent) => return Error::TooMuchWork,
+        Stop::Unjudged(Unjudged::Unreadable(error)) => return unknown(place, text, error),
+        Stop::Refuses(access, reason) => (access, reason),
+    };
+    // Read again: on the way to a refusal there is time.
+    let caveat = match Caveat::from_bytes(text) {
+        Ok(caveat) => caveat,
+        Err(error) => return unknown(place, text, error),
+    };
     let why = match reason {
         Reason::Absent => Why::Absent,
         Reason::WrongType => Why::WrongType,
         Reason::NotAdmitted => Why::NotAdmitted,
         Reason::Otherwise => Why::Otherwise,
     };
-    let text = caveat.as_str().as_bytes();
-    caveat_refused(place, text, why, access, wanted(caveat, why), got(caveat, asked, why))
+    let asked = request.accesses().get(access).map(|access| who.asks(request, access));
+    let got = asked.map(|asked| got(&caveat, &asked, why)).unwrap_or_default();
+    caveat_refused(place, text, why, access, wanted(&caveat, why), got)
+}
+
+#[cold]
+fn unknown(place: Place, text: &[u8], error: ParseError) -> Error {
+    caveat_refused(place, text, Why::Unknown(error), 0, String::new(), String::new())
 }
 
 #[inline(never)]
@@ -273,13 +306,11 @@ fn custom_verdict(
 ) -> Result<Passed, Error> {
     let text = match custom.text {
         Ok(text) => text,
-        Err(error) => {
-            return Err(caveat_refused(place, line, Why::Unknown(error), 0, String::new(), String::new()));
-        }
+        Err(error) => return Err(unknown(place, line, error)),
     };
     let mut passed = Passed::NotApplicable;
     for (index, access) in request.accesses().iter().enumerate() {
-        let asked = Asked { request, access, subject: who.subject, audience: who.audience };
+        let asked = who.asks(request, access);
         budget.spend_bytes(text.len())?;
         match custom.kind.judge(text, &asked, budget) {
             CustomVerdict::Admits => passed = Passed::Admits,

@@ -28,6 +28,7 @@ struct Short {
 }
 
 impl Short {
+    #[inline(always)]
     fn new(text: &str) -> Self {
         let mut bytes = [0u8; limits::NAME_BYTES];
         match (bytes.get_mut(..text.len()), u8::try_from(text.len())) {
@@ -47,6 +48,8 @@ impl Short {
 }
 
 impl Grant {
+    /// In place: a grant is some 200 bytes, and moving it would cost more than filling it in.
+    #[inline(always)]
     pub(crate) fn new(identifier: &Identifier<'_>, facts: &LineageFacts, caveats: usize) -> Self {
         Self {
             lineage: identifier.lineage,

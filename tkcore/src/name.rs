@@ -79,7 +79,8 @@ pub(crate) fn check(bytes: &[u8]) -> Result<&str, NameError> {
         return Err(NameError::TooLong);
     }
     let text = core::str::from_utf8(bytes).map_err(|_| NameError::NotUtf8)?;
-    if text.chars().any(char::is_control) {
+    let is_plain = bytes.iter().all(|byte| matches!(byte, b' '..=b'~'));
+    if !is_plain && text.chars().any(char::is_control) {
         return Err(NameError::Control);
     }
     Ok(text)

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
 
-use crate::caveat::word::Kinds;
+use crate::caveat::word::{Kinds, same};
 use crate::caveat::{PathFault, is_name, path};
 use crate::limits;
 use crate::name::{self, NameError};
@@ -264,7 +264,7 @@ impl<'r> Access<'r> {
 
 #[inline]
 fn find<'r>(facts: &[(&str, Fact<'r>)], name: &[u8]) -> Option<Fact<'r>> {
-    facts.iter().find(|(known, _)| known.as_bytes() == name).map(|(_, fact)| *fact)
+    facts.iter().find(|(known, _)| same(known.as_bytes(), name)).map(|(_, fact)| *fact)
 }
 
 impl<'r> Request<'r> {

@@ -6,6 +6,7 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::caveat::address;
 use crate::caveat::word::{self, Kinds, Resources, Value, Words, as_text};
 use crate::caveat::{About, Caveat, Operand, Operator, Vocabulary, path};
 use crate::refusal::printable;
@@ -197,7 +198,7 @@ impl Bound {
         let number = match value {
             Value::Int(value) => Some(value),
             Value::Time(at) => i64::try_from(at.millis()).ok(),
-            Value::Text | Value::Ip | Value::Net | Value::Path | Value::QuotedPath => None,
+            Value::Text | Value::Ip(_) | Value::Net(_) | Value::Path | Value::QuotedPath => None,
         };
         let at_most = |now: Option<i64>, new: i64| Some(now.map_or(new, |now| now.min(new)));
         let at_least = |now: Option<i64>, new: i64| Some(now.map_or(new, |now| now.max(new)));
@@ -248,7 +249,7 @@ impl Bound {
         } else {
             among
                 .iter()
-                .flat_map(|a| listed.iter().filter_map(|b| word::narrower(a, b)))
+                .flat_map(|a| listed.iter().filter_map(|b| address::narrower(a, b)))
                 .map(str::to_string)
                 .collect()
         };

@@ -1,7 +1,10 @@
 //! What a caveat says to one access (truth tables CV-40 to CV-62).
 
-use super::word::{self, Kinds, Resources, Value, Words, unquoted};
-use super::{About, Caveat, Operand, Operator, path};
+use core::net::IpAddr;
+
+use super::parse::{self, Watch};
+use super::word::{self, Kinds, Resources, Value, Words, same, unquoted};
+use super::{About, Caveat, Operand, Operator, ParseError, address, path};
 use crate::budget::{Budget, BudgetSpent};
 use crate::request::{Access, Fact, Request};
 use crate::time::Timestamp;
@@ -77,9 +80,11 @@ impl<'r> Asked<'r> {
         self.fact(About::Fact, name)
     }
 
-    /// How many facts a name may have to be looked for among.
-    const fn facts(&self) -> usize {
-        self.access.fact_count().saturating_add(self.request.fact_count())
+    /// Charges the looking up of a name: a fact that is looked past counts as a byte, since names
+    /// are told apart by their lengths or first bytes.
+    #[inline]
+    pub(crate) fn charge_look_up(&self, budget: &mut Budget) -> Result<(), BudgetSpent> {
+        budget.spend_bytes(self.access.fact_count().saturating_add(self.request.fact_count()))
     }
 
     /// What a name stands for in this access. An empty set is an absent fact.
@@ -87,7 +92,7 @@ impl<'r> Asked<'r> {
         self.fact_named(about, name.as_bytes())
     }
 
-    #[inline]
+    #[inline(always)]
     fn fact_named(&self, about: About, name: &[u8]) -> Option<Fact<'r>> {
         match about {
             About::Time => Some(Fact::Time(self.request.now())),
@@ -101,21 +106,85 @@ impl<'r> Asked<'r> {
     }
 }
 
+/// Why there is no verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unjudged {
+    /// It is no caveat of the language.
+    Unreadable(ParseError),
+    /// The budget is used up.
+    BudgetSpent,
+}
+
+impl From<BudgetSpent> for Unjudged {
+    fn from(_: BudgetSpent) -> Self {
+        Self::BudgetSpent
+    }
+}
+
+/// Reads one caveat and judges one access by it, in one pass: what the access states is looked up
+/// as soon as the name is read, and looked for in a list while the list is read. Most requests have
+/// one access and most facts one value; for those no list is walked twice.
+#[inline(always)]
+pub(crate) fn read_and_judge(
+    text: &[u8],
+    asked: &Asked<'_>,
+    budget: &mut Budget,
+) -> Result<Verdict, Unjudged> {
+    asked.charge_look_up(budget)?;
+    let finder = Finder { asked, fact: None, found: false };
+    let (caveat, Finder { fact, found, .. }) = parse::read(text, finder).map_err(Unjudged::Unreadable)?;
+    let found = match fact {
+        Some(Fact::Set(elements)) if elements.len() != 1 => None,
+        Some(_) | None => Some(found),
+    };
+    caveat.judge_fact(asked, fact, found, budget).map_err(Unjudged::from)
+}
+
+/// Looks what an access states up, and for that in the caveat's list if it is one value.
+struct Finder<'q, 'r> {
+    asked: &'q Asked<'r>,
+    fact: Option<Fact<'r>>,
+    found: bool,
+}
+
+impl<'a> Watch<'a> for Finder<'_, '_> {
+    #[inline(always)]
+    fn name(&mut self, about: About, name: &'a [u8]) {
+        self.fact = self.asked.fact_named(about, name);
+    }
+
+    #[inline(always)]
+    fn element(&mut self, word: &'a [u8], value: Value) {
+        if !self.found
+            && let Some(fact) = self.fact
+        {
+            self.found = is_element(word, value, fact);
+        }
+    }
+}
+
 impl Caveat<'_> {
-    /// Judges one access. The work is charged before it is done: a fact that is looked past counts
-    /// as a byte, since names are told apart by their lengths or first bytes.
-    #[inline]
-    pub(crate) fn judge(&self, asked: &Asked<'_>, budget: &mut Budget) -> Result<Verdict, BudgetSpent> {
-        budget.spend_bytes(asked.facts())?;
-        let Some(fact) = asked.fact_named(self.about, self.name_bytes()) else {
+    /// Judges one access.
+    pub(crate) fn judge(self, asked: &Asked<'_>, budget: &mut Budget) -> Result<Verdict, BudgetSpent> {
+        asked.charge_look_up(budget)?;
+        self.judge_fact(asked, asked.fact_named(self.about, self.name_bytes()), None, budget)
+    }
+
+    /// `found`: whether the fact is in the list, if that is known already. The work is charged
+    /// before it is done.
+    #[inline(always)]
+    fn judge_fact(
+        self,
+        asked: &Asked<'_>,
+        fact: Option<Fact<'_>>,
+        found: Option<bool>,
+        budget: &mut Budget,
+    ) -> Result<Verdict, BudgetSpent> {
+        let Some(fact) = fact else {
             return match self.otherwise_bytes() {
                 None if self.optional => Ok(Verdict::NotApplicable),
                 None => Ok(Verdict::Refuses(Reason::Absent)),
-                Some(list) => {
-                    charge(budget, list, asked.access.actions().len())?;
-                    let all = asked.access.actions().iter().all(|action| lists(list, action));
-                    Ok(if all { Verdict::Admits } else { Verdict::Refuses(Reason::Otherwise) })
-                }
+                Some(list) => otherwise(list, asked.access.actions(), budget),
             };
         };
         let satisfied = match self.operand() {
@@ -127,7 +196,12 @@ impl Caveat<'_> {
             }
             Operand::List(raw, kinds) => {
                 charge(budget, raw, fact.elements())?;
-                list(raw, kinds, fact, self.operator == Operator::NotIn)
+                let negated = self.operator == Operator::NotIn;
+                match found {
+                    Some(found) if kinds.holds(fact.kind()) => Some(found != negated),
+                    Some(_) => None,
+                    None => list(raw, kinds, fact, negated),
+                }
             }
             Operand::Resources(raw, kinds) => {
                 charge(budget, raw, fact.elements().saturating_mul(asked.access.actions().len()))?;
@@ -142,13 +216,37 @@ impl Caveat<'_> {
     }
 }
 
+#[inline(never)]
+fn otherwise(list: &[u8], actions: &[&str], budget: &mut Budget) -> Result<Verdict, BudgetSpent> {
+    charge(budget, list, actions.len())?;
+    let all = actions.iter().all(|action| lists(list, action));
+    Ok(if all { Verdict::Admits } else { Verdict::Refuses(Reason::Otherwise) })
+}
+
+/// Whether an element of a list is this one value, or a network that holds it. Whether the list is
+/// of the fact's type is known when all of it is read.
+#[inline(always)]
+fn is_element(word: &[u8], value: Value, fact: Fact<'_>) -> bool {
+    match (fact, value) {
+        (Fact::Text(fact), _) => word::spells(word, fact),
+        // The one element of a set must satisfy as a text must.
+        (Fact::Set([element]), _) => word::spells(word, element),
+        (Fact::Int(fact), Value::Int(value)) => fact == value,
+        (Fact::Time(fact), Value::Time(value)) => fact == value,
+        (Fact::Ip(IpAddr::V4(fact)), Value::Ip(Some(own)) | Value::Net(Some(own))) => own.covers(fact),
+        (Fact::Ip(ip @ IpAddr::V6(_)), Value::Ip(None) | Value::Net(None)) => address::covers(word, ip),
+        (Fact::Path(fact), Value::Path | Value::QuotedPath) => same(unquoted(word), fact.as_str().as_bytes()),
+        (Fact::Int(_) | Fact::Time(_) | Fact::Ip(_) | Fact::Path(_) | Fact::Set(_), _) => false,
+    }
+}
+
 /// A value is compared with each element of a set.
 fn charge(budget: &mut Budget, value: &[u8], times: usize) -> Result<(), BudgetSpent> {
     budget.spend_bytes(value.len().saturating_mul(times))
 }
 
 /// `None`: the fact is not of the type.
-#[inline]
+#[inline(always)]
 fn one(operator: Operator, raw: &[u8], value: Value, fact: Fact<'_>) -> Option<bool> {
     match operator {
         Operator::Equal => equal(raw, value, fact, true),
@@ -167,7 +265,7 @@ fn one(operator: Operator, raw: &[u8], value: Value, fact: Fact<'_>) -> Option<b
 }
 
 /// Whether the fact, or each element of a set, equals the value; or each does not.
-#[inline]
+#[inline(always)]
 fn equal(raw: &[u8], value: Value, fact: Fact<'_>, wanted: bool) -> Option<bool> {
     let is_text = value.kinds().holds(Kinds::TEXT);
     match (fact, value) {
@@ -177,9 +275,9 @@ fn equal(raw: &[u8], value: Value, fact: Fact<'_>, wanted: bool) -> Option<bool>
         }
         (Fact::Int(fact), Value::Int(value)) => Some((fact == value) == wanted),
         (Fact::Time(fact), Value::Time(value)) => Some((fact == value) == wanted),
-        (Fact::Ip(fact), Value::Ip) => Some(word::covers(raw, fact) == wanted),
+        (Fact::Ip(fact), Value::Ip(_)) => Some(address::covers(raw, fact) == wanted),
         (Fact::Path(fact), Value::Path | Value::QuotedPath) => {
-            Some((fact.as_str().as_bytes() == unquoted(raw)) == wanted)
+            Some(same(fact.as_str().as_bytes(), unquoted(raw)) == wanted)
         }
         (Fact::Text(_) | Fact::Int(_) | Fact::Time(_) | Fact::Ip(_) | Fact::Path(_) | Fact::Set(_), _) => {
             None
@@ -187,7 +285,7 @@ fn equal(raw: &[u8], value: Value, fact: Fact<'_>, wanted: bool) -> Option<bool>
     }
 }
 
-#[inline]
+#[inline(always)]
 fn order(value: Value, fact: Fact<'_>) -> Option<core::cmp::Ordering> {
     match (fact, value) {
         (Fact::Int(fact), Value::Int(value)) => Some(fact.cmp(&value)),
@@ -204,7 +302,7 @@ fn lists(list: &[u8], text: &str) -> bool {
     Words::new(list).any(|word| word::spells(word, text))
 }
 
-#[inline]
+#[inline(never)]
 fn list(raw: &[u8], kinds: Kinds, fact: Fact<'_>, negated: bool) -> Option<bool> {
     if !kinds.holds(fact.kind()) {
         return None;
@@ -216,11 +314,12 @@ fn list(raw: &[u8], kinds: Kinds, fact: Fact<'_>, negated: bool) -> Option<bool>
         Fact::Time(fact) => {
             Words::new(raw).any(|word| Timestamp::from_rfc3339_bytes(word) == Ok(fact)) != negated
         }
-        Fact::Ip(fact) => Words::new(raw).any(|word| word::covers(word, fact)) != negated,
+        Fact::Ip(fact) => Words::new(raw).any(|word| address::covers(word, fact)) != negated,
         Fact::Path(fact) => Words::new(raw).any(|word| unquoted(word) == fact.as_str().as_bytes()) != negated,
     })
 }
 
+#[inline(never)]
 fn allows(raw: &[u8], kinds: Kinds, fact: Fact<'_>, actions: &[&str]) -> Option<bool> {
     if !kinds.holds(fact.kind()) {
         return None;

@@ -1,6 +1,6 @@
 //! Repetitions in lists, without allocation and without quadratic work.
 
-use super::word::{Resources, Words};
+use super::word::{Resources, Words, same};
 use crate::limits;
 
 /// Elements compared one with another while a list is read; longer lists are sorted afterwards.
@@ -28,7 +28,7 @@ impl<'a> Distinct<'a> {
     pub(super) fn add(&mut self, from: usize, to: usize) -> bool {
         let at = self.count;
         self.count = at.wrapping_add(1);
-        if at > 0 && self.is_repeated(from, to) {
+        if at != 0 && self.is_repeated(from, to) {
             return false;
         }
         if let (Some(slot), Ok(from), Ok(to)) = (self.few.get_mut(at), u16::try_from(from), u16::try_from(to))
@@ -40,9 +40,13 @@ impl<'a> Distinct<'a> {
 
     #[inline]
     fn is_repeated(&self, from: usize, to: usize) -> bool {
-        let element = self.list.get(from..to);
+        let at = |from, to| self.list.get(from..to).unwrap_or(&[]);
+        let element = at(from, to);
         let seen = self.few.get(..self.count.wrapping_sub(1)).unwrap_or(&self.few);
-        seen.iter().any(|(from, to)| self.list.get(usize::from(*from)..usize::from(*to)) == element)
+        seen.iter().any(|(from, to)| {
+            usize::from(to.wrapping_sub(*from)) == element.len()
+                && same(at(usize::from(*from), usize::from(*to)), element)
+        })
     }
 
     /// Whether no word of the whole list stands in it twice.

@@ -1,6 +1,7 @@
 //! The caveat language (docs/spec/caveats.md): one short line of printable text, one meaning,
 //! one spelling, no loops.
 
+pub(crate) mod address;
 mod error;
 mod eval;
 mod list;
@@ -12,7 +13,7 @@ pub(crate) mod word;
 
 pub use error::{ParseError, ParseFault};
 pub use eval::Asked;
-pub(crate) use eval::{Reason, Verdict};
+pub(crate) use eval::{Reason, Unjudged, Verdict, read_and_judge};
 pub use meaning::Meaning;
 pub use path::PathFault;
 pub(crate) use vocabulary::{Custom, TenantWide};
@@ -120,7 +121,7 @@ impl<'a> Caveat<'a> {
     /// # Errors
     /// [`ParseError`] says what is wrong and at which byte.
     pub fn parse(text: &'a str) -> Result<Self, ParseError> {
-        parse::then(text.as_bytes(), |caveat| caveat)
+        Self::from_bytes(text.as_bytes())
     }
 
     /// Reads a caveat from bytes, which must be UTF-8.
@@ -128,13 +129,7 @@ impl<'a> Caveat<'a> {
     /// # Errors
     /// As [`Caveat::parse`].
     pub fn from_bytes(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        Self::read_then(bytes, |caveat| caveat)
-    }
-
-    /// Reads a caveat and goes on with it in place.
-    #[inline(always)]
-    pub(crate) fn read_then<R>(bytes: &'a [u8], then: impl FnOnce(Self) -> R) -> Result<R, ParseError> {
-        parse::then(bytes, then)
+        parse::read(bytes, ()).map(|(caveat, ())| caveat)
     }
 
     /// The text it was read from.
@@ -196,7 +191,7 @@ impl<'a> Caveat<'a> {
         self.text.get(usize::from(from)..usize::from(to)).unwrap_or(&[])
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn operand(&self) -> Operand<'a> {
         let raw = self.at(self.value);
         let time = || u64::try_from(self.number).ok().and_then(Timestamp::from_millis);
@@ -206,7 +201,7 @@ impl<'a> Caveat<'a> {
             Form::Text => Value::Text,
             Form::Int => Value::Int(self.number),
             Form::Time => Value::Time(time().unwrap_or(Timestamp::EPOCH)),
-            Form::Ip => Value::Ip,
+            Form::Ip => Value::Ip(None),
             Form::Path => Value::Path,
             Form::QuotedPath => Value::QuotedPath,
         };
@@ -227,6 +222,7 @@ impl fmt::Debug for Caveat<'_> {
 }
 
 impl About {
+    #[inline(always)]
     pub(crate) fn of(name: &[u8]) -> Self {
         match name {
             b"time" => Self::Time,
@@ -257,21 +253,24 @@ impl Operator {
         }
     }
 
-    #[inline]
-    fn read(text: &[u8]) -> Option<Self> {
-        Some(match text {
-            b"=" => Self::Equal,
-            b"!=" => Self::NotEqual,
-            b"<" => Self::Less,
-            b"<=" => Self::AtMost,
-            b">" => Self::More,
-            b">=" => Self::AtLeast,
-            b"in" => Self::In,
-            b"not-in" => Self::NotIn,
-            b"under" => Self::Under,
-            b"allows" => Self::Allows,
+    /// The operator at the start of a text, and its length. It ends at a space, or at the end.
+    #[inline(always)]
+    fn read(text: &[u8]) -> Option<(Self, usize)> {
+        let longer = |whole: &[u8]| text.starts_with(whole);
+        let (operator, len) = match text.first()? {
+            b'=' => (Self::Equal, 1),
+            b'<' if longer(b"<=") => (Self::AtMost, 2),
+            b'<' => (Self::Less, 1),
+            b'>' if longer(b">=") => (Self::AtLeast, 2),
+            b'>' => (Self::More, 1),
+            b'!' if longer(b"!=") => (Self::NotEqual, 2),
+            b'i' if longer(b"in") => (Self::In, 2),
+            b'n' if longer(b"not-in") => (Self::NotIn, 6),
+            b'u' if longer(b"under") => (Self::Under, 5),
+            b'a' if longer(b"allows") => (Self::Allows, 6),
             _ => return None,
-        })
+        };
+        matches!(text.get(len), None | Some(b' ')).then_some((operator, len))
     }
 }
 

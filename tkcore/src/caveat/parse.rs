@@ -10,10 +10,27 @@ use crate::limits;
 /// What stands before the list of the `else` part.
 const ELSE: &[u8] = b" else ";
 
-/// Reads a caveat and hands it over. The caller goes on inside `then`, because moving a caveat out
-/// of a result costs as much as judging it.
+/// Sees the parts of a caveat while it is read, so that whoever looks for a value in a list need
+/// not walk the list again.
+pub(super) trait Watch<'a> {
+    /// What the caveat is about, before anything behind it is read.
+    fn name(&mut self, about: About, name: &'a [u8]);
+    /// One element of the list behind `in` or `not-in`.
+    fn element(&mut self, word: &'a [u8], value: Value);
+}
+
+/// Nobody looks for anything.
+impl Watch<'_> for () {
+    #[inline(always)]
+    fn name(&mut self, _: About, _: &[u8]) {}
+    #[inline(always)]
+    fn element(&mut self, _: &[u8], _: Value) {}
+}
+
+/// Reads a caveat; gives what was watched back with it. Always in place: moving a caveat out of a
+/// function costs as much as judging it.
 #[inline(always)]
-pub(super) fn then<'a, R>(text: &'a [u8], then: impl FnOnce(Caveat<'a>) -> R) -> Result<R, ParseError> {
+pub(super) fn read<'a, W: Watch<'a>>(text: &'a [u8], mut watch: W) -> Result<(Caveat<'a>, W), ParseError> {
     if text.len() > limits::CAVEAT_BYTES {
         return Err(ParseError::new(ParseFault::TooLong, limits::CAVEAT_BYTES));
     }
@@ -26,6 +43,7 @@ pub(super) fn then<'a, R>(text: &'a [u8], then: impl FnOnce(Caveat<'a>) -> R) ->
     };
     let mut scan = Scan { text, rest };
     let about = About::of(name);
+    watch.name(about, name);
     let optional = rest.first() == Some(&b'?');
     if optional {
         match about {
@@ -41,26 +59,22 @@ pub(super) fn then<'a, R>(text: &'a [u8], then: impl FnOnce(Caveat<'a>) -> R) ->
     fits_name(about, operator).map_err(|fault| ParseError::new(fault, scan.at().saturating_sub(1)))?;
     scan.space()?;
     let value_at = scan.at();
-    let (form, number, kinds) = scan.operand(about, operator)?;
+    let (form, number, kinds) = match operator {
+        Operator::In | Operator::NotIn => (Form::List, 0, scan.list(kinds_for(about), b',', &mut watch)?),
+        Operator::Allows => (Form::Resources, 0, scan.resources(about)?),
+        Operator::Equal
+        | Operator::NotEqual
+        | Operator::Less
+        | Operator::AtMost
+        | Operator::More
+        | Operator::AtLeast
+        | Operator::Under => scan.single(about, operator)?,
+    };
     let value = span(value_at, scan.at());
-    let mut otherwise = (0, 0);
-    if !scan.rest.is_empty() {
-        if !scan.rest.starts_with(ELSE) {
-            return scan.fail(ParseFault::Surplus);
-        }
-        if !optional {
-            return scan.fail(ParseFault::ElseWithoutOptional);
-        }
-        scan.advance(ELSE.len());
-        let from = scan.at();
-        scan.list(Kinds::TEXT, b',')?;
-        otherwise = span(from, scan.at());
-        if !scan.rest.is_empty() {
-            return scan.fail(ParseFault::Surplus);
-        }
-    }
+    let otherwise = if scan.rest.is_empty() { (0, 0) } else { scan.otherwise(optional)? };
     let (name_len, _) = span(len, 0);
-    Ok(then(Caveat { text, number, name_len, value, otherwise, about, operator, kinds, form, optional }))
+    let caveat = Caveat { text, number, name_len, value, otherwise, about, operator, kinds, form, optional };
+    Ok((caveat, watch))
 }
 
 /// Both fit: a caveat is at most [`limits::CAVEAT_BYTES`] long.
@@ -70,6 +84,7 @@ fn span(from: usize, to: usize) -> (u16, u16) {
 }
 
 /// Whether the operator has a meaning for what the name stands for.
+#[inline(always)]
 const fn fits_name(about: About, operator: Operator) -> Result<(), ParseFault> {
     let fits = match about {
         About::Fact => true,
@@ -142,50 +157,51 @@ impl<'a> Scan<'a> {
 
     #[inline(always)]
     fn operator(&mut self) -> Result<Operator, ParseError> {
-        let bytes = self.rest;
-        // The longest operator has six bytes; looking further would be in vain.
-        let len = bytes.iter().take(7).position(|byte| *byte == b' ').unwrap_or(bytes.len());
-        let Some((word, rest)) = self.rest.split_at_checked(len) else {
-            return self.fail(ParseFault::Operator);
-        };
-        let operator = Operator::read(word).ok_or(self.error(ParseFault::Operator))?;
-        self.rest = rest;
+        let Some((operator, len)) = Operator::read(self.rest) else { return self.fail(ParseFault::Operator) };
+        self.advance(len);
         Ok(operator)
     }
 
+    /// The one value of an operator that takes no list.
     #[inline(always)]
-    fn operand(&mut self, about: About, operator: Operator) -> Result<(Form, i64, Kinds), ParseError> {
-        match operator {
-            Operator::In | Operator::NotIn => Ok((Form::List, 0, self.list(kinds_for(about), b',')?)),
-            Operator::Allows => Ok((Form::Resources, 0, self.resources(about)?)),
-            Operator::Equal
-            | Operator::NotEqual
-            | Operator::Less
-            | Operator::AtMost
-            | Operator::More
-            | Operator::AtLeast
-            | Operator::Under => {
-                let at = self.at();
-                let value = self.word(Stop::Value)?;
-                let kinds = value.kinds();
-                let (form, number) = match value {
-                    Value::Text => (Form::Text, 0),
-                    Value::Int(number) => (Form::Int, number),
-                    Value::Time(at) => (Form::Time, i64::try_from(at.millis()).unwrap_or(i64::MAX)),
-                    Value::Ip => (Form::Ip, 0),
-                    Value::Path => (Form::Path, 0),
-                    Value::QuotedPath => (Form::QuotedPath, 0),
-                    Value::Net => return Err(ParseError::new(ParseFault::ValueForOperator, at)),
-                };
-                if kinds.and(kinds_of(operator)).is_empty() {
-                    return Err(ParseError::new(ParseFault::ValueForOperator, at));
-                }
-                if kinds.and(kinds_for(about)).is_empty() {
-                    return Err(ParseError::new(ParseFault::ValueForName, at));
-                }
-                Ok((form, number, kinds))
-            }
+    fn single(&mut self, about: About, operator: Operator) -> Result<(Form, i64, Kinds), ParseError> {
+        let at = self.at();
+        let value = self.word(Stop::Value)?;
+        let kinds = value.kinds();
+        let (form, number) = match value {
+            Value::Text => (Form::Text, 0),
+            Value::Int(number) => (Form::Int, number),
+            Value::Time(at) => (Form::Time, i64::try_from(at.millis()).unwrap_or(i64::MAX)),
+            Value::Ip(_) => (Form::Ip, 0),
+            Value::Path => (Form::Path, 0),
+            Value::QuotedPath => (Form::QuotedPath, 0),
+            Value::Net(_) => return Err(ParseError::new(ParseFault::ValueForOperator, at)),
+        };
+        if kinds.and(kinds_of(operator)).is_empty() {
+            return Err(ParseError::new(ParseFault::ValueForOperator, at));
         }
+        if kinds.and(kinds_for(about)).is_empty() {
+            return Err(ParseError::new(ParseFault::ValueForName, at));
+        }
+        Ok((form, number, kinds))
+    }
+
+    /// What stands behind the value: the list after `else`, or nothing.
+    #[inline(never)]
+    fn otherwise(&mut self, optional: bool) -> Result<(u16, u16), ParseError> {
+        if !self.rest.starts_with(ELSE) {
+            return self.fail(ParseFault::Surplus);
+        }
+        if !optional {
+            return self.fail(ParseFault::ElseWithoutOptional);
+        }
+        self.advance(ELSE.len());
+        let from = self.at();
+        self.list(Kinds::TEXT, b',', &mut ())?;
+        if !self.rest.is_empty() {
+            return self.fail(ParseFault::Surplus);
+        }
+        Ok(span(from, self.at()))
     }
 
     /// What was read since `before`.
@@ -204,39 +220,51 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Words between separators, at least one, none twice.
-    #[inline(always)]
-    fn list(&mut self, allowed: Kinds, separator: u8) -> Result<Kinds, ParseError> {
-        let before = self.rest;
+    /// Words between separators, at least one, none twice. A function of its own, so that its loop
+    /// has the registers.
+    #[inline(never)]
+    fn list(
+        &mut self,
+        allowed: Kinds,
+        separator: u8,
+        watch: &mut impl Watch<'a>,
+    ) -> Result<Kinds, ParseError> {
+        let list = self.rest;
+        let start = self.at();
+        let error = |fault, at: usize| ParseError::new(fault, start.saturating_add(at));
         let mut kinds = Kinds::ALL;
-        let mut distinct = Distinct::new(before);
+        let mut distinct = Distinct::new(list);
+        let mut from = 0usize;
         loop {
-            let at = self.at();
-            let from = before.len().wrapping_sub(self.rest.len());
-            let value = self.word(Stop::Value)?;
+            let rest = list.get(from..).unwrap_or(&[]);
+            let (value, len) =
+                word::read(rest, Stop::Value).map_err(|(fault, at)| error(fault, from.saturating_add(at)))?;
+            watch.element(rest.get(..len).unwrap_or(rest), value);
             if value.kinds().and(allowed).is_empty() {
-                return Err(ParseError::new(ParseFault::ValueForName, at));
+                return Err(error(ParseFault::ValueForName, from));
             }
             kinds = kinds.and(value.kinds());
             if kinds.is_empty() {
-                return Err(ParseError::new(ParseFault::MixedTypes, at));
+                return Err(error(ParseFault::MixedTypes, from));
             }
-            if !distinct.add(from, before.len().wrapping_sub(self.rest.len())) {
-                return Err(ParseError::new(ParseFault::Repeated, at));
+            let to = from.saturating_add(len);
+            if !distinct.add(from, to) {
+                return Err(error(ParseFault::Repeated, from));
             }
-            if self.rest.first() != Some(&separator) {
+            if list.get(to) != Some(&separator) {
+                self.advance(to);
                 break;
             }
-            self.advance(1);
+            from = to.saturating_add(1);
         }
-        let raw = self.since(before);
-        if !distinct.all_words(raw) {
-            return Err(ParseError::new(ParseFault::Repeated, self.at().saturating_sub(raw.len())));
+        if !distinct.all_words(self.since(list)) {
+            return Err(error(ParseFault::Repeated, 0));
         }
         Ok(kinds)
     }
 
     /// `resource:action|action`, between commas, no resource twice.
+    #[inline(never)]
     fn resources(&mut self, about: About) -> Result<Kinds, ParseError> {
         let before = self.rest;
         let allowed = kinds_of(Operator::Allows).and(kinds_for(about));
@@ -260,7 +288,7 @@ impl<'a> Scan<'a> {
                 return self.fail(ParseFault::ActionsMissing);
             }
             self.advance(1);
-            self.list(Kinds::TEXT, b'|')?;
+            self.list(Kinds::TEXT, b'|', &mut ())?;
             if self.rest.first() != Some(&b',') {
                 break;
             }

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use super::word::same;
+
 /// Why a text is no path of the one accepted form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -39,9 +41,49 @@ impl fmt::Display for PathFault {
 /// Checks the one accepted form, of bytes that are UTF-8.
 pub(crate) fn check(path: &[u8]) -> Result<(), PathFault> {
     let [b'/', rest @ ..] = path else { return Err(PathFault::Relative) };
-    if rest.is_empty() {
-        return Ok(());
+    let mut doubts = 0;
+    let mut mask = DOUBTFUL | NO_BEGINNING;
+    for byte in rest {
+        let step = STEPS.get(usize::from(*byte)).copied().unwrap_or(DOUBTFUL);
+        doubts |= step & mask;
+        mask = DOUBTFUL | (step >> 2);
     }
+    if doubts != 0 {
+        return check_each(rest);
+    }
+    if mask & NO_BEGINNING != 0 && !rest.is_empty() { Err(PathFault::TrailingSlash) } else { Ok(()) }
+}
+
+/// A byte that a segment cannot begin with unless one looks closer: a dot, a slash.
+const NO_BEGINNING: u8 = 1;
+/// A byte that must be looked at closer wherever it stands.
+const DOUBTFUL: u8 = 2;
+/// A segment begins behind it: [`NO_BEGINNING`] two bits up, so that a shift makes the mask.
+const SLASH: u8 = NO_BEGINNING << 2;
+
+/// What each byte is in a path: a table, because nearly all paths are plain and most are short.
+static STEPS: [u8; 256] = steps();
+
+const fn steps() -> [u8; 256] {
+    let mut table = [DOUBTFUL; 256];
+    let mut rest: &mut [u8] = &mut table;
+    let mut byte = 0u8;
+    while let Some((slot, tail)) = rest.split_first_mut() {
+        *slot = match byte {
+            b'/' => SLASH | NO_BEGINNING,
+            b'.' => NO_BEGINNING,
+            b'%' | b'\\' | 0..=0x1f | 0x7f..=0xff => DOUBTFUL,
+            _ => 0,
+        };
+        rest = tail;
+        byte = byte.wrapping_add(1);
+    }
+    table
+}
+
+/// The same for what stands behind the first slash, whatever it is.
+#[inline(never)]
+fn check_each(rest: &[u8]) -> Result<(), PathFault> {
     let mut segment = 0usize;
     let mut dots = 0usize;
     let mut previous = b'/';
@@ -82,7 +124,10 @@ pub(crate) fn is_under(path: &[u8], base: &[u8]) -> bool {
     if base == b"/" {
         return true;
     }
-    path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    match path.split_at_checked(base.len()) {
+        Some((front, rest)) => same(front, base) && matches!(rest, [] | [b'/', ..]),
+        None => false,
+    }
 }
 
 #[cfg(test)]

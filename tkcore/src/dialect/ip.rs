@@ -3,7 +3,7 @@
 
 use core::net::IpAddr;
 
-use crate::caveat::word;
+use crate::caveat::address;
 
 /// An address; mapped IPv4 counts as IPv4. No zone.
 pub(super) fn address(text: &str) -> Option<IpAddr> {
@@ -38,7 +38,7 @@ impl Network {
     }
 
     pub(super) fn holds(self, ip: IpAddr) -> bool {
-        word::contains(self.address, self.len, ip)
+        address::contains(self.address, self.len, ip)
     }
 }
 

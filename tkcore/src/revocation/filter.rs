@@ -9,18 +9,23 @@ use core::sync::atomic::{AtomicU64, Ordering};
 const BITS: usize = 12;
 const LANES: usize = 4;
 
+/// A block, which never lies across two cache lines.
+#[derive(Debug)]
+#[repr(align(32))]
+struct Block<T>([T; LANES]);
+
 /// Shared by the sets that follow one another. Adding to it can only send more ids to the
 /// exact lookup, never fewer, so an older set that still reads it stays right; that makes
 /// relaxed order enough, and the swap of the set orders the rest.
 #[derive(Debug, Clone)]
 pub(crate) struct Filter {
-    blocks: Arc<Vec<[AtomicU64; LANES]>>,
+    blocks: Arc<Vec<Block<AtomicU64>>>,
     left: usize,
 }
 
 /// A filter that nobody shares yet: filled without atomic operations.
 pub(crate) struct FilterBuilder {
-    blocks: Vec<[u64; LANES]>,
+    blocks: Vec<Block<u64>>,
     left: usize,
 }
 
@@ -30,15 +35,15 @@ impl FilterBuilder {
         let capacity = rows.saturating_add(rows / 16).saturating_add(1024);
         let blocks = capacity.saturating_mul(BITS).div_ceil(64 * LANES);
         let mut list = Vec::with_capacity(blocks);
-        list.resize(blocks, [0; LANES]);
+        list.resize_with(blocks, || Block([0; LANES]));
         Self { blocks: list, left: capacity }
     }
 
     #[inline]
     pub(crate) fn insert(&mut self, id: u128) {
         let (block, mut hash) = place(self.blocks.len(), id);
-        if let Some(block) = self.blocks.get_mut(block) {
-            for lane in block {
+        if let Some(Block(lanes)) = self.blocks.get_mut(block) {
+            for lane in lanes {
                 *lane |= mask(hash);
                 hash >>= 12;
             }
@@ -47,7 +52,7 @@ impl FilterBuilder {
     }
 
     pub(crate) fn finish(self) -> Filter {
-        let blocks = self.blocks.into_iter().map(|block| block.map(AtomicU64::new)).collect();
+        let blocks = self.blocks.into_iter().map(|Block(lanes)| Block(lanes.map(AtomicU64::new))).collect();
         Filter { blocks: Arc::new(blocks), left: self.left }
     }
 }
@@ -65,8 +70,8 @@ impl Filter {
 
     pub(crate) fn insert(&mut self, id: u128) {
         let (block, mut hash) = place(self.blocks.len(), id);
-        if let Some(block) = self.blocks.get(block) {
-            for lane in block {
+        if let Some(Block(lanes)) = self.blocks.get(block) {
+            for lane in lanes {
                 lane.fetch_or(mask(hash), Ordering::Relaxed);
                 hash >>= 12;
             }
@@ -77,7 +82,7 @@ impl Filter {
     #[inline]
     pub(crate) fn may_hold(&self, id: u128) -> bool {
         let (block, hash) = place(self.blocks.len(), id);
-        let Some([a, b, c, d]) = self.blocks.get(block) else { return true };
+        let Some(Block([a, b, c, d])) = self.blocks.get(block) else { return true };
         let lacks = |lane: &AtomicU64, hash: u64| mask(hash) & !lane.load(Ordering::Relaxed);
         // Half of the lanes already turn 19 of 20 strangers away: a branch that is foreseen.
         if lacks(a, hash) | lacks(b, hash >> 12) != 0 {
