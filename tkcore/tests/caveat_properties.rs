@@ -5,7 +5,8 @@
 use std::net::IpAddr;
 
 use tkcore::{
-    Access, Budget, Caveat, Operator, Request, Timestamp, Vocabulary, clear_caveats, explain_caveats,
+    Access, Budget, Caveat, Operator, Request, RequestBuilder, Timestamp, Vocabulary, clear_caveats,
+    explain_caveats,
 };
 
 /// SplitMix64.
@@ -86,6 +87,11 @@ fn caveat(random: &mut Random) -> String {
 }
 
 fn request(random: &mut Random) -> Request<'static> {
+    let (builder, accesses) = parts(random);
+    accesses.into_iter().fold(builder, RequestBuilder::access).build().unwrap()
+}
+
+fn parts(random: &mut Random) -> (RequestBuilder<'static>, Vec<Access<'static>>) {
     const SETS: &[&[&str]] = &[&[], &["17"], &["build", "17"], &["read", "write", "ä"]];
     let access = |random: &mut Random| {
         let mut access = Access::to(random.pick(&["read", "write", "list"]));
@@ -117,10 +123,8 @@ fn request(random: &mut Random) -> Request<'static> {
     if random.below(2) == 0 {
         builder = builder.set("tags", SETS[random.below(SETS.len())]);
     }
-    for _ in 0..1 + random.below(2) {
-        builder = builder.access(access(random));
-    }
-    builder.build().unwrap()
+    let count = 1 + random.below(2);
+    (builder, (0..count).map(|_| access(random)).collect())
 }
 
 fn admits(caveats: &[String], request: &Request<'_>) -> bool {
@@ -163,6 +167,28 @@ fn explaining_and_clearing_agree() {
             assert_eq!(line.outcome != tkcore::Outcome::Refuses, alone, "{caveat}");
         }
     }
+}
+
+/// CV-46: one access is judged while the caveat is read, several are judged by the caveat as it was
+/// read. Stating the same access twice takes the other way and must come to the same end.
+#[test]
+fn one_access_is_judged_as_several_are() {
+    let mut random = Random(5);
+    let (mut admitted, mut refused) = (0, 0);
+    for _ in 0..40_000 {
+        let (builder, accesses) = parts(&mut random);
+        let access = &accesses[0];
+        let once = builder.clone().access(access.clone()).build().unwrap();
+        let twice = builder.access(access.clone()).access(access.clone()).build().unwrap();
+        let caveat = caveat(&mut random);
+        let clear = |request| {
+            clear_caveats([caveat.as_bytes()], request, &Vocabulary::native(), &mut Budget::default())
+        };
+        let verdict = clear(&once);
+        assert_eq!(verdict, clear(&twice), "{caveat}: {once:?}");
+        if verdict.is_ok() { admitted += 1 } else { refused += 1 }
+    }
+    assert!(admitted > 1000 && refused > 1000, "{admitted} admitted, {refused} refused");
 }
 
 #[test]

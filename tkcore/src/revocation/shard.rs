@@ -114,8 +114,9 @@ impl Geometry {
         let row_len = self.row_len();
         let mut end = index.len().saturating_add(self.rest_len());
         let mut last = None;
+        let join = self.join();
         let mut row = |bucket: usize| {
-            let Some(item) = self.item(first.saturating_add(bucket), bytes, end) else { return false };
+            let Some(item) = join.item(first.saturating_add(bucket), bytes, end) else { return false };
             end = end.saturating_add(row_len);
             if last.is_some_and(|last| last >= item.id) || !self.kind.admits(item.value) {
                 return false;
@@ -182,25 +183,47 @@ impl Geometry {
         Marks { shift, rows: 0, before: Vec::with_capacity(count) }
     }
 
+    /// What joins the two parts of an id.
+    fn join(&self) -> Join {
+        let said = self.index_bits();
+        Join {
+            own: u64::MAX.checked_shr(said).unwrap_or(0),
+            up: 64u32.saturating_sub(said),
+            is_narrow: self.kind.width() == 8,
+            is_floor: self.kind.is_floor(),
+        }
+    }
+}
+
+/// Joins the bits of an id that the index says and those that stand in the row; at most 24 are said,
+/// so all of this concerns the upper half. Worked out once a shard: this is done for every row of a
+/// download.
+struct Join {
+    /// The bits of the upper half that stand in the row.
+    own: u64,
+    /// Where the bucket goes.
+    up: u32,
+    is_narrow: bool,
+    is_floor: bool,
+}
+
+impl Join {
     /// The row whose id ends at `end`; `bucket` counts from the first shard's first. The bytes
     /// before a row's own are another row's or the index', and are cut off.
+    #[inline(always)]
     fn item(&self, bucket: usize, bytes: &[u8], end: usize) -> Option<Item> {
-        let own = u128::MAX.checked_shr(self.index_bits())?;
-        let id = if self.kind.width() == 8 {
-            let start = end.checked_sub(8)?;
-            u128::from(u64::from_be_bytes(*bytes.get(start..end)?.first_chunk()?)) << 64
+        let before = bytes.get(..end)?;
+        let (high, low) = if self.is_narrow {
+            (u64::from_be_bytes(*before.last_chunk()?), 0)
         } else {
-            let start = end.checked_sub(16)?;
-            u128::from_be_bytes(*bytes.get(start..end)?.first_chunk()?)
+            let id: &[u8; 16] = before.last_chunk()?;
+            (u64::from_be_bytes(*id.first_chunk()?), u64::from_be_bytes(*id.last_chunk()?))
         };
-        let top = u128::try_from(bucket).ok()?;
-        let top = top.checked_shl(128u32.saturating_sub(self.index_bits())).unwrap_or(0);
-        let value = if self.kind.is_floor() {
-            u64::from_be_bytes(*bytes.get(end..)?.first_chunk()?)
-        } else {
-            EVERYTHING
-        };
-        Some(Item { id: (id & own) | top, value })
+        let top = u64::try_from(bucket).ok()?.checked_shl(self.up).unwrap_or(0);
+        let value =
+            if self.is_floor { u64::from_be_bytes(*bytes.get(end..)?.first_chunk()?) } else { EVERYTHING };
+        let id = (u128::from((high & self.own) | top) << 64) | u128::from(low);
+        Some(Item { id, value })
     }
 }
 
