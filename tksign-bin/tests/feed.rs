@@ -371,3 +371,25 @@ fn a_head_never_goes_back_in_time() {
     reach(&world.signer().feed, FeedPosition { epoch: 1, sequence: 0 });
     assert!(issued(&world) >= before && before >= Timestamp::from_millis(NOW).unwrap());
 }
+
+#[test]
+fn the_base_that_the_served_head_names_stays_while_no_head_can_be_signed() {
+    let world = World::new();
+    let revoker = world.client(5, Role::Revoke);
+    publish(&world, revoker, RevokeTarget::Token(lineage(1)));
+    let tree = &world.signer().feed;
+    let head = tree.get("head").unwrap().bytes;
+    // The publication key's window ends; steps go on, and each is a day after the base before.
+    for (n, days) in [(2u8, 91), (3, 2), (4, 2)] {
+        world.clock.advance(days * 86_400_000);
+        world.call(revoker, &revoke(RevokeTarget::Token(lineage(n)))).unwrap();
+        let path = format!("1/delta/{n}");
+        let steps = (0..12_000).find(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            tree.get(&path).is_some()
+        });
+        assert!(steps.is_some(), "step {n}");
+    }
+    assert_eq!(tree.get("head").unwrap().bytes, head);
+    assert!(tree.get(&base_of(&head)).is_some(), "what the served head names is served");
+}

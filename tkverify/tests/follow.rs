@@ -1,6 +1,8 @@
 //! Verifiers that follow a feed over real sockets and real folders.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "follow/attacks.rs"]
+mod attacks;
 mod common;
 
 use std::fs;

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "real/nginx.rs"]
+mod nginx;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -115,6 +117,48 @@ fn a_folder_from_cron_and_a_published_one_tell_the_same() {
         let other = mint(&signer, &[]);
         assert_eq!(check(&verifier, &other, "read"), Ok(()));
     }
+}
+
+// RV-50: data, then keys, then the head, and what never changes once.
+#[test]
+fn the_script_for_buckets_keeps_the_order() {
+    let (signer, dir) = (signer(), TempDir::new());
+    let (from, to, log) = (dir.join("www"), dir.join("bucket"), dir.join("log"));
+    let show = |path: &Path| path.display().to_string();
+    let put = dir.write(
+        "put",
+        0o755,
+        format!(
+            "#!/bin/sh\nset -e\nmkdir -p \"$(dirname \"{0}/$2\")\"\ncp \"$1\" \"{0}/$2\"\necho \"$2\" >> {1}\n",
+            show(&to),
+            show(&log)
+        ),
+    );
+    let script = testkit::signer::workspace().join("docs/feed-to-bucket.sh");
+    let send = || {
+        let done = std::process::Command::new(&script).arg(&from).arg(&put).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        let said = std::fs::read_to_string(&log).unwrap();
+        std::fs::remove_file(&log).unwrap();
+        said.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    signer.must("publish", &[&show(&from)]);
+    let first = send();
+    assert!(first.last().unwrap().ends_with("/head"), "{first:?}");
+    assert!(first[first.len() - 2].ends_with("/keys/1"), "{first:?}");
+    assert!(first.iter().any(|name| name.contains("/snapshot/")), "{first:?}");
+    let token = mint(&signer, &[]);
+    signer.must("revoke token", &[&lineage(&token)]);
+    until("the step", || {
+        signer.must("publish", &[&show(&from)]);
+        common::files(&from).keys().any(|path| path.to_str().unwrap().ends_with("/delta/1"))
+    });
+    let second = send();
+    assert_eq!(second.len(), 2, "a delta and the head: {second:?}");
+    // A verifier may live from the bucket's tree.
+    let verifier = builder(&signer, &client(&signer, "bucket")).folder(&to).folder_alone().build().unwrap();
+    verifier.wait_until_loaded(LONG);
+    assert_eq!(check(&verifier, &token, "read"), Err(Error::Revoked(Rule::Token)));
 }
 
 #[test]

@@ -177,34 +177,113 @@ fn a_cleaned_cache_does_not_allow_a_rollback() {
     assert_eq!(code(&refresh(&trust, &feed, &["--floor", floor])), 0);
 }
 
+/// RV-52: whatever file is cut wherever, the last good state loads without the network, and the next
+/// head mends the folder.
 #[test]
-fn every_file_cut_at_every_512_bytes_is_found_out_and_mended() {
+fn whatever_file_is_cut_at_every_512_bytes_the_last_good_state_loads() {
     let (origin, dir) = (Origin::new(), TempDir::new());
     let (trust, feed) = (origin.trust_file(&dir), dir.join("feed"));
-    origin.fill(300);
+    origin.fill(150);
+    assert_eq!(code(&refresh(&trust, &feed, &[])), 0);
     origin.revoke(lineage(1));
     assert_eq!(code(&refresh(&trust, &feed, &[])), 0);
     let good = files(&feed);
-    assert!(good.values().any(|bytes| bytes.len() > 4096));
+    assert!(good.values().any(|bytes| bytes.len() > 2048));
     let mut cuts = 0;
     for (path, bytes) in &good {
         for len in (0..bytes.len()).step_by(512) {
+            let said = format!("{} cut to {len}", path.display());
             let broken = dir.join("broken");
             copy(&feed, &broken);
             fs::write(broken.join(path), &bytes[..len]).unwrap();
-            let output = refresh(&trust, &broken, &["--json"]);
-            assert_eq!(code(&output), 0, "{} cut to {len}: {output:?}", path.display());
-            assert_eq!(json(&output)["rows"], 301, "{} cut to {len}", path.display());
-            // What is there now loads without the network.
             origin.misbehave(|_| Some(Reply::Close));
             let alone = refresh(&trust, &broken, &["--json"]);
-            assert_eq!(json(&alone)["rows"], 301, "{} cut to {len}: {alone:?}", path.display());
+            assert_eq!((code(&alone), &json(&alone)["rows"]), (20, &151.into()), "{said}: {alone:?}");
+            assert_eq!(json(&alone)["position"]["sequence"], 2, "{said}");
+            // A new head mends it: then every copy of every file is whole again.
             origin.behave();
+            origin.signer(|signer| signer.publish_head(now()));
+            let output = refresh(&trust, &broken, &["--json"]);
+            assert_eq!((code(&output), &json(&output)["rows"]), (0, &151.into()), "{said}: {output:?}");
+            for tree in ["", ".copy"] {
+                let other = dir.join("other");
+                copy(&broken, &other);
+                fs::remove_dir_all(other.join(".copy")).unwrap();
+                if !tree.is_empty() {
+                    let kept = files(&broken.join(tree));
+                    fs::remove_dir_all(&other).unwrap();
+                    fs::create_dir(&other).unwrap();
+                    for (path, bytes) in kept {
+                        fs::create_dir_all(other.join(&path).parent().unwrap()).unwrap();
+                        fs::write(other.join(path), bytes).unwrap();
+                    }
+                }
+                origin.misbehave(|_| Some(Reply::Close));
+                let alone = refresh(&trust, &other, &["--json"]);
+                assert_eq!(json(&alone)["rows"], 151, "{said}, then {tree}: {alone:?}");
+                origin.behave();
+                fs::remove_dir_all(&other).unwrap();
+            }
             fs::remove_dir_all(&broken).unwrap();
             cuts += 1;
         }
     }
-    assert!(cuts > 12, "{cuts}");
+    assert!(cuts > 15, "{cuts}");
+}
+
+/// The second copy is judged under the same floor: it brings nothing back.
+#[test]
+fn a_second_copy_older_than_the_floor_is_refused() {
+    let (origin, dir) = (Origin::new(), TempDir::new());
+    let (trust, feed) = (origin.trust_file(&dir), dir.join("feed"));
+    origin.revoke(lineage(1));
+    assert_eq!(code(&refresh(&trust, &feed, &[])), 0);
+    let old = files(&feed.join(".copy"));
+    origin.revoke(lineage(2));
+    assert_eq!(code(&refresh(&trust, &feed, &[])), 0);
+    fs::remove_dir_all(feed.join(".copy")).unwrap();
+    for (path, bytes) in old {
+        let to = feed.join(".copy").join(path);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::write(to, bytes).unwrap();
+    }
+    fs::write(feed.join("head"), b"").unwrap();
+    origin.misbehave(|_| Some(Reply::Close));
+    let alone = refresh(&trust, &feed, &["--json"]);
+    assert_eq!((code(&alone), &json(&alone)["rows"]), (20, &serde_json::Value::Null), "{alone:?}");
+    origin.behave();
+    let mended = refresh(&trust, &feed, &["--json"]);
+    assert_eq!((code(&mended), &json(&mended)["rows"]), (0, &2.into()), "{mended:?}");
+}
+
+/// The real program, killed at whatever it was doing: the steps one by one are in `cli/killed.rs`.
+#[test]
+fn the_program_killed_at_any_moment_leaves_a_state_that_loads() {
+    let (origin, dir) = (Origin::new(), TempDir::new());
+    let (trust, feed) = (origin.trust_file(&dir), dir.join("feed"));
+    origin.fill(3000);
+    assert_eq!(code(&refresh(&trust, &feed, &[])), 0);
+    let (mut killed, mut rows) = (0, 3000);
+    for n in 0..40u32 {
+        origin.revoke(lineage(n as u8));
+        let mut command = tkverify();
+        command.args(["refresh", "--once", "--trust"]).arg(&trust).arg("--dir").arg(&feed);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // Later and later in its life, from before it runs until after it has ended.
+        std::thread::sleep(std::time::Duration::from_micros(u64::from(n) * 700));
+        child.kill().unwrap();
+        let status = child.wait().unwrap();
+        killed += u32::from(status.code().is_none());
+        origin.misbehave(|_| Some(Reply::Close));
+        let alone = refresh(&trust, &feed, &["--json"]);
+        let now = json(&alone)["rows"].as_u64().unwrap();
+        assert!(now >= rows && now <= 3001 + u64::from(n), "after {rows}: {alone:?}");
+        rows = now;
+        origin.behave();
+    }
+    assert!(killed > 3, "{killed}");
+    let last = refresh(&trust, &feed, &["--json"]);
+    assert_eq!((code(&last), &json(&last)["rows"]), (0, &3040.into()));
 }
 
 #[test]

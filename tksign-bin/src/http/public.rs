@@ -7,7 +7,6 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE};
 use hyper::{Method, Request, StatusCode};
-use tkcore::protocol::FeedPosition;
 use tkcore::revocation::Position;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -64,10 +63,7 @@ impl Public {
 
     /// Answers at once when the head is not at `after`, else with the next head.
     async fn wait(&self, query: Option<&str>) -> Reply {
-        let after = query
-            .and_then(|query| query.strip_prefix("after="))
-            .and_then(Position::from_text)
-            .map(FeedPosition::from);
+        let after = query.and_then(|query| query.strip_prefix("after=")).and_then(Position::from_text);
         let Some(after) = after else {
             return Reply::text(StatusCode::BAD_REQUEST, "wait needs ?after=EPOCH.SEQUENCE\n");
         };
@@ -161,8 +157,8 @@ mod tests {
 
     #[test]
     fn positions() {
-        let position = |text| Position::from_text(text).map(FeedPosition::from);
-        assert_eq!(position("1.20"), Some(FeedPosition { epoch: 1, sequence: 20 }));
+        let position = |text| Position::from_text(text);
+        assert_eq!(position("1.20"), Some(Position { epoch: 1, sequence: 20 }));
         for wrong in ["", "1", "1.", ".1", "+1.2", "1.-2", "1.2.3", "1.99999999999999999999"] {
             assert_eq!(position(wrong), None, "{wrong}");
         }

@@ -142,6 +142,15 @@ impl Driver {
         Ok(self.writer.is_some() || self.folder.is_none())
     }
 
+    /// Tries to take the place of a writer that has ended. What is in memory may have been fetched
+    /// beside the folder, so the next state is written whole.
+    pub(crate) fn take_over(&mut self) {
+        if self.writer.is_none() && self.try_write().is_ok() && self.writer.is_some() {
+            self.machine.write_failed();
+            self.counts.add("folder-taken-over");
+        }
+    }
+
     /// Takes what the folder holds, if its head is another one than before.
     pub(crate) fn load(&mut self) -> Vec<Event> {
         let Some(folder) = self.folder.clone() else { return Vec::new() };
@@ -156,31 +165,68 @@ impl Driver {
         if stamp.is_some() && stamp == self.stamp {
             return Vec::new();
         }
-        let mut events = Vec::new();
-        for last in (0..LOAD_TRIES).rev() {
-            let have = self.machine.position();
-            match stored(&folder, have, self.snapshot_bytes) {
-                Ok(stored) => {
-                    let moment = self.moment();
-                    let effects = self.machine.load(stored, moment);
-                    let refused = effects.iter().any(|e| matches!(e, Effect::Report(Event::StoreRefused(_))));
-                    if refused && last > 0 && folder.stamp("head").ok() != Some(stamp) {
-                        continue;
-                    }
-                    self.trouble.folder = None;
-                    events = self.perform(effects);
-                    break;
-                }
-                Err(e) if last == 0 => {
-                    self.trouble.folder = Some(format!("the feed's folder cannot be read: {e}"));
-                    self.counts.add("folder-unreadable");
-                }
-                Err(_) => {}
+        let mut found = self.look_into(&folder);
+        for _ in 1..LOAD_TRIES {
+            // When the head has changed meanwhile, a file was not damaged but replaced.
+            let is_replaced = found.is_err() || folder.stamp("head").ok() != Some(stamp);
+            if !(is_damaged(&found) && is_replaced) {
+                break;
             }
+            found = self.look_into(&folder);
+        }
+        let mut is_first = true;
+        if is_damaged(&found) {
+            let copy = folder.copy();
+            let other = self.look_into(&copy);
+            if !is_damaged(&other) && matches!(copy.stamp("head"), Ok(Some(_))) {
+                self.counts.add("folder-copy-used");
+                for effect in found.iter().flatten() {
+                    if let Effect::Report(event) = effect {
+                        self.counts.event(event);
+                    }
+                }
+                // What is damaged is replaced with the next head.
+                self.machine.write_failed();
+                (found, is_first) = (other, false);
+            }
+        }
+        let events = match found {
+            Ok(effects) => {
+                self.trouble.folder = None;
+                self.perform(effects)
+            }
+            Err(e) => {
+                self.trouble.folder = Some(format!("the feed's folder cannot be read: {e}"));
+                self.counts.add("folder-unreadable");
+                Vec::new()
+            }
+        };
+        if is_first {
+            self.complete_copy(&folder);
         }
         self.stamp = stamp;
         self.publish_report();
         events
+    }
+
+    fn look_into(&mut self, folder: &Folder) -> io::Result<Vec<Effect>> {
+        let stored = stored(folder, self.machine.position(), self.snapshot_bytes)?;
+        let moment = self.moment();
+        Ok(self.machine.load(stored, moment))
+    }
+
+    /// The one who writes makes good what the second copy lacks, once the first one was taken.
+    fn complete_copy(&self, folder: &Folder) {
+        let Some(writer) = self.writer.as_ref().filter(|_| self.machine.set().is_some()) else { return };
+        let mut names = data_files(folder, None).unwrap_or_default();
+        let lists = folder.list("keys").unwrap_or_default();
+        names.extend(lists.into_iter().map(|version| format!("keys/{version}")));
+        names.push("head".to_owned());
+        for name in names.iter().filter(|name| FeedPath::from_text(name).is_some()) {
+            if writer.complete_copy(name, self.snapshot_bytes).is_err() {
+                self.counts.add("write-failed");
+            }
+        }
     }
 
     /// What a fetch takes, for whichever thread does it.
@@ -478,6 +524,14 @@ fn sweep(folder: &Folder, writer: &Writer, keep: &[FeedPath]) {
             let _ = writer.remove(&name);
         }
     }
+}
+
+/// Whether a look at a folder found something that must not be believed, and nothing else.
+fn is_damaged(found: &io::Result<Vec<Effect>>) -> bool {
+    let Ok(effects) = found else { return true };
+    let is_taken = |effect: &Effect| matches!(effect, Effect::Swap { .. } | Effect::Renew(_));
+    let is_refused = |effect: &Effect| matches!(effect, Effect::Report(Event::StoreRefused(_)));
+    effects.iter().any(is_refused) && !effects.iter().any(is_taken)
 }
 
 /// Names of the data files, of one epoch or of all.

@@ -4,6 +4,10 @@
 //! under a temporary name, synced, renamed and its folder synced, and never changed in place,
 //! so a reader sees it whole or not at all, and so does whoever comes after a power loss.
 //! What a reader finds is checked like what came over the wire: the folder is not trusted.
+//!
+//! Every object lies there twice, so that no damage to one file loses the last good state
+//! (RV-52, docs/decisions/0042). The second copy is written after the first and judged by the
+//! same floor, so it can bring back nothing that the first one could not.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -20,6 +24,8 @@ const FLOOR: &str = ".floor";
 const EVIDENCE: &str = ".evidence";
 const PART: &str = ".part";
 const TEMPORARY: &str = ".tmp-";
+/// The second copy of every object.
+const COPY: &str = ".copy";
 
 /// Most pieces of evidence kept. Each shows that two histories were signed; the first ones
 /// matter, and an attacker must not be able to fill the disk with more.
@@ -45,6 +51,11 @@ impl Folder {
     pub(crate) fn new(root: &Path, floor: Option<&Path>) -> Self {
         let floor = floor.map_or_else(|| root.join(FLOOR), Path::to_path_buf);
         Self { root: root.to_path_buf(), floor }
+    }
+
+    /// The second copy of the tree, under the same floor.
+    pub(crate) fn copy(&self) -> Self {
+        Self { root: self.root.join(COPY), floor: self.floor.clone() }
     }
 
     #[cfg(test)]
@@ -151,9 +162,24 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Puts an object in place, durably, or leaves everything as it was.
+    /// Puts an object in place, durably, and then its second copy. Each of them is there as it
+    /// was before or whole.
     pub(crate) fn put(&self, object: &str, bytes: &[u8]) -> io::Result<()> {
-        replace(&self.folder.place(object)?, bytes)
+        replace(&self.folder.place(object)?, bytes)?;
+        replace(&self.folder.copy().place(object)?, bytes)
+    }
+
+    /// Makes the second copy of an object that was checked, when it is missing or shorter than
+    /// the object: by a crash between the two, or since something else wrote the folder.
+    pub(crate) fn complete_copy(&self, object: &str, limit: u64) -> io::Result<()> {
+        let copy = self.folder.copy();
+        let length = |folder: &Folder| folder.stamp(object).map(|stamp| stamp.map(|stamp| stamp.length));
+        if length(&copy)? < length(&self.folder)?
+            && let Some(bytes) = self.folder.read(object, limit)?
+        {
+            replace(&copy.place(object)?, &bytes)?;
+        }
+        Ok(())
     }
 
     /// Puts the floor in place.
@@ -172,19 +198,21 @@ impl Writer {
         replace(&path, bytes)
     }
 
-    /// Removes an object that nothing names any more.
+    /// Removes an object that nothing names any more, and its second copy.
     pub(crate) fn remove(&self, object: &str) -> io::Result<()> {
-        let path = self.folder.place(object)?;
-        step();
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            Ok(()) | Err(_) => {}
-        }
-        // A folder that is empty now goes too; one that is not stays, which is no error.
-        if let Some(parent) = path.parent().filter(|parent| *parent != self.folder.root) {
-            let _ = fs::remove_dir(parent);
-            if let Some(epoch) = parent.parent().filter(|epoch| *epoch != self.folder.root) {
-                let _ = fs::remove_dir(epoch);
+        for folder in [&self.folder, &self.folder.copy()] {
+            let path = folder.place(object)?;
+            step();
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                Ok(()) | Err(_) => {}
+            }
+            // A folder that is empty now goes too; one that is not stays, which is no error.
+            if let Some(parent) = path.parent().filter(|parent| *parent != folder.root) {
+                let _ = fs::remove_dir(parent);
+                if let Some(epoch) = parent.parent().filter(|epoch| *epoch != folder.root) {
+                    let _ = fs::remove_dir(epoch);
+                }
             }
         }
         Ok(())
@@ -215,7 +243,7 @@ impl Writer {
             let name = entry.file_name();
             if name.to_string_lossy().starts_with(TEMPORARY) {
                 let _ = fs::remove_file(entry.path());
-            } else if depth < 2 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            } else if depth < 3 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 self.sweep(&entry.path(), depth.saturating_add(1));
             }
         }
@@ -406,6 +434,34 @@ mod tests {
         assert!(!folder.root().join("1/delta/.tmp-2").exists());
         assert!(!folder.root().join(".tmp-head").exists());
         assert!(folder.root().join("1/delta/1").exists());
+        fs::write(folder.root().join(".copy/1/delta/.tmp-1"), b"half").unwrap();
+        drop(folder.writer().unwrap().unwrap());
+        assert!(!folder.root().join(".copy/1/delta/.tmp-1").exists());
+    }
+
+    /// RV-52
+    #[test]
+    fn every_object_lies_there_twice_and_the_second_copy_is_made_good() {
+        let dir = TempDir::new();
+        let folder = folder(&dir);
+        let writer = folder.writer().unwrap().unwrap();
+        writer.put("1/delta/1", b"delta").unwrap();
+        assert_eq!(folder.copy().read("1/delta/1", 10).unwrap().unwrap(), b"delta");
+        let copy = folder.root().join(".copy/1/delta/1");
+        for damage in [&b""[..], b"del"] {
+            fs::write(&copy, damage).unwrap();
+            writer.complete_copy("1/delta/1", 10).unwrap();
+            assert_eq!(fs::read(&copy).unwrap(), b"delta");
+        }
+        fs::remove_file(&copy).unwrap();
+        writer.complete_copy("1/delta/1", 10).unwrap();
+        assert_eq!(fs::read(&copy).unwrap(), b"delta");
+        // A first copy that was cut off never replaces a whole second one.
+        fs::write(folder.root().join("1/delta/1"), b"d").unwrap();
+        writer.complete_copy("1/delta/1", 10).unwrap();
+        assert_eq!(fs::read(&copy).unwrap(), b"delta");
+        writer.remove("1/delta/1").unwrap();
+        assert!(!folder.root().join("1").exists() && !folder.root().join(".copy/1").exists());
     }
 
     #[test]

@@ -15,6 +15,9 @@ use super::driver::{Answer, Driver};
 /// How often a reader looks whether the folder has a new head: "within a second", with room.
 const LOOK: Duration = Duration::from_millis(400);
 
+/// How often the one who waits for an answer alone looks up; the answer itself wakes it.
+const ALONE: Duration = Duration::from_secs(3600);
+
 /// How often a reader tries to become the writer.
 const TRY_WRITE_EVERY: u32 = 10;
 
@@ -107,18 +110,22 @@ impl Follow {
         }
         match self.driver.next() {
             Next::Sleep(time) => {
-                let time = if self.driver.is_writer() { time } else { time.min(LOOK) };
+                let time = if self.is_reader() { time.min(LOOK) } else { time };
                 match self.receiver.recv_timeout(time) {
-                    Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => Go::Stop,
-                    Ok(Message::Poll) => {
-                        self.driver.poll_now();
-                        Go::On
-                    }
-                    Ok(Message::Answer(..)) | Err(RecvTimeoutError::Timeout) => Go::On,
+                    Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Go::Stop,
+                    Ok(Message::Poll) => self.driver.poll_now(),
+                    Ok(Message::Answer(..)) => {}
+                    Err(RecvTimeoutError::Timeout) => self.glance(),
                 }
+                Go::On
             }
             Next::Fetch(fetch) => self.fetch(fetch),
         }
+    }
+
+    /// Whether there is a folder that somebody else writes.
+    fn is_reader(&self) -> bool {
+        self.driver.has_folder() && !self.driver.is_writer()
     }
 
     /// Whether another process brings the state: there is nothing to fetch from, or it holds
@@ -129,7 +136,7 @@ impl Follow {
             return true;
         }
         let health = self.driver.machine().health(self.driver.moment());
-        self.driver.has_folder() && !self.driver.is_writer() && health.freshness == Freshness::Fresh
+        self.is_reader() && health.freshness == Freshness::Fresh
     }
 
     /// One look at the folder.
@@ -138,12 +145,21 @@ impl Follow {
             Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Go::Stop,
             Ok(Message::Poll | Message::Answer(..)) | Err(RecvTimeoutError::Timeout) => {}
         }
+        self.glance();
+        Go::On
+    }
+
+    /// Takes what another process brought to the folder, or its place when it has ended. Also while
+    /// this process fetches for itself: whoever brings the state first is right.
+    fn glance(&mut self) {
+        if !self.is_reader() {
+            return;
+        }
         self.looks = self.looks.wrapping_add(1);
         if self.driver.has_mirrors() && self.looks.is_multiple_of(TRY_WRITE_EVERY) {
-            let _ = self.driver.try_write();
+            self.driver.take_over();
         }
         self.driver.load();
-        Go::On
     }
 
     fn fetch(&mut self, fetch: Fetch) -> Go {
@@ -163,8 +179,16 @@ impl Follow {
             };
         }
         loop {
-            match self.receiver.recv() {
-                Ok(Message::Stop) | Err(_) => return Go::Stop,
+            let patience = if self.is_reader() { LOOK } else { ALONE };
+            match self.receiver.recv_timeout(patience) {
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Go::Stop,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.glance();
+                    // The folder is fresh again: the request is given up.
+                    if self.reads_alone() {
+                        return Go::On;
+                    }
+                }
                 Ok(Message::Answer(of, answer)) if of == number => {
                     self.driver.receive(&fetch, answer);
                     return Go::On;

@@ -164,6 +164,11 @@ impl Machine {
         }
     }
 
+    /// The state in force was replaced from elsewhere: what was being fetched led on from another one.
+    pub(super) fn drop_task(&mut self) {
+        self.task = Task::Idle;
+    }
+
     /// A write failed: the folder lacks something, so the next state is written whole.
     pub fn write_failed(&mut self) {
         self.must_rewrite = true;
@@ -334,7 +339,12 @@ impl Machine {
                 self.answered(turn.mirror);
                 false
             }
-            Response::TooLarge | Response::Failed | Response::NotModified => {
+            Response::TooLarge => {
+                out.push(Effect::Report(Event::Refused(Refusal::TooLarge)));
+                self.failed(turn, None, out);
+                false
+            }
+            Response::Failed | Response::NotModified => {
                 self.failed(turn, None, out);
                 false
             }
@@ -403,11 +413,11 @@ impl Machine {
             | Response::Refused { .. } => {
                 let retry_after = match response {
                     Response::Refused { retry_after } => retry_after,
-                    Response::Body(_)
-                    | Response::NotFound
-                    | Response::Failed
-                    | Response::NotModified
-                    | Response::TooLarge => None,
+                    Response::TooLarge => {
+                        out.push(Effect::Report(Event::Refused(Refusal::TooLarge)));
+                        None
+                    }
+                    Response::Body(_) | Response::NotFound | Response::Failed | Response::NotModified => None,
                 };
                 self.failed(turn, retry_after, out);
                 target.misses = target.misses.saturating_add(1);

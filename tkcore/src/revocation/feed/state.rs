@@ -95,6 +95,7 @@ impl Machine {
             self.renew(head, bytes, moment, out);
             self.must_rewrite = must_rewrite;
             out.retain(|effect| !matches!(effect, Effect::Write { .. }));
+            self.drop_task();
             return Ok(());
         }
         let from = self.current.as_ref().map(|current| (&current.head, &current.set));
@@ -128,6 +129,7 @@ impl Machine {
                     files = Files::joined(before, files);
                 }
                 self.put(target, set, files, moment, out);
+                self.drop_task();
                 Ok(())
             }
         }
