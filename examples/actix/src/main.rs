@@ -80,7 +80,6 @@ async fn delete(granted: Granted, path: Path<(String, String)>) -> Json<Value> {
 
 async fn health(verifier: Data<Verifier>) -> HttpResponse {
     let health = verifier.health();
-    let mut answer =
-        if health.is_ready() { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
+    let mut answer = if health.is_ready() { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
     answer.body(format!("{health}\n"))
 }
