@@ -1,4 +1,4 @@
-//! From and to the types of the crate `macaroon`, through bytes (docs/migrate-macaroon.md).
+//! From and to the types of the crate `macaroon`, through bytes (docs/guides/migrate-macaroon.md).
 //!
 //! Keys need no conversion: `RootKey::derive(bytes)` is that crate's `MacaroonKey::generate(bytes)`,
 //! and `RootKey::from_derived(key.as_ref())` is a `MacaroonKey` of any other origin.
