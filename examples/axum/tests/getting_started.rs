@@ -50,7 +50,11 @@ fn every_command_of_the_guide_does_what_the_guide_says() {
     let dir = TempDir::new();
     let said = dir.join("said");
     // What programs say to people on their error output depends on the machine.
-    let script = format!("set -euo pipefail\nexec 2>{}\ntrap 'kill $(jobs -p)' EXIT\ncd {}\n{script}", text(&said), text(dir.path()));
+    let script = format!(
+        "set -euo pipefail\nexec 2>{}\ntrap 'kill $(jobs -p)' EXIT\ncd {}\n{script}",
+        text(&said),
+        text(dir.path())
+    );
     let file = dir.write("guide.sh", 0o644, script);
 
     let programs = [signer::binary(), signer::tkverify(), Path::new(env!("CARGO_BIN_EXE_axum-example"))];
