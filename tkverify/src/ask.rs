@@ -47,6 +47,16 @@ impl fmt::Display for AskError {
 impl std::error::Error for AskError {}
 
 impl AskError {
+    /// For the log: what it came to, and what an operator must know of it.
+    pub(crate) fn outcome(&self) -> (&'static str, Option<String>) {
+        match self {
+            Self::Refused(error) if error.fault() == Fault::Token => ("refused", None),
+            // About this service: a role that it lacks, a rate limit.
+            Self::Refused(error) => ("turned-away", Some(error.to_string())),
+            Self::Unreachable(why) => ("unreachable", Some(why.clone())),
+        }
+    }
+
     /// What it means for the one who presented the token.
     ///
     /// A refusal that is about this service and not about the token (a missing role, a rate

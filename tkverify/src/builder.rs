@@ -15,10 +15,13 @@ use crate::ask::Signer;
 use crate::asks::{Asks, Bounds};
 use crate::client_key::ClientKey;
 use crate::clock::{Clock, SystemClock};
+#[cfg(feature = "metrics")]
+use crate::export::Exporter;
 use crate::feed::driver::{Driver, Parts};
 use crate::feed::folder::Folder;
 use crate::feed::{Ages, Feed, Follow, Follower};
-use crate::keys::{HeldKey, KeyFetcher, KeyRing};
+use crate::key_file::{KeyFile, KeyFileError, Owner};
+use crate::keys::{Fetching, HeldKey, KeyFetcher, KeyRing, ring_of};
 use crate::memory::Memory;
 use crate::metrics::Counters;
 use crate::policy::{Rule, Staleness, WhenStale};
@@ -37,6 +40,7 @@ pub struct Builder {
     client_key: Option<ClientKey>,
     signer: Option<Arc<dyn Signer>>,
     delegated: Delegated,
+    key_file: Option<KeyFile>,
     own: BTreeMap<KeyId, Arc<HeldKey>>,
     audience: Option<String>,
     forms: TextForms,
@@ -49,6 +53,8 @@ pub struct Builder {
     pub(crate) folder: Option<PathBuf>,
     pub(crate) floor: Option<PathBuf>,
     pub(crate) source: Source,
+    #[cfg(feature = "metrics")]
+    export: Option<Duration>,
     clock: Arc<dyn Clock>,
     /// A feed that somebody else moves: tests.
     given: Option<Feed>,
@@ -90,6 +96,8 @@ pub enum BuildError {
     Bound(&'static str),
     /// Delegated keys are fetched over a session: that needs a client key.
     NoClientKey,
+    /// The file of delegated keys was sealed with another secret, or cannot be used.
+    KeyFile(KeyFileError),
     /// The background thread could not be started.
     Thread(String),
 }
@@ -104,6 +112,7 @@ impl fmt::Display for BuildError {
             Self::Audience(e) => write!(f, "the audience: {e}"),
             Self::Bound(what) => write!(f, "not a possible value: {what}"),
             Self::NoClientKey => f.write_str("delegated keys are fetched with a client key; none was given"),
+            Self::KeyFile(e) => e.fmt(f),
             Self::Thread(why) => write!(f, "the background thread could not be started: {why}"),
         }
     }
@@ -140,6 +149,7 @@ impl Default for Builder {
             client_key: None,
             signer: None,
             delegated: Delegated::No,
+            key_file: None,
             own: BTreeMap::new(),
             audience: None,
             forms: TextForms::OursOnly,
@@ -152,6 +162,8 @@ impl Default for Builder {
             folder: None,
             floor: None,
             source: Source::Network,
+            #[cfg(feature = "metrics")]
+            export: None,
             clock: Arc::new(SystemClock::new()),
             given: None,
         }
@@ -185,6 +197,16 @@ impl Builder {
     #[must_use]
     pub const fn delegated_keys(mut self) -> Self {
         self.delegated = Delegated::Fetch;
+        self
+    }
+
+    /// As [`Builder::delegated_keys`], and keep the keys in a sealed file, so that a restart while
+    /// the signer is away finds them. A file that is damaged is said in health and replaced by
+    /// the next fetch.
+    #[must_use]
+    pub fn delegated_keys_in(mut self, file: KeyFile) -> Self {
+        self.delegated = Delegated::Fetch;
+        self.key_file = Some(file);
         self
     }
 
@@ -311,6 +333,16 @@ impl Builder {
         self
     }
 
+    /// Writes the verifier's numbers to the recorder of the `metrics` facade at this interval, at
+    /// least a second, from a thread of its own: [`Verifier::export_metrics`]. For one verifier of a
+    /// process, since names have no room for two.
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub const fn export_metrics(mut self, every: Duration) -> Self {
+        self.export = Some(every);
+        self
+    }
+
     /// Another clock than the system's, for tests.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -339,11 +371,13 @@ impl Builder {
         if self.asks.asking == 0 {
             return Err(BuildError::Bound("asks: at least one at once"));
         }
+        let mut owner = None;
         let remote = match self.client_key {
             None if self.delegated == Delegated::Fetch => return Err(BuildError::NoClientKey),
             None => None,
             Some(key) => {
                 let trust = self.trust.as_ref().ok_or(BuildError::NoTrust)?;
+                owner = Some(Owner { feed: trust.feed, client: *key.public() });
                 let remote = Remote::new(&trust.signers, key);
                 Some(Arc::new(remote.map_err(|_| BuildError::NoAddress("signer"))?))
             }
@@ -374,10 +408,18 @@ impl Builder {
             }
         };
         let keys = Arc::new(KeyRing::new(self.own));
+        let file = self.key_file.zip(owner);
+        if let Some((file, owner)) = &file {
+            match file.read(owner) {
+                Ok(kept) => keys.delegate(ring_of(kept.into_iter().map(|key| (key.key, key)))),
+                Err(KeyFileError::Damaged) => keys.set_trouble(Some(KeyFileError::Damaged.to_string())),
+                Err(error) => return Err(BuildError::KeyFile(error)),
+            }
+        }
         let key_fetcher = match remote.filter(|_| self.delegated == Delegated::Fetch) {
             None => None,
             Some(remote) => {
-                let fetcher = KeyFetcher::start(remote, Arc::clone(&keys));
+                let fetcher = KeyFetcher::start(Fetching { remote, ring: Arc::clone(&keys), file });
                 Some(fetcher.map_err(|e| BuildError::Thread(e.to_string()))?)
             }
         };
@@ -398,8 +440,17 @@ impl Builder {
             alone: AtomicU64::new(0),
             follower: Mutex::new(follower),
             key_fetcher: Mutex::new(key_fetcher),
+            #[cfg(feature = "metrics")]
+            exporter: Mutex::default(),
         };
-        Ok(Verifier { inner: Arc::new(inner) })
+        let inner = Arc::new(inner);
+        #[cfg(feature = "metrics")]
+        if let Some(every) = self.export {
+            let exporter = Exporter::start(Arc::downgrade(&inner), every.max(Duration::from_secs(1)));
+            let exporter = exporter.map_err(|e| BuildError::Thread(e.to_string()))?;
+            *inner.exporter.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(exporter);
+        }
+        Ok(Verifier { inner })
     }
 }
 

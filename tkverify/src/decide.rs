@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tkcore::protocol::TraceContext;
+use tkcore::protocol::{TraceContext, VerifyAnswer};
 use tkcore::revocation::{Gap, Query, RevocationSet, Revocations, Status};
 use tkcore::{
     Authorization, Basis, BranchIds, Budget, Bug, Error, Explanation, Grant, HeaderBuf, LineageFacts,
@@ -18,12 +18,13 @@ use tkcore::{
 };
 use zeroize::Zeroizing;
 
-use crate::ask::{AskError, Signer};
+use crate::ask::AskError;
 use crate::asks::{Job, Permit, Presentation, Standing, Turn, Waiting};
 use crate::clock::Reading;
 use crate::feed::View;
 use crate::keys::HeldKey;
 use crate::manner::{Diligence, Manner};
+use crate::observe::Trail;
 use crate::policy::Rule as StaleRule;
 use crate::verifier::Inner;
 
@@ -71,6 +72,7 @@ pub(crate) enum Begun {
 pub(crate) struct Open {
     plan: Plan,
     trace: Option<TraceContext>,
+    trail: Trail,
     /// Which of the header's tokens is asked about.
     chosen: usize,
     is_unknown: [bool; limits::ROOTS],
@@ -96,14 +98,24 @@ impl Inner {
 
     /// Decides with what is here; says what must be asked otherwise.
     pub(crate) fn begin(&self, value: &[u8], request: &Request<'_>, manner: Manner) -> Begun {
-        let begun = with_buffers(|buffers| self.judge(value, request, manner, buffers));
+        let trail = Trail::begin();
+        let judge = || with_buffers(|buffers| self.judge(value, request, manner, &trail, buffers));
+        let begun = trail.within(judge);
         if let Begun::Decided(verdict) = &begun {
             self.count(verdict);
+            trail.decided(verdict);
         }
         begun
     }
 
-    fn judge(&self, value: &[u8], request: &Request<'_>, manner: Manner, buffers: &mut Buffers) -> Begun {
+    fn judge(
+        &self,
+        value: &[u8],
+        request: &Request<'_>,
+        manner: Manner,
+        trail: &Trail,
+        buffers: &mut Buffers,
+    ) -> Begun {
         let Buffers { header, scratch } = buffers;
         let authorization = match Authorization::parse(value, self.forms, header) {
             Ok(authorization) => authorization,
@@ -120,6 +132,7 @@ impl Inner {
         let mut best: Option<Error> = None;
         let mut is_unknown = [false; limits::ROOTS];
         for (presented, is_unknown) in authorization.candidates().zip(&mut is_unknown) {
+            trail.about(|| presented.claimed_identifier().ok().map(|identifier| identifier.lineage));
             match self.locally(presented, request, plan, scratch, &mut budget) {
                 Some(Ok(grant)) => return Begun::Decided(Ok(grant)),
                 Some(Err(error)) => best = Some(more_useful(best, error)),
@@ -136,7 +149,8 @@ impl Inner {
         };
         let mut places = is_unknown.iter().enumerate().filter(|(_, is_unknown)| **is_unknown);
         let chosen = places.nth(turn).map_or(0, |(at, _)| at);
-        Begun::Ask(Open { plan, trace: manner.trace, chosen, is_unknown, best, budget })
+        let (trace, trail) = (manner.trace, trail.clone());
+        Begun::Ask(Open { plan, trace, trail, chosen, is_unknown, best, budget })
     }
 
     /// Goes on when the signer has spoken about the chosen token.
@@ -147,8 +161,8 @@ impl Inner {
         value: &[u8],
         request: &Request<'_>,
     ) -> Result<Grant, Error> {
-        let Open { plan, chosen, is_unknown, best, budget, .. } = open;
-        let verdict = with_buffers(|Buffers { header, scratch }| {
+        let Open { plan, trail, chosen, is_unknown, best, budget, .. } = open;
+        let decide = |Buffers { header, scratch }: &mut Buffers| {
             let authorization = Authorization::parse(value, self.forms, header)?;
             let (mut answer, mut best, mut budget) = (Some(answer), best, budget);
             let candidates = authorization.candidates().zip(is_unknown).enumerate();
@@ -170,8 +184,10 @@ impl Inner {
                 }
             }
             Err(best.unwrap_or(Malformed::Missing.into()))
-        });
+        };
+        let verdict = trail.within(|| with_buffers(decide));
         self.count(&verdict);
+        trail.decided(&verdict);
         verdict
     }
 
@@ -180,7 +196,7 @@ impl Inner {
         let answer = with_buffers(|Buffers { header, .. }| {
             let authorization = Authorization::parse(value, self.forms, header)?;
             let presented = authorization.candidates().nth(open.chosen).ok_or(GONE)?;
-            self.ask(&presented, open.plan, open.trace)
+            self.ask(&presented, open.plan, open.trace, &open.trail)
         });
         self.conclude(open, answer, value, request)
     }
@@ -193,12 +209,13 @@ impl Inner {
             let (lineage, standing, presentation) = self.ask_about(&presented, open.plan)?;
             let job = || {
                 let (inner, value) = (Arc::clone(self), Zeroizing::new(value.to_vec()));
-                let (plan, trace, chosen) = (open.plan, open.trace, open.chosen);
+                let Open { plan, trace, chosen, .. } = open;
+                let trail = open.trail.clone();
                 Job::new(move |permit: Permit<Answer>| {
                     let asked = with_buffers(|Buffers { header, .. }| {
                         let authorization = Authorization::parse(&value, inner.forms, header)?;
                         let presented = authorization.candidates().nth(chosen).ok_or(GONE)?;
-                        Ok::<_, Error>(inner.use_permit(&permit, &presented, plan, trace))
+                        Ok::<_, Error>(inner.use_permit(&permit, &presented, plan, trace, &trail))
                     });
                     permit.answered(asked.flatten());
                 })
@@ -221,7 +238,9 @@ impl Inner {
         let explained = authorization.candidates().map(|presented| {
             let proof = match self.known(&presented, plan) {
                 Some(proof) => proof?,
-                None if may_ask.take().is_some() => Proof::Memory(self.ask(&presented, plan, None)?),
+                None if may_ask.take().is_some() => {
+                    Proof::Memory(self.ask(&presented, plan, None, &Trail::begin())?)
+                }
                 None => return Err(NotKnowable::TooManyAsks.into()),
             };
             let mut budget = Budget::default();
@@ -369,7 +388,13 @@ impl Inner {
 
     /// The signer's word on what was presented, shared between identical presentations. Stops
     /// the calling thread until it is there.
-    fn ask(&self, presented: &Presented<'_>, plan: Plan, trace: Option<TraceContext>) -> Answer {
+    fn ask(
+        &self,
+        presented: &Presented<'_>,
+        plan: Plan,
+        trace: Option<TraceContext>,
+        trail: &Trail,
+    ) -> Answer {
         let (lineage, standing, presentation) = self.ask_about(presented, plan)?;
         match self.asks.enter(lineage, presentation, standing, self.asks.patience()) {
             Turn::Shared(answer) => {
@@ -378,7 +403,7 @@ impl Inner {
             }
             Turn::Busy => Err(self.no_room()),
             Turn::Ask(permit) => {
-                let answer = self.use_permit(&permit, presented, plan, trace);
+                let answer = self.use_permit(&permit, presented, plan, trace, trail);
                 permit.answered(answer.clone());
                 answer
             }
@@ -414,6 +439,7 @@ impl Inner {
         presented: &Presented<'_>,
         plan: Plan,
         trace: Option<TraceContext>,
+        trail: &Trail,
     ) -> Answer {
         if permit.waited() && plan == Plan::Local {
             let rank = |known: &Remembered| known.prefix.covers(presented).then(|| known.prefix.caveats());
@@ -423,13 +449,16 @@ impl Inner {
             }
         }
         let signer = self.signer.as_ref().ok_or(NotKnowable::SignerUnreachable)?;
-        self.ask_now(signer.as_ref(), presented, trace)
+        let lineage = presented.claimed_identifier()?.lineage;
+        let asked = trail.ask(lineage, || signer.verify(presented, trace), AskError::outcome);
+        self.answered(asked, presented)
     }
 
-    fn ask_now(&self, signer: &dyn Signer, presented: &Presented<'_>, trace: Option<TraceContext>) -> Answer {
+    /// What the signer's word is worth, and remembers it.
+    fn answered(&self, asked: Result<VerifyAnswer, AskError>, presented: &Presented<'_>) -> Answer {
         let identifier = presented.claimed_identifier()?;
         self.counters.asks.one();
-        let answer = signer.verify(presented, trace).map_err(|e| {
+        let answer = asked.map_err(|e| {
             if matches!(e, AskError::Unreachable(_)) {
                 self.counters.asks_failed.one();
             }
@@ -447,7 +476,14 @@ impl Inner {
         Ok(known)
     }
 
-    pub(crate) fn count(&self, verdict: &Result<Grant, Error>) {
+    /// Refused before any token was read.
+    pub(crate) fn not_begun(&self, error: &Error) {
+        let verdict = Err(error.clone());
+        self.count(&verdict);
+        Trail::begin().decided(&verdict);
+    }
+
+    fn count(&self, verdict: &Result<Grant, Error>) {
         let counters = &self.counters;
         match verdict {
             Ok(_) => counters.granted.one(),

@@ -24,6 +24,9 @@ pub struct Health {
     pub stale_at: Option<Timestamp>,
     /// Epoch and sequence of the state.
     pub position: Option<(u64, u64)>,
+    /// Whether no lineage is known yet, and no key: until the signer answers, every request is
+    /// refused. So it is after a start; with the signer away, it stays so.
+    pub cold: bool,
     /// What is not as it should be, most serious first.
     pub reasons: Vec<String>,
 }
@@ -37,7 +40,40 @@ impl Health {
         matches!(self.freshness, Freshness::Fresh | Freshness::Aging)
     }
 
+    /// The same for programs: one JSON object with `freshness`, `ready`, `alarm`, `cold`,
+    /// `age_seconds`, `stale_at`, `position` and `reasons`. Holds no secret; the reasons name addresses of
+    /// mirrors and signers, so show it to operators.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::json!({
+            "freshness": self.name(),
+            "ready": self.is_ready(),
+            "alarm": self.alarm,
+            "cold": self.cold,
+            "age_seconds": self.age.map(|age| age.as_secs()),
+            "stale_at": self.stale_at.map(|at| at.to_string()),
+            "position": self.position.map(|(epoch, sequence)| [epoch, sequence]),
+            "reasons": self.reasons,
+        })
+        .to_string()
+    }
+
+    const fn name(&self) -> &'static str {
+        match self.freshness {
+            Freshness::Fresh => "fresh",
+            Freshness::Aging => "aging",
+            Freshness::Stale => "stale",
+        }
+    }
+
     pub(crate) fn of(inner: &Inner) -> Self {
+        let mut health = Self::of_feed(inner);
+        health.reasons.extend(inner.keys.trouble());
+        health.cold = inner.keys.is_empty() && inner.memory.held().lineages == 0;
+        health
+    }
+
+    fn of_feed(inner: &Inner) -> Self {
         let reading = inner.clock.read();
         let report = inner.feed.report();
         let mut reasons = Vec::new();
@@ -59,6 +95,7 @@ impl Health {
                 age: None,
                 stale_at: None,
                 position: None,
+                cold: false,
                 reasons,
             };
         };
@@ -78,6 +115,7 @@ impl Health {
             age: Some(age),
             stale_at: Some(view.stale_at(&inner.ages)),
             position: Some((view.position.epoch, view.position.sequence)),
+            cold: false,
             reasons,
         }
     }
@@ -85,11 +123,10 @@ impl Health {
 
 impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.freshness {
-            Freshness::Fresh => "fresh",
-            Freshness::Aging => "aging",
-            Freshness::Stale => "stale",
-        })?;
+        f.write_str(self.name())?;
+        if self.cold {
+            f.write_str("; cold")?;
+        }
         self.reasons.iter().try_for_each(|reason| write!(f, "; {reason}"))
     }
 }

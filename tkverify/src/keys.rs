@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tkcore::protocol::{Cursor, DelegatedKey, KeyState, Page};
 use tkcore::revocation::TenantKey;
 use tkcore::{Audience, Identifier, KeyClass, KeyId, LineageFacts, RootKey, Subject, Tenant};
 
+use crate::key_file::{KeyFile, Owner, encode};
 use crate::remote::{Remote, RemoteError};
 
 /// A root key with what is needed to decide alone about the tokens made from it. Whoever holds
@@ -67,11 +68,13 @@ impl fmt::Debug for HeldKey {
 pub(crate) struct KeyRing {
     own: BTreeMap<KeyId, Arc<HeldKey>>,
     delegated: RwLock<BTreeMap<KeyId, Arc<HeldKey>>>,
+    /// What goes wrong with the delegated ones now, for health.
+    trouble: Mutex<Option<String>>,
 }
 
 impl KeyRing {
     pub(crate) fn new(own: BTreeMap<KeyId, Arc<HeldKey>>) -> Self {
-        Self { own, delegated: RwLock::default() }
+        Self { own, ..Self::default() }
     }
 
     /// The key of that id. A key of ours goes before a delegated one.
@@ -86,6 +89,14 @@ impl KeyRing {
     /// What the signer delegates now; what it no longer does is wiped with its last use.
     pub(crate) fn delegate(&self, keys: BTreeMap<KeyId, Arc<HeldKey>>) {
         *self.delegated.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    pub(crate) fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -114,19 +125,21 @@ pub(crate) struct KeyFetcher {
     thread: Option<JoinHandle<()>>,
 }
 
+/// What the fetcher works with.
+pub(crate) struct Fetching {
+    pub(crate) remote: Arc<Remote>,
+    pub(crate) ring: Arc<KeyRing>,
+    /// Where the keys are kept, if they are.
+    pub(crate) file: Option<(KeyFile, Owner)>,
+}
+
 impl KeyFetcher {
-    pub(crate) fn start(remote: Arc<Remote>, ring: Arc<KeyRing>) -> io::Result<Self> {
+    pub(crate) fn start(fetching: Fetching) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let thread = thread::Builder::new().name("tk-keys".to_owned()).spawn(move || {
+            let mut kept = None;
             loop {
-                let pause = match fetch(|from| remote.fetch_keys(from)) {
-                    Ok(keys) => {
-                        ring.delegate(keys);
-                        FETCH_EVERY
-                    }
-                    // What was fetched before stays: the feed says what of it is revoked.
-                    Err(_) => FETCH_AGAIN,
-                };
+                let pause = fetching.fetch(&mut kept);
                 match stopped.recv_timeout(pause) {
                     Err(RecvTimeoutError::Timeout) => {}
                     Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
@@ -135,6 +148,50 @@ impl KeyFetcher {
         })?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
+}
+
+impl Fetching {
+    /// Says how long to wait until the next time. `kept` is a digest of what the file holds, so
+    /// that the same is not written again.
+    fn fetch(&self, kept: &mut Option<[u8; 32]>) -> Duration {
+        let keys = match fetch(|from| self.remote.fetch_keys(from)) {
+            Ok(keys) => keys,
+            // What was fetched before stays: the feed says what of it is revoked.
+            Err(error) => {
+                self.ring.set_trouble(Some(format!("delegated keys cannot be fetched: {error}")));
+                return FETCH_AGAIN;
+            }
+        };
+        let trouble = self.keep(&keys, kept).map(|why| format!("delegated keys are not kept: {why}"));
+        let pause = if trouble.is_some() { FETCH_AGAIN } else { FETCH_EVERY };
+        self.ring.delegate(ring_of(keys));
+        self.ring.set_trouble(trouble);
+        pause
+    }
+
+    fn keep(&self, keys: &BTreeMap<KeyId, DelegatedKey>, kept: &mut Option<[u8; 32]>) -> Option<String> {
+        use sha2::Digest as _;
+        let (file, owner) = self.file.as_ref()?;
+        let Some(bytes) = encode(keys.values()) else { return Some("a key is too large".to_owned()) };
+        let digest: [u8; 32] = sha2::Sha256::digest(&bytes).into();
+        if *kept == Some(digest) && file.path().exists() {
+            return None;
+        }
+        match file.write(&bytes, owner) {
+            Ok(()) => {
+                *kept = Some(digest);
+                None
+            }
+            Err(error) => Some(error.to_string()),
+        }
+    }
+}
+
+/// The keys as they verify.
+pub(crate) fn ring_of(
+    keys: impl IntoIterator<Item = (KeyId, DelegatedKey)>,
+) -> BTreeMap<KeyId, Arc<HeldKey>> {
+    keys.into_iter().map(|(id, key)| (id, Arc::new(held(key)))).collect()
 }
 
 impl Drop for KeyFetcher {
@@ -152,12 +209,12 @@ impl Drop for KeyFetcher {
 /// they may all be of other audiences.
 fn fetch(
     mut page: impl FnMut(Cursor) -> Result<Page<DelegatedKey>, RemoteError>,
-) -> Result<BTreeMap<KeyId, Arc<HeldKey>>, RemoteError> {
+) -> Result<BTreeMap<KeyId, DelegatedKey>, RemoteError> {
     let mut keys = BTreeMap::new();
     let mut from = Cursor::default();
     for _ in 0..PAGES {
         let Page { items, next, .. } = page(from.clone())?;
-        keys.extend(items.into_iter().filter_map(held).map(|(id, key)| (id, Arc::new(key))));
+        keys.extend(items.into_iter().filter(is_live).map(|key| (key.key, key)));
         match next {
             Some(next) if next != from && keys.len() < KEYS => from = next,
             Some(next) if next == from => return Err(RemoteError::NotUnderstood),
@@ -167,14 +224,18 @@ fn fetch(
     Err(RemoteError::NotUnderstood)
 }
 
-fn held(key: DelegatedKey) -> Option<(KeyId, HeldKey)> {
+/// A retired key's secret is destroyed; what would be verified with it is revoked.
+fn is_live(key: &DelegatedKey) -> bool {
     match key.state {
-        KeyState::Current | KeyState::Verifying => {}
-        KeyState::Retired => return None,
+        KeyState::Current | KeyState::Verifying => true,
+        KeyState::Retired => false,
     }
+}
+
+fn held(key: DelegatedKey) -> HeldKey {
     let root = RootKey::from_derived(key.root.expose());
     let rows = TenantKey::from_bytes(*key.rows.expose());
-    Some((key.key, HeldKey::new(root, key.tenant, Some(key.audience), KeyClass::Delegable, rows)))
+    HeldKey::new(root, key.tenant, Some(key.audience), KeyClass::Delegable, rows)
 }
 
 #[cfg(test)]

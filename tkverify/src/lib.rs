@@ -34,12 +34,16 @@ pub mod convert;
 pub mod danger;
 mod decide;
 pub mod discharge;
+#[cfg(feature = "metrics")]
+mod export;
 mod feed;
 mod health;
+mod key_file;
 mod keys;
 mod manner;
 mod memory;
 mod metrics;
+mod observe;
 mod policy;
 pub mod remote;
 #[cfg(feature = "testing")]
@@ -58,6 +62,7 @@ pub use client_key::{ClientKey, ClientKeyError};
 pub use clock::{Clock, Reading, SystemClock};
 pub use feed::{Feed, FetchError, Freshness};
 pub use health::Health;
+pub use key_file::{KeyFile, KeyFileError};
 pub use keys::HeldKey;
 pub use manner::{Diligence, Manner};
 pub use metrics::Metrics;

@@ -7,9 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tkcore::{
-    Error, Explanation, Grant, Malformed, Request, RequestBuilder, TextForms, Timestamp, Vocabulary,
-};
+use tkcore::{Error, Explanation, Grant, Request, RequestBuilder, TextForms, Timestamp, Vocabulary};
 
 use crate::ask::Signer;
 use crate::asks::Asks;
@@ -23,6 +21,7 @@ use crate::manner::{Diligence, Manner};
 use crate::memory::Memory;
 use crate::metrics::{Counters, Metrics};
 use crate::policy::Staleness;
+use crate::web::only;
 
 /// Decides whether requests are allowed. One for a process; clones share everything.
 ///
@@ -55,6 +54,8 @@ pub(crate) struct Inner {
     pub(crate) follower: Mutex<Option<Follower>>,
     /// Stops with it.
     pub(crate) key_fetcher: Mutex<Option<KeyFetcher>>,
+    #[cfg(feature = "metrics")]
+    pub(crate) exporter: Mutex<Option<crate::export::Exporter>>,
 }
 
 impl Verifier {
@@ -160,20 +161,15 @@ impl Verifier {
     /// exactly one, since servers and proxies disagree which of two counts.
     ///
     /// # Errors
-    /// As [`Verifier::check`]; [`Malformed::Missing`] for none.
+    /// As [`Verifier::check`]; [`Malformed::Missing`](tkcore::Malformed::Missing) for none.
     pub fn check_headers<T: AsRef<[u8]>>(
         &self,
         headers: impl IntoIterator<Item = T>,
         request: &Request<'_>,
     ) -> Result<Grant, Error> {
-        let mut headers = headers.into_iter();
-        let verdict = match (headers.next(), headers.next()) {
-            (Some(one), None) => return self.check(one, request),
-            (None, _) => Err(Malformed::Missing.into()),
-            (Some(_), Some(_)) => Err(Malformed::Shape("two Authorization headers").into()),
-        };
-        self.inner.count(&verdict);
-        verdict
+        let values: Vec<T> = headers.into_iter().take(2).collect();
+        let value = only(values.iter().map(AsRef::as_ref));
+        self.check(value.inspect_err(|error| self.inner.not_begun(error))?, request)
     }
 
     /// What each rule and each caveat of every token in the header says to `request`, from the

@@ -24,7 +24,8 @@ use endpoint::{Deadline, Endpoint, Failure};
 /// an address, in which any number of calls may be under way, and its connections.
 ///
 /// Calls block. Each has one deadline in all, whatever is tried within it: the addresses are
-/// tried nearest first (by measured answers; one that failed is left alone for a while), a
+/// tried nearest first (by measured answers; one that failed is left alone for a while), all of
+/// them twice with a random pause between, a
 /// session that the signer no longer knows is replaced without the caller noticing, and a
 /// call whose answer was lost is asked again *under the same request id*, so that nothing
 /// that changes the signer's state is done twice.
@@ -42,6 +43,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const ADDRESSES: usize = 16;
 /// Rounds over all addresses before a call gives up, deadline or not.
 const ROUNDS: usize = 2;
+/// Longest pause before the second round: a signer that is restarted by its supervisor is
+/// often back by then, and the caller still has most of its deadline.
+const PAUSE: Duration = Duration::from_millis(500);
 
 impl Remote {
     /// A client that reaches the signer at any of these addresses. Nothing is asked yet.
@@ -152,7 +156,10 @@ impl Remote {
         let deadline = Deadline::new(self.clock, self.deadline, self.endpoints.len());
         let mut troubles = Vec::new();
         let mut refused: Option<RpcError> = None;
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
+            if round > 0 {
+                std::thread::sleep(pause().min(deadline.left()));
+            }
             for endpoint in self.nearest_first() {
                 if deadline.left().is_zero() {
                     break;
@@ -202,6 +209,16 @@ impl fmt::Debug for Remote {
 /// counts for the client, wherever it asks.
 fn elsewhere(error: &RpcError) -> bool {
     matches!(error.code, Code::Busy | Code::Stopping | Code::ReadOnly | Code::ClockApart)
+}
+
+/// How long to wait before the next round, at random, so that the clients of a signer that
+/// restarted do not all come back in the same moment: full jitter over [`PAUSE`].
+fn pause() -> Duration {
+    let mut random = [0];
+    // Without randomness there is no request id either.
+    let _ = getrandom::fill(&mut random);
+    let [random] = random;
+    PAUSE.saturating_mul(u32::from(random)) / 255
 }
 
 /// A fresh request id from the system's generator.

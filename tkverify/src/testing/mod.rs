@@ -14,19 +14,46 @@
 //! ```
 //!
 //! The tokens are real and really verified; only the keys are the test's own. Compiled with the
-//! feature `testing` alone.
+//! feature `testing` alone: put `tkverify = { features = ["testing"] }` under `[dev-dependencies]`.
+//!
+//! Time stands still until it is told to pass, so that staleness and expiry are tested in no time:
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use tkverify::{Freshness, WhenStale, testing::{Kit, Spec}};
+//! let kit = Kit::new();
+//! let verifier = kit.builder().grace("read", Duration::from_secs(900)).build().unwrap();
+//! let token = kit.mint(&Spec::new("acme").life(None).caveat("action in read,write"));
+//! let check = |action: &str| {
+//!     let request = verifier.request("acme").action(action).build().unwrap();
+//!     verifier.check(kit.header(&token), &request)
+//! };
+//! assert!(check("write").is_ok());
+//!
+//! // No head for an hour: the feed is cut off, and the signer is gone too.
+//! kit.signer().stop();
+//! kit.clock().advance(Duration::from_secs(3600));
+//! assert_eq!(verifier.health().freshness, Freshness::Stale);
+//! assert_eq!(check("write").unwrap_err().code(), "stale");
+//! assert!(check("read").is_ok()); // the service's own, named choice
+//!
+//! kit.heartbeat();
+//! assert!(check("write").is_ok());
+//! ```
 
+mod authority;
 mod clock;
 mod signer;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+pub use authority::Authority;
 pub use clock::TestClock;
 pub use signer::{FakeSigner, Spec};
 use tkcore::protocol::FeedPosition;
 use tkcore::revocation::{ExpiryDay, Revocation, RevocationSet};
-use tkcore::{LineageId, Timestamp, TokenText};
+use tkcore::{LineageId, Timestamp, TokenBuf, TokenText, attenuate};
 
 use crate::builder::Builder;
 use crate::clock::Clock as _;
@@ -112,6 +139,29 @@ impl Kit {
     #[must_use]
     pub fn header(&self, token: &TokenText) -> String {
         format!("Bearer {}", token.as_str())
+    }
+
+    /// The value of an `Authorization` header with this token and its discharges.
+    #[must_use]
+    pub fn header_with(&self, token: &TokenText, discharges: &[TokenText]) -> String {
+        discharges.iter().fold(self.header(token), |header, more| format!("{header},{}", more.as_str()))
+    }
+
+    /// A third party, whose word tokens can be made to need.
+    #[must_use]
+    pub fn authority(&self, location: &str) -> Authority {
+        Authority::new(Arc::clone(&self.clock), location)
+    }
+
+    /// The same token with more caveats, as any holder can make it.
+    ///
+    /// # Panics
+    /// When `caveats` are none that a token can have.
+    #[must_use]
+    #[allow(clippy::expect_used, reason = "for tests, where a panic is the right answer")]
+    pub fn attenuate(&self, token: &TokenText, caveats: &[&str]) -> TokenText {
+        let (_, token) = TokenBuf::from_text(token.as_str()).expect("a token");
+        attenuate(&token.as_token(), caveats).expect("a possible token").to_text()
     }
 
     /// Revokes, at the signer and in the feed.

@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tkcore::protocol::{Code, FeedPosition, TraceContext, VerifyAnswer};
+use tkcore::protocol::{Code, FeedPosition, RpcError, TraceContext, VerifyAnswer};
 use tkcore::revocation::{ExpiryDay, Query, Revocation, RevocationSet, Revocations as _, RowKey, Status};
 use tkcore::{
     Audience, Basis, BranchIds, Budget, Error, Identifier, KeyClass, KeyId, LineageFacts, LineageId,
-    Presented, RootKey, Scratch, Subject, Tenant, TokenText, mint, verify,
+    Presented, RootKey, Scratch, ServiceToken, Subject, Tenant, TokenText, mint, verify,
 };
 
 use super::TestClock;
@@ -22,6 +22,7 @@ pub struct Spec {
     audience: Option<String>,
     subject: Option<String>,
     life: Option<Duration>,
+    parent: Option<LineageId>,
     caveats: Vec<String>,
 }
 
@@ -34,6 +35,7 @@ impl Spec {
             audience: None,
             subject: None,
             life: Some(Duration::from_secs(3600)),
+            parent: None,
             caveats: Vec::new(),
         }
     }
@@ -59,6 +61,14 @@ impl Spec {
         self
     }
 
+    /// As a service token, exchanged from a token of the lineage `parent`: what revokes that one
+    /// revokes this one.
+    #[must_use]
+    pub const fn service_of(mut self, parent: LineageId) -> Self {
+        self.parent = Some(parent);
+        self
+    }
+
     /// With one more caveat at mint.
     #[must_use]
     pub fn caveat(mut self, text: &str) -> Self {
@@ -74,8 +84,9 @@ pub struct FakeSigner {
     clock: Arc<TestClock>,
     rows: RowKey,
     keys: Mutex<BTreeMap<KeyId, Arc<Record>>>,
-    revoked: Mutex<Vec<Revocation>>,
+    revoked: Mutex<(Vec<Revocation>, RevocationSet)>,
     asked: AtomicU64,
+    traced: Mutex<Option<TraceContext>>,
     stopped: AtomicBool,
     hook: Mutex<Option<Hook>>,
 }
@@ -93,8 +104,9 @@ impl FakeSigner {
             clock,
             rows: RowKey::from_bytes(random()),
             keys: Mutex::default(),
-            revoked: Mutex::default(),
+            revoked: Mutex::new((Vec::new(), RevocationSet::empty())),
             asked: AtomicU64::new(0),
+            traced: Mutex::default(),
             stopped: AtomicBool::new(false),
             hook: Mutex::default(),
         }
@@ -117,7 +129,7 @@ impl FakeSigner {
             key,
             lineage: LineageId::new(random(), now),
             expiry,
-            service: None,
+            service: spec.parent.map(|parent| ServiceToken { parent }),
             subject: spec.subject.as_deref(),
         };
         let caveats: Vec<&str> = spec.caveats.iter().map(String::as_str).collect();
@@ -125,14 +137,26 @@ impl FakeSigner {
     }
 
     /// Revokes at this signer; the feed does not know of it.
+    ///
+    /// # Panics
+    /// When it was asked to revoke more than a set can hold.
     pub fn revoke(&self, revocation: Revocation) {
-        lock(&self.revoked).push(revocation);
+        let mut revoked = lock(&self.revoked);
+        revoked.0.push(revocation);
+        let rows = revoked.0.iter().map(|revocation| (*revocation, ExpiryDay::UNKNOWN));
+        revoked.1 = RevocationSet::build(rows).expect("a test's revocations fit a set");
     }
 
     /// How many times it was asked.
     #[must_use]
     pub fn asked(&self) -> u64 {
         self.asked.load(Ordering::SeqCst)
+    }
+
+    /// The trace that came with the last ask.
+    #[must_use]
+    pub fn traced(&self) -> Option<TraceContext> {
+        *lock(&self.traced)
     }
 
     /// No longer answers.
@@ -164,9 +188,9 @@ impl FakeSigner {
         (id, record)
     }
 
-    fn answer(&self, presented: &Presented<'_>) -> Result<VerifyAnswer, Code> {
-        let identifier = presented.claimed_identifier().map_err(|_| Code::TokenMalformed)?;
-        let record = lock(&self.keys).get(&identifier.key).map(Arc::clone).ok_or(Code::UnknownKey)?;
+    fn answer(&self, presented: &Presented<'_>) -> Result<VerifyAnswer, RpcError> {
+        let identifier = presented.claimed_identifier().map_err(|e| RpcError::from(&Error::from(e)))?;
+        let record = lock(&self.keys).get(&identifier.key).map(Arc::clone).ok_or(Code::UnknownKey.error())?;
         let rows = self.rows.tenant(&record.tenant);
         let subject = identifier.subject.and_then(|name| Subject::new(name).ok());
         let facts = LineageFacts {
@@ -180,20 +204,15 @@ impl FakeSigner {
         let basis = Basis::Root(&record.root);
         let verified =
             verify(*presented, basis, &facts, BranchIds::Collect, &mut scratch, &mut Budget::default())
-                .map_err(|e| match e {
-                    Error::Discharge(_) => Code::BadDischarge,
-                    _ => Code::NotAuthentic,
-                })?;
+                .map_err(|e| RpcError::from(&e))?;
         let branches = verified.branch_ids().unwrap_or_default();
         let query = Query::new(verified.identifier(), Some(facts.tenant_row), facts.subject_row, branches);
-        let revoked = lock(&self.revoked).clone();
-        let set = RevocationSet::build(revoked.into_iter().map(|r| (r, ExpiryDay::UNKNOWN)))
-            .expect("a test's revocations fit a set");
-        if set.status(&query) != Status::Live {
-            return Err(Code::Revoked);
-        }
+        // In the order in which a verifier clears, so that both say the same of a token.
         if identifier.expiry.is_some_and(|at| self.clock.read().wall >= at) {
-            return Err(Code::Expired);
+            return Err(Code::Expired.error());
+        }
+        if let Status::Revoked(rule) = lock(&self.revoked).1.status(&query) {
+            return Err(Code::revoked(rule));
         }
         let earlier = branches.split_last().map(|(_, earlier)| earlier.to_vec()).unwrap_or_default();
         let position = FeedPosition { epoch: 1, sequence: 1 };
@@ -205,9 +224,10 @@ impl Signer for FakeSigner {
     fn verify(
         &self,
         presented: &Presented<'_>,
-        _trace: Option<TraceContext>,
+        trace: Option<TraceContext>,
     ) -> Result<VerifyAnswer, AskError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
+        *lock(&self.traced) = trace;
         let answer = self.answer(presented);
         let hook = lock(&self.hook).clone();
         if let Some(hook) = hook {
@@ -216,7 +236,7 @@ impl Signer for FakeSigner {
         if self.stopped.load(Ordering::SeqCst) {
             return Err(AskError::Unreachable("the test stopped it".to_owned()));
         }
-        answer.map_err(|code| AskError::Refused(code.error()))
+        answer.map_err(AskError::Refused)
     }
 }
 
@@ -231,7 +251,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 #[allow(clippy::expect_used, reason = "for tests, where a panic is the right answer")]
-fn random<const N: usize>() -> [u8; N] {
+pub(super) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the system has random bytes");
     bytes

@@ -41,7 +41,11 @@ impl Gate {
         let mut authorization = authorization.into_iter().peekable();
         let facts = match needs {
             Needs::Nothing => return Self::Open(None),
-            Needs::Unknown => return Self::Refused(Refused::unknown()),
+            Needs::Unknown => {
+                let refused = Refused::unknown();
+                crate::observe::unstated(&refused);
+                return Self::Refused(refused);
+            }
             Needs::GrantIfPresented(_) if authorization.peek().is_none() => return Self::Open(None),
             Needs::GrantIfPresented(facts) | Needs::Grant(facts) => facts,
         };
@@ -65,12 +69,13 @@ fn begin<'h>(
     traceparent: Option<&[u8]>,
 ) -> Result<Begin, Refused> {
     let inner = &verifier.inner;
-    let value = only(authorization).inspect_err(|error| inner.count(&Err(error.clone())))?;
+    let value = only(authorization).inspect_err(|error| inner.not_begun(error))?;
     let mut manner = Manner::from(facts.diligence());
     if let Some(traceparent) = traceparent {
         manner = manner.traceparent(traceparent);
     }
-    let open = match facts.with_request(verifier, |request| inner.begin(value, request, manner))? {
+    let begun = facts.with_request(verifier, |request| inner.begin(value, request, manner));
+    let open = match begun.map_err(unstated)? {
         Begun::Decided(verdict) => return Ok(Begin::Granted(verdict?)),
         Begun::Ask(open) => open,
     };
@@ -92,7 +97,7 @@ impl Wait {
         let finish = |request: &tkcore::Request<'_>| pending.finish(answer, value, request);
         Poll::Ready(match facts.with_request(&self.verifier, finish) {
             Ok(verdict) => verdict.map_err(Refused::from),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(unstated(error)),
         })
     }
 }
@@ -111,9 +116,10 @@ impl Verifier {
     ) -> Result<Grant, Refused> {
         let values: Vec<T> = authorization.into_iter().take(2).collect();
         let value = only(values.iter().map(AsRef::as_ref));
-        let value = value.inspect_err(|error| self.inner.count(&Err(error.clone())))?;
+        let value = value.inspect_err(|error| self.inner.not_begun(error))?;
         let diligence: Diligence = facts.diligence();
-        Ok(facts.with_request(self, |request| self.check_with(value, request, diligence))??)
+        let verdict = facts.with_request(self, |request| self.check_with(value, request, diligence));
+        Ok(verdict.map_err(unstated)??)
     }
 
     /// As [`Verifier::check_facts`], for asynchronous code: see [`Verifier::check_async`].
@@ -135,8 +141,14 @@ impl Verifier {
     }
 }
 
+fn unstated(error: tkcore::RequestError) -> Refused {
+    let refused = Refused::from(error);
+    crate::observe::unstated(&refused);
+    refused
+}
+
 /// The one `Authorization` field.
-fn only<'h>(values: impl IntoIterator<Item = &'h [u8]>) -> Result<&'h [u8], Error> {
+pub(crate) fn only<'h>(values: impl IntoIterator<Item = &'h [u8]>) -> Result<&'h [u8], Error> {
     let mut values = values.into_iter();
     match (values.next(), values.next()) {
         (Some(value), None) => Ok(value),

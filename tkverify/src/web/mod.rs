@@ -32,6 +32,7 @@ pub use asked::Asked;
 #[cfg(any(feature = "tower", feature = "actix"))]
 pub(crate) use asked::Headers;
 pub use facts::{Facts, FactsAccess, Needs};
+pub(crate) use gate::only;
 #[cfg(any(feature = "tower", feature = "actix"))]
 pub(crate) use gate::{Gate, Wait};
 pub use refused::Refused;
