@@ -7,6 +7,8 @@ use std::path::Path;
 use serde_json::Value;
 use tkcore::FeedId;
 
+use crate::remote::UNIX_SCHEME;
+
 /// Whom a verifier believes and where it asks. Public, but whoever can change it decides whom
 /// the service believes: keep it writable for administrators only.
 ///
@@ -32,7 +34,7 @@ pub struct Trust {
 /// One address of the signer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignerAddress {
-    /// `http://host:port`.
+    /// `http://host:port`, or `unix:/path` for a signer on the same machine.
     pub url: String,
     /// The X25519 public key that the signer must prove to hold.
     pub key: [u8; 32],
@@ -162,11 +164,24 @@ fn list<'a>(value: Option<&'a Value>, name: &'static str) -> Result<&'a [Value],
 }
 
 fn signer(value: &Value) -> Result<SignerAddress, TrustError> {
-    let wrong = TrustError::Member("signers", "each must be {\"url\": \"http://…\", \"key\": \"<64 hex>\"}");
+    let wrong = TrustError::Member("signers", "each must be {\"url\": \"http://…\" or \"unix:/…\", \"key\": \"<64 hex>\"}");
     let members = value.as_object().filter(|members| members.len() == 2).ok_or_else(|| wrong.clone())?;
-    let url = members.get("url").and_then(Value::as_str).and_then(base_url).ok_or_else(|| wrong.clone())?;
+    let url = members.get("url").and_then(Value::as_str).and_then(signer_url).ok_or_else(|| wrong.clone())?;
     let key = members.get("key").and_then(Value::as_str).and_then(key_from_hex).ok_or(wrong)?;
     Ok(SignerAddress { url, key })
+}
+
+/// Longest path of a Unix socket, in bytes (`sun_path` without its end, unix(7)); its name in
+/// hexadecimal still fits a host of a URL.
+const SOCKET_PATH: usize = 107;
+
+/// An address of a signer: as of a feed, or an absolute path of a Unix socket.
+fn signer_url(text: &str) -> Option<String> {
+    match text.strip_prefix(UNIX_SCHEME) {
+        Some(path) => (path.starts_with('/') && path.len() <= SOCKET_PATH && !path.contains(char::is_control))
+            .then(|| text.to_owned()),
+        None => base_url(text),
+    }
 }
 
 /// An address without a trailing slash, so that paths can be put behind it.
@@ -228,6 +243,22 @@ mod tests {
         let trust = Trust::from_json(&text).unwrap();
         assert!(trust.signers.is_empty() && trust.feeds.is_empty());
         assert_eq!(base_url("http://h:1/"), Some("http://h:1".to_owned()));
+    }
+
+    #[test]
+    fn a_signer_may_be_behind_a_unix_socket_and_a_feed_not() {
+        let path = |len: usize| format!("unix:/{}", "x".repeat(len - 1));
+        for (url, taken) in [
+            ("unix:/run/tksign/rpc.sock", true),
+            (&path(107), true),
+            (&path(108), false),
+            ("unix:", false),
+            ("unix:rpc.sock", false),
+            ("unix:/a\nb", false),
+        ] {
+            assert_eq!(signer_url(url).is_some(), taken, "{url}");
+            assert_eq!(base_url(url), None);
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::error::Trouble;
 use super::session::{Opening, Session};
+use super::unix;
 use crate::clock::{Clock as _, SystemClock};
 use crate::{ClientKey, SignerAddress};
 
@@ -28,6 +29,8 @@ const IDLE: Duration = Duration::from_secs(15);
 
 pub(super) struct Endpoint {
     address: SignerAddress,
+    /// Where the HTTP client finds it.
+    base: String,
     agent: ureq::Agent,
     session: Mutex<Option<Arc<Session>>>,
     health: Mutex<Health>,
@@ -77,7 +80,7 @@ impl Deadline {
 
 /// One agent for all addresses of a client: it keeps connections by address.
 pub(super) fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder()
+    let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
@@ -88,13 +91,14 @@ pub(super) fn agent() -> ureq::Agent {
         .max_idle_connections(64)
         .max_idle_connections_per_host(32)
         .max_idle_age(IDLE)
-        .build()
-        .new_agent()
+        .build();
+    unix::agent(config)
 }
 
 impl Endpoint {
     pub(super) fn new(address: SignerAddress, agent: ureq::Agent) -> Self {
-        Self { address, agent, session: Mutex::default(), health: Mutex::default() }
+        let base = unix::base(&address.url);
+        Self { address, base, agent, session: Mutex::default(), health: Mutex::default() }
     }
 
     pub(super) fn url(&self) -> &str {
@@ -223,7 +227,7 @@ impl Endpoint {
         if left.is_zero() {
             return Err(Trouble::Timeout);
         }
-        let request = self.agent.post(format!("{}{path}", self.address.url));
+        let request = self.agent.post(format!("{}{path}", self.base));
         let request = request.config().timeout_global(Some(left)).build();
         let request = request.content_type("application/octet-stream");
         let mut response = request.send(body).map_err(|error| transport(&error))?;

@@ -3,6 +3,7 @@
 mod endpoint;
 mod error;
 mod session;
+mod unix;
 
 use std::fmt;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tkcore::protocol::{
 use zeroize::Zeroizing;
 
 pub use error::{RemoteError, Trouble};
+pub(crate) use unix::SCHEME as UNIX_SCHEME;
 
 use crate::clock::{Clock as _, SystemClock};
 use crate::{ClientKey, SignerAddress};

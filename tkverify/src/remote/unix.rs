@@ -1,0 +1,159 @@
+//! Unix sockets under the HTTP client: `unix:/path` where a signer runs on the same machine.
+//!
+//! The path of the socket cannot stand in a request's URL. So each path has a name of its own, made
+//! of the path in hexadecimal under the suffix `.unix`, which no look-up ever sees: connections are
+//! kept by that name, and opened to the path.
+
+use std::fmt;
+use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use ureq::Error;
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, DefaultConnector, Either, LazyBuffers, NextTimeout,
+    ShutdownHandle, Transport,
+};
+
+/// What an address of a Unix socket begins with.
+pub(crate) const SCHEME: &str = "unix:";
+/// What the name of a socket ends with: reserved for nobody, looked up by nobody.
+const SUFFIX: &str = ".unix";
+
+/// Where the HTTP client sends what is for an address: itself, or the name of its socket.
+pub(super) fn base(url: &str) -> String {
+    match url.strip_prefix(SCHEME) {
+        Some(path) => format!("http://{}{SUFFIX}", crate::trust::hex(path.as_bytes())),
+        None => url.to_owned(),
+    }
+}
+
+/// The path that a name stands for.
+fn path(uri: &Uri) -> Option<PathBuf> {
+    let digits = uri.host()?.strip_suffix(SUFFIX)?;
+    let byte = |at: usize| u8::from_str_radix(digits.get(at..at.checked_add(2)?)?, 16).ok();
+    let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(byte).collect();
+    bytes.map(|bytes| std::ffi::OsString::from_vec(bytes).into())
+}
+
+/// An agent for addresses of both kinds.
+pub(super) fn agent(config: Config) -> ureq::Agent {
+    let connector = Connect(DefaultConnector::default());
+    ureq::Agent::with_parts(config, connector, Look(DefaultResolver::default()))
+}
+
+/// Looks up what is a name of a machine.
+#[derive(Debug)]
+struct Look(DefaultResolver);
+
+impl Resolver for Look {
+    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        if path(uri).is_some() { Ok(self.0.empty()) } else { self.0.resolve(uri, config, timeout) }
+    }
+}
+
+#[derive(Debug)]
+struct Connect(DefaultConnector);
+
+impl Connector for Connect {
+    type Out = Either<Socket, Box<dyn Transport>>;
+
+    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<()>) -> Result<Option<Self::Out>, Error> {
+        let Some(path) = path(details.uri) else {
+            return Ok(self.0.connect(details, chained)?.map(Either::B));
+        };
+        // A Unix socket takes the connection at once or has a full queue, and then waits; the
+        // deadline of the call bounds what follows.
+        let stream = Arc::new(Stream(UnixStream::connect(path)?));
+        (details.register_shutdown)(Arc::downgrade(&stream) as Weak<dyn ShutdownHandle>)?;
+        let config = details.config;
+        let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
+        Ok(Some(Either::A(Socket { stream, buffers })))
+    }
+}
+
+/// A socket that another thread may end.
+struct Stream(UnixStream);
+
+impl ShutdownHandle for Stream {
+    fn shutdown(&self) {
+        // An error says that it has ended already.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+/// One connection.
+struct Socket {
+    stream: Arc<Stream>,
+    buffers: LazyBuffers,
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Socket")
+    }
+}
+
+/// The longest that one read or write may take; none for a call without a deadline.
+fn left(timeout: &NextTimeout) -> Option<Duration> {
+    timeout.not_zero().map(|left| *left)
+}
+
+fn failed(error: io::Error, timeout: &NextTimeout) -> Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::Timeout(timeout.reason),
+        _ => Error::Io(error),
+    }
+}
+
+impl Transport for Socket {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.stream.0.set_write_timeout(left(&timeout))?;
+        let output = self.buffers.output().get(..amount).unwrap_or_default();
+        (&self.stream.0).write_all(output).map_err(|error| failed(error, &timeout))
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.stream.0.set_read_timeout(left(&timeout))?;
+        let read = (&self.stream.0).read(self.buffers.input_append_buf());
+        let read = read.map_err(|error| failed(error, &timeout))?;
+        self.buffers.input_appended(read);
+        Ok(read > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        // Nothing is due on a connection that is not in use: what is there, or an end, is a reason
+        // for another one.
+        let mut byte = [0];
+        let idle = self.stream.0.set_nonblocking(true).and_then(|()| (&self.stream.0).read(&mut byte));
+        let restored = self.stream.0.set_nonblocking(false).is_ok();
+        restored && matches!(idle, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_becomes_a_name_and_back() {
+        for text in ["/run/tksign/rpc.sock", "/a b/\u{e9}"] {
+            let uri: Uri = format!("{}/v1/rpc", base(&format!("unix:{text}"))).parse().unwrap();
+            assert_eq!(path(&uri), Some(PathBuf::from(text)));
+        }
+        assert_eq!(base("http://h:1"), "http://h:1");
+        assert_eq!(path(&"http://h:1/v1/rpc".parse().unwrap()), None);
+        assert_eq!(path(&"http://xyz.unix/".parse().unwrap()), None);
+    }
+}
