@@ -1,18 +1,17 @@
 //! `Mint`: what may become a token, decided without touching a disk.
 
-use std::time::Duration;
-
 use tkcore::protocol::{
     Code, Mint, MintAnswer, MintCaveat, Permit, Role, SecretBytes, TokenInfo, seconds_up,
 };
 use tkcore::revocation::{Gap, Query, Revocations as _, Status};
 use tkcore::{
     BranchId, CaveatKey, Identifier, KeyClass, LineageId, Name, NewCaveat, ServiceToken, Subject, Timestamp,
-    is_tenant_wide, limits, mint_with,
+    is_tenant_wide, mint_with,
 };
 
 use crate::keys::{KeyRecord, Purpose};
 use crate::memory::{Effect, Memory};
+use crate::publish;
 use crate::random;
 use crate::registry::{self, TokenRecord};
 use crate::service::{Ask, Decided, No};
@@ -122,7 +121,7 @@ pub(crate) fn mint_time(
     let floor = memory.revoked.highest_floor(record.key, facts.tenant_row, facts.subject_row);
     let at = view.now.max(memory.last_mint).max(floor.unwrap_or(Timestamp::EPOCH));
     // Verifiers refuse what was issued further ahead; such a token would be dead on arrival.
-    if at.saturating_since(view.now) > Duration::from_secs(limits::CLOCK_SKEW_SECONDS) {
+    if publish::ahead(at, view.now) {
         return Err(Code::ClockApart
             .detail("the clock is behind the last mint or a floor: set it right")
             .into());

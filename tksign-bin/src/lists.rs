@@ -14,6 +14,7 @@ use crate::codec::count;
 use crate::fence::ReadOnly;
 use crate::keys::KeyRecord;
 use crate::memory::Memory;
+use crate::publish;
 use crate::registry::{self, Find};
 use crate::service::{Ask, No};
 use crate::store::{Order, Scan, Table};
@@ -91,7 +92,17 @@ pub(crate) fn status(
     let memory = view.memory;
     let head = memory.head.as_ref();
     let until = memory.publication_keys(view.now).first().map(|(end, _)| *end);
+    let ahead = |at: Timestamp| publish::ahead(at, view.now);
     let notice = match until {
+        _ if head
+            .is_some_and(|head| ahead(head.issued_at) && head.position.epoch == memory.position.epoch) =>
+        {
+            "the clock is behind the last signed head, no head is signed: set the clock right, or raise the epoch \
+             with `tksign keys publication prepare --next-epoch`"
+        }
+        _ if ahead(memory.last_mint) => {
+            "the clock is behind the last mint, nothing is minted: set the clock right, or wait until it is past it"
+        }
         None => "no publication key is valid: `tksign keys publication` makes and signs the next list",
         Some(until) if until.saturating_since(view.now) < std::time::Duration::from_secs(14 * 86_400) => {
             "the publication key ends within 14 days: `tksign keys publication`"

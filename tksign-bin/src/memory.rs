@@ -49,6 +49,8 @@ pub enum SignerError {
     Feed(String),
     /// No publication key of this signer is listed and within its window.
     Publication,
+    /// The last head was signed at this time, further ahead of the clock than anybody believes.
+    HeadAhead(Timestamp),
     /// The writer has ended.
     Stopped,
 }
@@ -76,6 +78,11 @@ impl fmt::Display for SignerError {
             Self::Publication => f.write_str(
                 "no publication key is valid, so no head can be signed: `tksign keys publication` makes the next \
                  list, to be signed with the offline root keys",
+            ),
+            Self::HeadAhead(at) => write!(
+                f,
+                "the clock is behind the last signed head ({at}): set the clock right, or if it was that head's \
+                 clock that was wrong, raise the epoch: `tksign keys publication prepare --next-epoch`"
             ),
             Self::Stopped => f.write_str("the signer has stopped"),
         }

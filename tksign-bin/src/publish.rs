@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tkcore::revocation::publish::{Publisher as State, RevocationRow, Stamp, Step};
 use tkcore::revocation::{Audit, ExpiryDay, FeedPath, Head, Position, RevocationSet};
-use tkcore::{Timestamp, revocation::Revocation};
+use tkcore::{Timestamp, limits, revocation::Revocation};
 
 use crate::clock::monotonic;
 use crate::codec;
@@ -41,6 +41,11 @@ const DELTAS: u64 = 4096;
 /// Rows of the feed's table.
 pub(crate) const CHAIN: &[u8] = b"chain";
 pub(crate) const HEAD: &[u8] = b"head";
+
+/// Whether a time lies further ahead of the clock than anybody believes.
+pub(crate) fn ahead(at: Timestamp, now: Timestamp) -> bool {
+    at.saturating_since(now) > Duration::from_secs(limits::CLOCK_SKEW_SECONDS)
+}
 
 /// The step closer.
 pub(crate) struct Publisher {
@@ -280,6 +285,9 @@ impl Publisher {
         let epoch = self.state.position().epoch;
         let last = memory.head.as_ref().filter(|head| head.position.epoch == epoch);
         let issued_at = last.map_or(view.now, |head| head.issued_at.max(view.now));
+        if ahead(issued_at, view.now) {
+            return Err(SignerError::HeadAhead(issued_at));
+        }
         let keys = memory.publication_keys(issued_at);
         let Some((end, _)) = keys.first() else {
             return Err(SignerError::Publication);

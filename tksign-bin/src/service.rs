@@ -135,7 +135,10 @@ impl From<SignerError> for No {
     fn from(error: SignerError) -> Self {
         // It may name the server's files: for its own log, not for clients.
         eprintln!("tksign: {error}");
-        Code::StoreFailed.into()
+        match error {
+            SignerError::Store(error) => Code::StoreFailed.detail(&error.told()).into(),
+            _ => Code::StoreFailed.into(),
+        }
     }
 }
 

@@ -57,6 +57,21 @@ impl Signer {
         local: &[(ClientKey, Name, Role)],
         clock: &dyn Clock,
     ) -> Result<Trust, SignerError> {
+        Self::init_keeping(folder, secret, local, clock, |_| Ok(()))
+    }
+
+    /// The same, with the root key's private half given to `keep` before the store counts: what
+    /// was made cannot be lost with the only key that signs its lists.
+    ///
+    /// # Errors
+    /// As [`Signer::init`], and what `keep` says.
+    pub(crate) fn init_keeping(
+        folder: &Path,
+        secret: &Secret,
+        local: &[(ClientKey, Name, Role)],
+        clock: &dyn Clock,
+        keep: impl FnOnce(&[u8; 32]) -> std::io::Result<()>,
+    ) -> Result<Trust, SignerError> {
         let now = clock.now();
         let root_seed = random::secret();
         let failed = || SignerError::Feed("the first key list cannot be made".to_owned());
@@ -81,6 +96,7 @@ impl Signer {
         }
         ops.push(audit::append(&memory.audit, &event, now).0);
         write(&mut store, ops, folder)?;
+        keep(&root_seed).map_err(|error| StoreError::Io("root key".into(), error))?;
         store.commit()?;
         Ok(Trust {
             feed: memory.core.feed,

@@ -6,7 +6,7 @@
 //! then lets readers see the effects and gives the answers. When the commit fails every one of
 //! them gets the failure, and the thread goes back to what is durable.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, RwLock};
 
 use tkcore::Timestamp;
@@ -25,6 +25,13 @@ use crate::store::{Change, Expect, Op, Refusal, Store, StoreError};
 /// Most jobs committed together. Large enough that a sync of some milliseconds is shared by all
 /// who wait, small enough that the first of them does not wait for a thousand decisions.
 const GROUP: usize = 256;
+
+/// When to ask again while the queue is full: about the time of a group on a slow disk.
+const BUSY_MILLIS: u32 = 250;
+
+/// Most jobs that wait: sixteen groups, which a slow disk still writes within a call's patience.
+/// Whoever comes later is told to ask again, and nothing of its request is kept.
+const QUEUE: usize = 4096;
 
 /// What a decision may look at.
 pub(crate) struct View<'a> {
@@ -65,7 +72,7 @@ enum Job {
 /// The way to the writer thread, and to what it has committed.
 #[derive(Clone)]
 pub(crate) struct Writer {
-    jobs: Sender<Job>,
+    jobs: SyncSender<Job>,
     committed: Arc<RwLock<Memory>>,
 }
 
@@ -78,7 +85,7 @@ impl Writer {
         clock: Arc<dyn Clock>,
         guard: Guard,
     ) -> Result<Self, SignerError> {
-        let (jobs, queue) = channel();
+        let (jobs, queue) = sync_channel(QUEUE);
         let committed = Arc::new(RwLock::new(memory.clone()));
         let thread =
             Thread { store, working: memory, committed: Arc::clone(&committed), publisher, clock, guard };
@@ -106,7 +113,10 @@ impl Writer {
     ) -> Answer {
         let (reply, answer) = oneshot::channel();
         let stopping = || Code::Stopping.error();
-        self.jobs.send(Job::Decide(Box::new(decide), reply)).map_err(|_| stopping())?;
+        self.jobs.try_send(Job::Decide(Box::new(decide), reply)).map_err(|error| match error {
+            TrySendError::Full(_) => Code::Busy.error().retry_after(BUSY_MILLIS),
+            TrySendError::Disconnected(_) => stopping(),
+        })?;
         answer.await.unwrap_or_else(|_| Err(stopping()))
     }
 
@@ -202,8 +212,8 @@ impl Thread {
             }
             Err(error) => {
                 self.back();
-                // What the store says names files and states, never a value.
-                let failed = Code::StoreFailed.detail(&error.to_string());
+                eprintln!("tksign: {error}");
+                let failed = Code::StoreFailed.detail(&error.told());
                 for reply in waiting.into_iter().map(|(reply, _)| reply).chain(group.map(|(_, reply)| reply))
                 {
                     let _ = reply.send(Err(failed.clone()));
@@ -321,5 +331,59 @@ fn take(
     match job {
         Job::Decide(decide, reply) => group.push((decide, reply)),
         Job::Stop(reply) => *stop = Some(reply),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use tkcore::Name;
+    use tkcore::protocol::{ClientKey, Role};
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::secret::Secret;
+    use crate::service::Options;
+    use crate::signer::Signer;
+
+    /// As many as the queue takes wait, and one more is told to ask again.
+    #[test]
+    fn the_queue_is_bounded() {
+        let dir = testkit::TempDir::new();
+        let secret = Secret::new((0..32u8).map(|at| at.wrapping_mul(7)).collect()).unwrap();
+        let operator = (ClientKey::from_bytes([1; 32]), Name::new("operator").unwrap(), Role::Operator);
+        Signer::init(dir.path(), &secret, &[operator], &SystemClock).unwrap();
+        let signer = Signer::open(dir.path(), &secret, Options::default(), Arc::new(SystemClock)).unwrap();
+        let writer = signer.service.writer.clone();
+        let (began, begun) = channel();
+        let (go_on, may_go_on) = channel::<()>();
+        let job = |writer: Writer| async move { writer.submit(|_| Ok(Plan::default())).await };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let first = writer.clone();
+            let held = tokio::spawn(async move {
+                let block = move |_: &View<'_>| {
+                    began.send(()).unwrap();
+                    let _ = may_go_on.recv();
+                    Ok(Plan::default())
+                };
+                first.submit(block).await
+            });
+            tokio::task::yield_now().await;
+            // From here on the writer takes nothing out of the queue.
+            begun.recv().unwrap();
+            let waiting: Vec<_> = (0..QUEUE).map(|_| tokio::spawn(job(writer.clone()))).collect();
+            tokio::task::yield_now().await;
+            let refused = job(writer.clone()).await.unwrap_err();
+            assert_eq!((refused.code, refused.retry_after), (Code::Busy, Some(BUSY_MILLIS)));
+            drop(go_on);
+            assert!(held.await.unwrap().is_ok());
+            for waiting in waiting {
+                assert!(waiting.await.unwrap().is_ok());
+            }
+            assert!(job(writer.clone()).await.is_ok(), "there is room again");
+            signer.service.stop().await;
+        });
     }
 }

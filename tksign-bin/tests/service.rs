@@ -397,3 +397,46 @@ fn last_seen_is_noted_when_the_signer_stops() {
     assert_eq!(info.last_seen, Timestamp::from_millis(NOW + 5_000));
     assert_eq!((info.label, info.revoked), (Some(name("a label")), None));
 }
+
+/// An operator that cannot speak is none to be left with.
+#[test]
+fn the_last_operator_that_works_stays() {
+    let world = World::new();
+    let second = ClientKey::from_bytes([9; 32]);
+    let expiry = Timestamp::from_millis(NOW + 60_000);
+    world.operate(&ClientAdd { key: second, name: name("second"), role: Role::Operator, expiry });
+    world.clock.advance(120_000);
+    assert_eq!(code(world.call(OPERATOR, &ClientRemove { key: OPERATOR })), Code::Conflict);
+    // An ended one may go, and with a working one beside it the first may as well.
+    world.operate(&ClientRemove { key: second });
+    let third = ClientKey::from_bytes([8; 32]);
+    world.operate(&ClientAdd { key: third, name: name("third"), role: Role::Operator, expiry: None });
+    world.operate(&ClientRemove { key: OPERATOR });
+}
+
+/// What a clock that was far ahead leaves behind is told, and no head is signed that nobody
+/// would believe.
+#[test]
+fn a_clock_behind_the_last_head_and_the_last_mint_is_told() {
+    let mut world = World::new();
+    let minter = world.minter();
+    world.key("acme", None, KeyClass::Ordinary);
+    world.clock.advance(3_600_000);
+    world.restart();
+    world.call(minter, &mint("acme")).unwrap();
+    world.close();
+    world.clock.set(NOW + 60_000);
+    world.open();
+    let status = world.operate(&Status {});
+    assert!(status.notice.as_str().contains("behind the last signed head"), "{}", status.notice);
+    assert!(status.head_issued.millis() >= NOW + 3_600_000);
+    assert_eq!(code(world.call(minter, &mint("acme"))), Code::ClockApart);
+    let head = world.signer().feed.get("head");
+    assert!(head.is_none(), "nothing new is published, and nothing that lies ahead");
+    // The way on that is named: the clock set right.
+    world.close();
+    world.clock.set(NOW + 3_600_000);
+    world.open();
+    assert_eq!(world.operate(&Status {}).notice.as_str(), "");
+    world.call(minter, &mint("acme")).unwrap();
+}

@@ -164,7 +164,10 @@ fn list<'a>(value: Option<&'a Value>, name: &'static str) -> Result<&'a [Value],
 }
 
 fn signer(value: &Value) -> Result<SignerAddress, TrustError> {
-    let wrong = TrustError::Member("signers", "each must be {\"url\": \"http://…\" or \"unix:/…\", \"key\": \"<64 hex>\"}");
+    let wrong = TrustError::Member(
+        "signers",
+        "each must be {\"url\": \"http://…\" or \"unix:/…\", \"key\": \"<64 hex>\"}",
+    );
     let members = value.as_object().filter(|members| members.len() == 2).ok_or_else(|| wrong.clone())?;
     let url = members.get("url").and_then(Value::as_str).and_then(signer_url).ok_or_else(|| wrong.clone())?;
     let key = members.get("key").and_then(Value::as_str).and_then(key_from_hex).ok_or(wrong)?;
@@ -178,8 +181,10 @@ const SOCKET_PATH: usize = 107;
 /// An address of a signer: as of a feed, or an absolute path of a Unix socket.
 fn signer_url(text: &str) -> Option<String> {
     match text.strip_prefix(UNIX_SCHEME) {
-        Some(path) => (path.starts_with('/') && path.len() <= SOCKET_PATH && !path.contains(char::is_control))
-            .then(|| text.to_owned()),
+        Some(path) => {
+            (path.starts_with('/') && path.len() <= SOCKET_PATH && !path.contains(char::is_control))
+                .then(|| text.to_owned())
+        }
         None => base_url(text),
     }
 }

@@ -17,11 +17,11 @@ use std::time::Duration;
 use testkit::http::{Reply, Request, Server};
 use testkit::signer::Running;
 use tkcore::protocol::{
-    AuditTail, Bytes, Call, ClientAdd, ClientConfirm, ClientKey as PublicKey, ClientList, ClientRemove, Code,
-    Cursor, Exchange, Expiry, Fault, FetchKeys, Floor, KeyCreate, KeyList, KeyRetire, KeyRotate, Mint,
-    MintAnswer, MintCaveat, Operation, Permit, PublicationDraft, PublicationPrepare, PublicationRotate,
-    RequestId, Revoke, RevokeEffect, RevokePresented, RevokePreview, RevokeTarget, Rewrap, Role, SecretBytes,
-    Status, Text, TokenList, TokenShow, Verify,
+    AuditPrune, AuditTail, Bytes, Call, ClientAdd, ClientConfirm, ClientKey as PublicKey, ClientList,
+    ClientRemove, Code, Cursor, Exchange, Expiry, Fault, FetchKeys, Floor, KeyCreate, KeyList, KeyRetire,
+    KeyRotate, Mint, MintAnswer, MintCaveat, Operation, Permit, PublicationDraft, PublicationPrepare,
+    PublicationRotate, RequestId, Revoke, RevokeEffect, RevokePresented, RevokePreview, RevokeTarget, Rewrap,
+    Role, SecretBytes, StaticRetire, StaticRotate, Status, Text, TokenList, TokenShow, Verify,
 };
 use tkcore::revocation::Rule;
 use tkcore::{KeyClass, KeyId, LineageId, Name, Presented, Token};
@@ -189,6 +189,9 @@ fn attempt(client: &Remote, operation: Operation, token: &MintAnswer) -> Option<
         Operation::KeyList => call(client, &KeyList { tenant: None, from: from() }),
         Operation::KeyRotate => call(client, &KeyRotate { key: no_key }),
         Operation::KeyRetire => call(client, &KeyRetire { key: no_key }),
+        Operation::StaticRotate => call(client, &StaticRotate {}),
+        Operation::StaticRetire => call(client, &StaticRetire { key: [1; 32] }),
+        Operation::AuditPrune => call(client, &AuditPrune { before: 1 }),
         Operation::PublicationPrepare => {
             call(client, &PublicationPrepare { draft: PublicationDraft::SameEpoch })
         }
@@ -472,6 +475,37 @@ fn the_nearest_address_that_answers_is_asked() {
 }
 
 /// PR-71.
+#[test]
+fn a_signer_behind_a_unix_socket_is_asked_as_any_other() {
+    let socket = testkit::TempDir::new();
+    let address = format!("unix:{}", socket.join("rpc.sock").display());
+    let arguments = vec!["--rpc".to_owned(), address.clone()];
+    let mut signer = Running::start_with(testkit::signer::With { arguments, ..Default::default() });
+    signer.must("keys create", &["--tenant", "acme"]);
+    // The trust file that the signer writes names it.
+    let trust = Trust::from_file(&signer.trust()).unwrap();
+    let unix = trust.signers.iter().find(|signer| signer.url == address).unwrap().clone();
+    let both = client(&signer, &["mint"]);
+    let minter = Remote::new(&[unix.clone()], both).unwrap();
+    let token = minter.mint(&mint_params(), request_id().unwrap()).unwrap();
+    let verifier = Remote::new(&[unix], client(&signer, &["verify"])).unwrap();
+    // Many threads, over connections that are kept.
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..20).for_each(|_| drop(verify(&verifier, &token).unwrap())));
+        }
+    });
+    signer.stop();
+    let gone = verify(&verifier, &token).unwrap_err();
+    assert!(matches!(gone, RemoteError::Unreachable(_)) && gone.to_string().contains(&address), "{gone}");
+    // A restart is not noticed: a kept connection that has ended is replaced.
+    signer.serve();
+    verify(&verifier, &token).unwrap();
+    signer.kill();
+    signer.serve();
+    verify(&verifier, &token).unwrap();
+}
+
 #[test]
 fn a_call_ends_at_its_deadline() {
     let signer = signer();

@@ -66,7 +66,7 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     let operator = key_file(&folder, Speaker::Operator)?;
     let mint = key_file(&folder, Speaker::Mint)?;
     let revoke = key_file(&folder, Speaker::Revoke)?;
-    let trust = match Signer::init(
+    let trust = match Signer::init_keeping(
         &folder,
         &secret,
         &[
@@ -75,6 +75,7 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
             (revoke, values::name("command line: revoke")?, Role::Revoke),
         ],
         &SystemClock,
+        |seed| write_hex(&mut root, seed),
     ) {
         Ok(trust) => trust,
         Err(error) => {
@@ -84,13 +85,13 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
                 &folder.join("operator.key"),
                 &folder.join("mint.key"),
                 &folder.join("revoke.key"),
+                &store,
             ] {
                 let _ = fs::remove_file(path);
             }
             return Err(local::failure(&error));
         }
     };
-    write_hex(&mut root, trust.root_seed.as_slice()).map_err(|error| unwritable(&root_out, &error))?;
     let signer_path = folder.join(control::SIGNER_KEY);
     remove(&signer_path)?;
     write_hex(&mut fresh(&signer_path, 0o644)?, &trust.static_key)

@@ -64,6 +64,11 @@ pub(super) fn secret(matches: &ArgMatches) -> Result<Secret, Failure> {
     Secret::load(&sources).map_err(|error| {
         let next = match error {
             SecretError::None => "add --secret-file FILE",
+            SecretError::Length(_) | SecretError::NotRandom => {
+                "make another: head -c 32 /dev/urandom > FILE && chmod 0400 FILE"
+            }
+            SecretError::Mode(..) => "chmod 0400 it, and see who could read it before",
+            SecretError::Owner(..) => "run this as the file's owner",
             _ => "give the secret that this store was made with",
         };
         Failure::new(Exit::Secret, error, next)

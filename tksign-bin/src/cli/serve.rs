@@ -188,6 +188,12 @@ fn sandbox(matches: &ArgMatches, folder: &Path, config: &Config) -> Sandbox {
     let parent = |path: &Path| path.parent().filter(|path| !path.as_os_str().is_empty()).map(Path::to_owned);
     let place = |path: &Path| parent(path).unwrap_or_else(|| PathBuf::from("."));
     let mut files = Files { own: vec![folder.to_owned()], ..Files::default() };
+    // Where a link in the state folder leads is its own as well: the high-water file may lie on
+    // another disk.
+    for link in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let target = std::fs::read_link(link.path()).map(|target| folder.join(target));
+        files.own.extend(target.ok().as_deref().and_then(parent));
+    }
     if let Some(publish) = matches.get_one::<PathBuf>("publish") {
         // It must be there now; one that cannot be made is told when it is first written.
         let _ = std::fs::create_dir_all(publish);

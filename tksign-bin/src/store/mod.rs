@@ -227,6 +227,19 @@ impl fmt::Display for StoreError {
     }
 }
 
+impl StoreError {
+    /// The same for clients: without the paths of this machine.
+    pub(crate) fn told(&self) -> String {
+        match self {
+            Self::Full | Self::Damaged(_) | Self::Database(_) => self.to_string(),
+            Self::Io(_, error) => error.to_string(),
+            Self::Missing(_) | Self::Exists(_) | Self::Held(_) | Self::Foreign(_) | Self::Newer(..) => {
+                "the store is not there".to_owned()
+            }
+        }
+    }
+}
+
 impl std::error::Error for StoreError {}
 
 /// A durable set of tables. Used by one thread; an implementation may block.

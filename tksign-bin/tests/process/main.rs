@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "modules of one test")]
 
 mod flood;
+mod host;
 mod image;
 mod roles;
 mod search;

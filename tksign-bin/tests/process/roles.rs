@@ -87,6 +87,8 @@ fn request(line: &mut Line, operation: Operation, given: &Given) -> (Vec<u8>, Op
         Operation::KeyList => of(line, &KeyList { tenant: None, from: from() }),
         Operation::KeyRotate => of(line, &KeyRotate { key: given.key }),
         Operation::KeyRetire => of(line, &KeyRetire { key: given.key }),
+        Operation::StaticRotate => of(line, &StaticRotate {}),
+        Operation::StaticRetire => of(line, &StaticRetire { key: [1; 32] }),
         Operation::PublicationPrepare => of(line, &PublicationPrepare { draft: PublicationDraft::SameEpoch }),
         Operation::PublicationRotate => of(line, &PublicationRotate { key_list: Bytes(b"none".to_vec()) }),
         Operation::ClientAdd => {
@@ -100,6 +102,7 @@ fn request(line: &mut Line, operation: Operation, given: &Given) -> (Vec<u8>, Op
         }
         Operation::TokenShow => of(line, &TokenShow { lineage: given.token.lineage }),
         Operation::AuditTail => of(line, &AuditTail { line: 1, from: from() }),
+        Operation::AuditPrune => of(line, &AuditPrune { before: 1 }),
         Operation::Rewrap => of(line, &Rewrap { secret: SecretBytes::from(&b"short"[..]) }),
         other => panic!("{other} is not in this table"),
     };
@@ -108,6 +111,8 @@ fn request(line: &mut Line, operation: Operation, given: &Given) -> (Vec<u8>, Op
         Operation::Exchange => Some(Code::NotExchangeable),
         // It was removed just before.
         Operation::ClientConfirm => Some(Code::NotFound),
+        // It never was one of the signer's.
+        Operation::StaticRetire => Some(Code::NotFound),
         Operation::PublicationRotate | Operation::Rewrap => Some(Code::BadParameters),
         _ => None,
     };

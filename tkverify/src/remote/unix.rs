@@ -54,7 +54,12 @@ pub(super) fn agent(config: Config) -> ureq::Agent {
 struct Look(DefaultResolver);
 
 impl Resolver for Look {
-    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, Error> {
         if path(uri).is_some() { Ok(self.0.empty()) } else { self.0.resolve(uri, config, timeout) }
     }
 }
@@ -65,7 +70,11 @@ struct Connect(DefaultConnector);
 impl Connector for Connect {
     type Out = Either<Socket, Box<dyn Transport>>;
 
-    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<()>) -> Result<Option<Self::Out>, Error> {
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        chained: Option<()>,
+    ) -> Result<Option<Self::Out>, Error> {
         let Some(path) = path(details.uri) else {
             return Ok(self.0.connect(details, chained)?.map(Either::B));
         };
