@@ -75,6 +75,17 @@ impl Litestream {
     }
 }
 
+/// An answer, given once what it says lies in the replica as well, where there is one.
+pub(crate) async fn replicated(
+    answer: Result<Vec<u8>, RpcError>,
+    replica: Option<&Litestream>,
+) -> Result<Vec<u8>, RpcError> {
+    if let (Some(replica), Ok(_)) = (replica, &answer) {
+        replica.reached().await?;
+    }
+    answer
+}
+
 /// One request, one answer, one connection: the default build has no HTTP client, and `want`
 /// and `try-lock`, which hyper's would bring, are not worth this.
 fn post(socket: &Path, database: &str) -> io::Result<Vec<u8>> {

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::clock::Clock;
 use crate::fence::ReadOnly;
 use crate::keys::{Statics, record};
-use crate::litestream::Litestream;
+use crate::litestream::{Litestream, replicated};
 use crate::memory::{Memory, SignerError, unseal};
 use crate::peer::Peer;
 use crate::registry;
@@ -236,7 +236,7 @@ impl Service {
             // Not even a line is written.
             held.admits(&ask.client, ask.peer, operation).map_err(|code| code.detail(held.why()))?;
         }
-        let params = request.params;
+        let (params, replica) = (request.params, self.options.litestream.as_deref());
         match operation {
             Operation::Verify => {
                 count(&self.counters.verifies);
@@ -246,9 +246,9 @@ impl Service {
                 }
             }
             Operation::Mint => self.decide(ask, params, issue::mint).await,
-            Operation::Revoke => self.remote(self.decide(ask, params, revoke::revoke).await).await,
+            Operation::Revoke => replicated(self.decide(ask, params, revoke::revoke).await, replica).await,
             Operation::RevokePresented => {
-                self.remote(self.decide(ask, params, revoke::revoke_presented).await).await
+                replicated(self.decide(ask, params, revoke::revoke_presented).await, replica).await
             }
             Operation::Exchange => self.decide(ask, params, exchange::exchange).await,
             Operation::RevokePreview => self.decide(ask, params, revoke::preview).await,
@@ -281,14 +281,6 @@ impl Service {
             // `roles::admit` lets no operation through that is not named there and here.
             _ => Err(Code::UnknownOperation.error()),
         }
-    }
-
-    /// With a replica to wait for, an answer is given once what it says lies there as well.
-    async fn remote(&self, answer: Result<Vec<u8>, RpcError>) -> Result<Vec<u8>, RpcError> {
-        if let (Some(litestream), Ok(_)) = (&self.options.litestream, &answer) {
-            litestream.reached().await?;
-        }
-        answer
     }
 
     /// Writes the line of a refusal, then gives it. A refusal that cannot be written is told

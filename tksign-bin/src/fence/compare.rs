@@ -151,3 +151,98 @@ pub(crate) fn left_out(own: &Own, high_water: &Found, published: Option<&Publish
     }
     gaps
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const HASH: [u8; 32] = [3; 32];
+
+    fn at(epoch: u64, sequence: u64) -> Position {
+        Position { epoch, sequence }
+    }
+
+    fn own(position: Position, lines: u64) -> Own {
+        let audit = AuditHead { lines, hash: HASH };
+        Own { position, chain: None, key_list: 1, epoch: 1, audit, hash_then: Some(HASH), is_guarded: true }
+    }
+
+    fn mark(position: Position, lines: u64) -> Found {
+        let audit = AuditHead { lines, hash: HASH };
+        Found::Mark(Mark { position, key_list: 1, epoch: 1, audit, clients: BTreeMap::new() })
+    }
+
+    #[test]
+    fn a_store_that_is_as_far_as_its_mark_or_further_goes_on() {
+        for (position, lines) in [(at(1, 5), 9), (at(1, 6), 9), (at(1, 5), 12), (at(1, 60), 120)] {
+            assert_eq!(compare(&own(position, lines), &mark(at(1, 5), 9), None), []);
+        }
+        // A new store, or one from before there was such a file.
+        let fresh = Own { is_guarded: false, ..own(at(1, 0), 1) };
+        assert_eq!(compare(&fresh, &Found::Absent, None), []);
+    }
+
+    #[test]
+    fn every_way_to_be_behind_is_named() {
+        let mark_of = |change: fn(&mut Mark)| match mark(at(1, 5), 9) {
+            Found::Mark(mut mark) => {
+                change(&mut mark);
+                Found::Mark(mark)
+            }
+            Found::Absent | Found::Unreadable => unreachable!(),
+        };
+        let store = || own(at(1, 5), 9);
+        let gap = |store: &Own, found: &Found| {
+            let gaps = compare(store, found, None);
+            assert_eq!(gaps.len(), 1, "{gaps:?}");
+            gaps[0]
+        };
+        assert_eq!(gap(&store(), &Found::Absent), Gap::NoHighWater);
+        assert_eq!(gap(&store(), &Found::Unreadable), Gap::BadHighWater);
+        let fresh = Own { is_guarded: false, ..store() };
+        assert_eq!(gap(&fresh, &Found::Unreadable), Gap::BadHighWater, "another store's file");
+        let later = mark_of(|mark| mark.position.sequence = 6);
+        assert_eq!(gap(&store(), &later), Gap::Position(Witness::HighWater, at(1, 5), at(1, 6)));
+        assert_eq!(gap(&store(), &mark_of(|mark| mark.key_list = 2)), Gap::KeyList(Witness::HighWater, 1, 2));
+        assert_eq!(gap(&store(), &mark_of(|mark| mark.audit.lines = 10)), Gap::AuditLines(9, 10));
+        let other = Own { hash_then: Some([4; 32]), ..store() };
+        assert_eq!(gap(&other, &mark(at(1, 5), 9)), Gap::AuditParts(9), "two copies went on");
+        for gap in [gap(&store(), &later), Gap::AuditLines(9, 10), Gap::FeedParts(at(1, 5))] {
+            assert!(!gap.to_string().is_empty());
+        }
+    }
+
+    #[test]
+    fn an_epoch_above_the_mark_is_a_merge_that_was_cut_off_before_it_wrote_the_file() {
+        let merged = Own { key_list: 2, epoch: 2, ..own(at(2, 0), 4) };
+        assert_eq!(compare(&merged, &mark(at(1, 50), 90), None), []);
+        // And no licence for a mark of a later epoch.
+        let older = Own { key_list: 2, epoch: 2, ..own(at(2, 0), 4) };
+        let later = Mark {
+            position: at(3, 1),
+            key_list: 3,
+            epoch: 3,
+            ..match mark(at(3, 1), 4) {
+                Found::Mark(mark) => mark,
+                Found::Absent | Found::Unreadable => unreachable!(),
+            }
+        };
+        assert_eq!(compare(&older, &Found::Mark(later), None).len(), 2);
+    }
+
+    #[test]
+    fn what_a_merge_leaves_out_is_what_nobody_has() {
+        let store = own(at(1, 5), 9);
+        assert_eq!(
+            left_out(&store, &mark(at(1, 5), 20), None),
+            [],
+            "audit lines are lost in any case, and told"
+        );
+        let gaps = left_out(&store, &mark(at(1, 8), 20), None);
+        assert_eq!(gaps, [Gap::Position(Witness::HighWater, at(1, 5), at(1, 8))]);
+        assert_eq!(left_out(&store, &Found::Absent, None), [Gap::NoHighWater]);
+        assert_eq!(left_out(&store, &Found::Unreadable, None), [Gap::BadHighWater]);
+    }
+}

@@ -3,6 +3,7 @@
 //! of its own of each state that is whole, and goes on from that.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -113,7 +114,7 @@ fn read(from: &Path, secret: &Secret, copy: Copy, number: u64) -> Result<Service
     if folder.exists() {
         fs::remove_dir_all(&folder).map_err(failed)?;
     }
-    fs::create_dir_all(&folder).map_err(failed)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;
     let database = crate::store::DATABASE;
     if !from.join(database).exists() {
         return Err(StoreError::Missing(from.to_owned()).into());

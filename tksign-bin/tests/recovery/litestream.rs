@@ -164,7 +164,7 @@ fn litestream_to_a_bucket_has_what_was_acknowledged_and_an_outage_is_told() {
     let Some(mut bucket) = Bucket::start(test) else { return };
     let Some(replica) = Replica::bucket(test, &scene, &bucket, "1") else { return };
     acknowledged_is_copied(&mut scene, &replica);
-    // The bucket is gone: in force, and said so; nothing else waits.
+    // PR-48. The bucket is gone: in force, and said so; nothing else waits.
     let copying = replica.start();
     let lineage = scene.mint("acme", "during");
     bucket.stop();

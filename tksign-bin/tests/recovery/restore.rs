@@ -73,7 +73,7 @@ impl After {
         self.scene.signer.serve();
     }
 
-    /// Nothing is changed or published; verifies are answered to who was live.
+    /// PR-49: nothing is changed or published; verifies are answered to who was live.
     fn only_reads(&self) {
         let scene = &self.scene;
         let status = scene.signer.run("status", &["--json"], b"");
