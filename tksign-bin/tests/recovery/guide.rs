@@ -91,6 +91,10 @@ fn guide_every_command_of_the_operators_guide_does_what_it_says() {
     let between = "signer revoke subject --tenant acme --subject user:9 --before now\nuntil tkverify refresh --once --json \
                    --trust \"$TRUST\" --dir \"$FEED\" | grep -q '\"sequence\":1'; do :; done\n";
     commands.insert(restore.expect("a restore"), between.to_owned());
+    // And before the leak there is something that can leak.
+    let leak = commands.iter().position(|block| block.contains("revoke presented")).expect("a leak");
+    let mint = "signer mint --tenant acme --subject user:17 --expires 8h --caveat 'a = b' > token.txt\n";
+    commands.insert(leak, mint.to_owned());
     assert!(commands.len() >= 12, "{} blocks", commands.len());
     let begin = "set -euo pipefail\nwriter-epoch claim\nsystemctl start tksign\ntkverify refresh --once --trust \"$TRUST\" --dir \"$FEED\"\n";
     let script = format!("{begin}{}\necho 'guide: ok'\n", commands.join("\n"));
