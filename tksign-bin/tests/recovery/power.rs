@@ -203,14 +203,6 @@ fn a_power_loss_at_any_point_loses_nothing_that_was_acknowledged() {
         "only {losses} of {} cuts without syncs lost something",
         cuts.min(100)
     );
-    fault(&Fault {
-        store: "SQLite",
-        fault: "the same, were the log not synced (the test's own control)",
-        times: cuts.min(100),
-        lost: usize::from(losses > 0),
-        pause: None,
-        clients_saw: "revoked tokens live, minted ones unknown: the simulation finds it",
-    });
     println!("{cuts} cuts, 0 losses; without syncs of the log {losses} of {}", cuts.min(100));
 }
 
