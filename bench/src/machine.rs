@@ -37,7 +37,10 @@ short batches over 250 rounds in one process on one thread, and the best batch o
 FLOOR is the bare HMAC-SHA256 chain and nothing else, written by hand over the block function of `sha2` without `unsafe`, with the
 root key prepared. tkcore's rows do everything a service does for a request: limits, typed caveats cleared, revocation looked up among
 a million revoked tokens. The macaroon crates compare each caveat as a whole text, the least that a service can do with them, and
-look up no revocation; the JWT rows carry the same caveats as claims and compare them; the Biscuit rows carry as many checks in Datalog.
+look up no revocation; the JWT rows carry the same caveats as claims and compare them; the Biscuit rows carry as many checks in Datalog. So every row has the
+same caveats, but not the same work: tkcore reads them by type, and the first tables hold a list of networks, a path and a time among five;
+the tables of plain caveats are nearer to what the others do. Instructions, which a busy machine does not change: `cargo run --release -p
+tk-bench-counts` (needs valgrind). The revoked set beside a hash set: `cargo run --release -p tk-bench-revocation`.
 Every crate in its newest version, as its documentation says.
 
 - date: {}

@@ -22,7 +22,7 @@ mod work;
 
 use floor::{Current, Next};
 use harness::{Effort, Group, measure};
-use ours::{Holder, Lookup, Minter, Service};
+use ours::{Clearing, Holder, Lookup, Minter, Service};
 
 fn main() {
     let (mut smoke, mut write, mut only) = (false, false, None);
@@ -86,6 +86,31 @@ fn groups(set: &Rc<RevocationSet>) -> Vec<Group> {
         peers::add_verify(&mut group, &ours::identifier_bytes(size), size);
         groups.push(group);
     }
+
+    for size in work::SIZES {
+        let title = format!("Verify, {size} plain caveat{}", if size == 1 { "" } else { "s" });
+        let mut group = Group::new(title, "As above, each caveat a comparison of one short text or number.");
+        let caveats = work::plain_caveats(size);
+        let identifier = ours::identifier_bytes(size);
+        safe_floor(&mut group, size, &caveats);
+        let mut service = Service::of(&caveats, set);
+        group.case("**tkcore**: parsed, verified, cleared, revocation looked up", move || service.verify());
+        let peer = peers::Libmacaroon::new(&identifier, &caveats);
+        group.case("`libmacaroon` 0.3.0", move || peer.verify());
+        let peer = peers::Jwt::hs256(&caveats);
+        group.case("`jsonwebtoken` 11.1.0, HS256", move || peer.verify());
+        groups.push(group);
+    }
+
+    let mut group = Group::new(
+        "Clearing one caveat",
+        "Read and judged, without a token around it. Divided by the first.",
+    );
+    for kind in work::KINDS {
+        let clearing = Clearing::new(vec![kind.to_owned()]);
+        group.case(format!("`{kind}`"), move || clearing.clear());
+    }
+    groups.push(group);
 
     let mut group = Group::new(
         "A known lineage, 5 caveats",
@@ -158,17 +183,24 @@ fn groups(set: &Rc<RevocationSet>) -> Vec<Group> {
     groups
 }
 
-/// The yardsticks of one size.
-fn floors(group: &mut Group, size: usize) {
-    let key = floor::derived(work::KEY);
-    let identifier = ours::identifier_bytes(size);
-    let caveats: Vec<Vec<u8>> = work::caveats(size).into_iter().map(String::into_bytes).collect();
-    let input = Rc::new((identifier, caveats));
+/// What is MACed: an identifier and caveats.
+type Input = Rc<(Vec<u8>, Vec<Vec<u8>>)>;
 
-    let (root, work) = (floor::midstates::<Current>(&key), Rc::clone(&input));
+/// The first yardstick, over these caveats.
+fn safe_floor(group: &mut Group, size: usize, caveats: &[String]) -> Input {
+    let caveats: Vec<Vec<u8>> = caveats.iter().map(|text| text.clone().into_bytes()).collect();
+    let input = Rc::new((ours::identifier_bytes(size), caveats));
+    let (root, work) = (floor::midstates::<Current>(&floor::derived(work::KEY)), Rc::clone(&input));
     group.case("SAFE FLOOR: the bare chain by hand over `sha2` 0.10", move || {
         black_box(floor::by_hand::<Current>(&root, black_box(&work.0), black_box(&work.1)));
     });
+    input
+}
+
+/// The yardsticks of one size.
+fn floors(group: &mut Group, size: usize) {
+    let key = floor::derived(work::KEY);
+    let input = safe_floor(group, size, &work::caveats(size));
     let (root, work) = (floor::midstates::<Next>(&key), Rc::clone(&input));
     group.case("the bare chain by hand over `sha2` 0.11", move || {
         black_box(floor::by_hand::<Next>(&root, black_box(&work.0), black_box(&work.1)));

@@ -76,6 +76,7 @@ fn request() -> Request<'static> {
         .ip("ip", "10.1.2.3".parse().expect("an address"))
         .int("size", 10)
         .text("org", "4711")
+        .text("region", "eu-west")
         .build()
         .expect("a request")
 }
@@ -96,10 +97,14 @@ pub struct Service {
 
 impl Service {
     pub fn new(size: usize, set: &Rc<RevocationSet>) -> Self {
+        Self::of(&work::caveats(size), set)
+    }
+
+    /// With these caveats.
+    pub fn of(caveats: &[String], set: &Rc<RevocationSet>) -> Self {
         let key = RootKey::derive(KEY);
-        let caveats = work::caveats(size);
         let caveats: Vec<&str> = caveats.iter().map(String::as_str).collect();
-        let token = mint(&identifier(size), &caveats, &key).expect("it is minted");
+        let token = mint(&identifier(caveats.len()), &caveats, &key).expect("it is minted");
         Self {
             key,
             facts: facts(),

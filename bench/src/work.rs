@@ -36,3 +36,17 @@ pub fn caveats(count: usize) -> Vec<String> {
         })
         .collect()
 }
+
+/// The plainest restrictions there are, each a comparison with one short word.
+pub fn plain_caveats(count: usize) -> Vec<String> {
+    (0..count)
+        .map(|at| match at {
+            0 => "org = 4711".to_owned(),
+            1 => "region = eu-west".to_owned(),
+            2 => "app = 17".to_owned(),
+            3 => "size <= 1048576".to_owned(),
+            _ if at % 2 == 0 => format!("region != eu-{at}"),
+            _ => format!("org != {}", 5000 + at),
+        })
+        .collect()
+}
