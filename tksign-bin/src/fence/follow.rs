@@ -102,7 +102,7 @@ impl Follower {
                 self.feed.put(&path, bytes);
             }
         }
-        self.feed.announce(position.into(), head);
+        self.feed.announce(position, head);
         gone.iter().filter(|path| **path != FeedPath::Head).for_each(|path| self.feed.remove(path));
         Ok(())
     }

@@ -133,7 +133,7 @@ pub(crate) fn merge(
     write(store, ops)?;
 
     // The file follows: cut off here, the epoch of the store says that the merge was done.
-    memory.position = position.into();
+    memory.position = position;
     memory.audit = audit;
     memory.apply(&Effect::KeyList(Arc::new(memory::CurrentList { list, bytes: bytes.to_vec() })));
     clients.into_iter().for_each(|client| memory.apply(&Effect::Client(Arc::new(client))));
