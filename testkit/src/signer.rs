@@ -176,6 +176,11 @@ impl Running {
         self.with.environment = variables;
     }
 
+    /// Gives the next start, and every command from now on, other arguments and another environment.
+    pub fn set_with(&mut self, with: With) {
+        self.with = with;
+    }
+
     /// Runs a command of the signer's command line: `name`, `--dir`, then `args`. A name of two
     /// words is a command and its own command.
     ///

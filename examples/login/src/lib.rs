@@ -5,7 +5,6 @@
 //! cleared in both cases; there is no way to answer without.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,58 +22,24 @@ use tkverify::{Clock, SystemClock};
 /// How long a discharge of this service lives.
 const LIFETIME: Duration = Duration::from_secs(600);
 
-/// Who can log in, from a file that only this service reads.
-#[derive(Debug, Default)]
-pub struct Accounts {
-    people: HashMap<String, Secret>,
-    machines: Vec<(String, Secret)>,
-}
-
-struct Secret(Vec<u8>);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
-
-impl Secret {
-    fn is(&self, other: &str) -> bool {
-        self.0.ct_eq(other.as_bytes()).into()
-    }
-}
+/// Who can log in: lines `person NAME PASSWORD` and `machine NAME TOKEN` of a file that only this
+/// service reads. One for real people would keep password hashes, or ask an identity provider.
+pub struct Accounts(Vec<[String; 3]>);
 
 impl Accounts {
-    /// Reads lines `person NAME PASSWORD` and `machine NAME TOKEN`. A service for real people
-    /// would keep password hashes, or ask an identity provider.
-    ///
-    /// # Errors
-    /// The number of the first line that is neither.
-    pub fn read(text: &str) -> Result<Self, usize> {
-        let mut accounts = Self::default();
-        for (number, line) in (1..).zip(text.lines()) {
-            match line.split_whitespace().collect::<Vec<_>>()[..] {
-                [] => {}
-                ["person", name, password] => {
-                    accounts.people.insert(name.to_owned(), Secret(password.into()));
-                }
-                ["machine", name, token] => {
-                    accounts.machines.push((name.to_owned(), Secret(token.into())));
-                }
-                _ => return Err(number),
-            }
-        }
-        Ok(accounts)
+    /// Reads the lines; `None` when one is neither.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let line = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>().try_into().ok();
+        text.lines().map(line).collect::<Option<_>>().map(Self)
     }
 
-    fn person(&self, name: &str, password: &str) -> bool {
-        self.people.get(name).is_some_and(|secret| secret.is(password))
-    }
-
-    fn machine(&self, headers: &HeaderMap) -> Option<&str> {
-        let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-        let token = value.strip_prefix("Bearer ")?;
-        self.machines.iter().find(|(_, secret)| secret.is(token)).map(|(name, _)| name.as_str())
+    /// Whose secret it is, among the names that `named` admits.
+    fn find(&self, kind: &str, secret: &str, named: impl Fn(&str) -> bool) -> Option<&str> {
+        let is = |[of, name, held]: &&[String; 3]| {
+            of == kind && named(name) && held.as_bytes().ct_eq(secret.as_bytes()).into()
+        };
+        self.0.iter().find(is).map(|[_, name, _]| name.as_str())
     }
 }
 
@@ -84,20 +49,13 @@ struct Service {
     clock: SystemClock,
 }
 
-impl Service {
-    fn now(&self) -> Timestamp {
-        self.clock.read().wall
-    }
-}
-
 /// The service's routes.
 pub fn router(keys: AuthorityKeys, accounts: Accounts) -> Router {
-    let service = Arc::new(Service { desk: Desk::new(keys), accounts, clock: SystemClock::new() });
     Router::new()
         .route("/v1/discharge", post(discharge))
         .route("/v1/poll/{id}", get(poll))
         .route("/login", get(page).post(login))
-        .with_state(service)
+        .with_state(Arc::new(Service { desk: Desk::new(keys), accounts, clock: SystemClock::new() }))
 }
 
 /// What the ticket asks for must hold for whom we have authenticated.
@@ -107,11 +65,12 @@ fn clear(ticket: OpenTicket, subject: &str, now: Timestamp) -> Result<ClearedTic
     ticket.clear(&request, Some(subject), &Vocabulary::native(), &mut Budget::default())
 }
 
-async fn discharge(State(service): State<Arc<Service>>, headers: HeaderMap, body: Bytes) -> Answer {
+async fn discharge(State(service): State<Arc<Service>>, headers: HeaderMap, body: Bytes) -> Response {
     let answer = || -> Result<Reply, DeskError> {
-        let now = service.now();
-        let ticket = service.desk.open(&body)?;
-        if let Some(machine) = service.accounts.machine(&headers) {
+        let (now, ticket) = (service.clock.read().wall, service.desk.open(&body)?);
+        let credential = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = credential.and_then(|value| value.strip_prefix("Bearer "));
+        if let Some(machine) = token.and_then(|token| service.accounts.find("machine", token, |_| true)) {
             let cleared = clear(ticket, machine, now).map_err(DeskError::NotCleared)?;
             return service.desk.immediate(&cleared, LIFETIME, &[]);
         }
@@ -119,71 +78,57 @@ async fn discharge(State(service): State<Arc<Service>>, headers: HeaderMap, body
         let user = |id: &PollId| format!("/login?id={}", id.to_text());
         service.desk.defer(ticket, now, poll, Some(&user)).map(|(_, reply)| reply)
     };
-    Answer(answer().unwrap_or_else(|error| error.reply()))
+    sent(answer().unwrap_or_else(|error| error.reply()))
 }
 
-async fn poll(State(service): State<Arc<Service>>, Path(id): Path<String>) -> Answer {
-    Answer(match PollId::from_text(&id) {
-        Some(id) => service.desk.poll(&id, service.now()),
-        None => DeskError::Unknown.reply(),
-    })
+async fn poll(State(service): State<Arc<Service>>, Path(id): Path<String>) -> Response {
+    let id = PollId::from_text(&id).ok_or(DeskError::Unknown);
+    sent(id.map_or_else(|error| error.reply(), |id| service.desk.poll(&id, service.clock.read().wall)))
 }
 
 async fn page(State(service): State<Arc<Service>>, Query(query): Query<HashMap<String, String>>) -> Response {
     let text = query.get("id").map_or("", String::as_str);
-    let asked = PollId::from_text(text).map(|id| service.desk.describe(&id, service.now()));
+    let asked = PollId::from_text(text).map(|id| service.desk.describe(&id, service.clock.read().wall));
     let Some(Ok(lines)) = asked else {
-        return said(StatusCode::GONE, "Nothing waits here, or no longer. Start again from your program.");
+        return html(StatusCode::GONE, "Nothing waits here, or no longer. Start again from your program.");
     };
-    let mut list = String::new();
-    for line in lines {
-        let _ = write!(list, "<li><code>{}</code></li>", escaped(&line));
-    }
+    let lines: String = lines.iter().map(|line| format!("<li><code>{}</code></li>", escaped(line))).collect();
+    let form = "<form method=post action=/login><label>Name <input name=name></label> \
+        <label>Password <input name=password type=password></label> <button>Log in</button>";
+    let why = "A program asks you to log in. Go on only if you have just started it yourself. It asks us to";
+    let id = escaped(text);
     html(
         StatusCode::OK,
-        &format!(
-            "<p>A program asks you to log in. Go on only if you have just started it yourself. \
-             It asks us to vouch for:</p><ul>{list}</ul>\
-             <form method=post action=/login><input type=hidden name=id value=\"{}\">\
-             <label>Name <input name=name autocomplete=username></label> \
-             <label>Password <input name=password type=password autocomplete=current-password></label> \
-             <button>Log in</button></form>",
-            escaped(text)
-        ),
+        &format!("{why} vouch for:<ul>{lines}</ul>{form}<input type=hidden name=id value=\"{id}\"></form>"),
     )
 }
 
 async fn login(State(service): State<Arc<Service>>, Form(form): Form<HashMap<String, String>>) -> Response {
     let field = |name: &str| form.get(name).map_or("", String::as_str);
-    let Some(id) = PollId::from_text(field("id")) else {
-        return said(StatusCode::GONE, "Nothing waits here, or no longer.");
-    };
-    if !service.accounts.person(field("name"), field("password")) {
-        return said(StatusCode::FORBIDDEN, "Name and password do not fit. Go back and try again.");
+    let (now, name) = (service.clock.read().wall, field("name"));
+    if service.accounts.find("person", field("password"), |person| person == name).is_none() {
+        return html(StatusCode::FORBIDDEN, "Name and password do not fit. Go back and try again.");
     }
-    let now = service.now();
-    match service.desk.decide(&id, now, LIFETIME, &[], |ticket| clear(ticket, field("name"), now)) {
-        Ok(()) => said(StatusCode::OK, "You are logged in. Go back to your program."),
+    let decided = PollId::from_text(field("id")).ok_or(DeskError::Unknown);
+    let decided = decided
+        .and_then(|id| service.desk.decide(&id, now, LIFETIME, &[], |ticket| clear(ticket, name, now)));
+    match decided {
+        Ok(()) => html(StatusCode::OK, "You are logged in. Go back to your program."),
         Err(DeskError::NotCleared(_)) => {
-            said(StatusCode::FORBIDDEN, "Your program asked for somebody else than you.")
+            html(StatusCode::FORBIDDEN, "Your program asked for somebody else than you.")
         }
-        Err(error) => said(StatusCode::GONE, &error.to_string()),
+        Err(error) => html(StatusCode::GONE, &escaped(&error.to_string())),
     }
-}
-
-fn said(status: StatusCode, sentence: &str) -> Response {
-    html(status, &format!("<p>{}</p>", escaped(sentence)))
 }
 
 fn html(status: StatusCode, body: &str) -> Response {
-    let policy = "default-src 'none'; form-action 'self'; frame-ancestors 'none'";
-    let page = format!("<!doctype html><meta charset=utf-8><title>Log in</title>{body}");
     let headers = [
-        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; form-action 'self'; frame-ancestors 'none'"),
         (header::CACHE_CONTROL, "no-store"),
         (header::REFERRER_POLICY, "no-referrer"),
     ];
-    (status, headers, Html(page)).into_response()
+    (status, headers, Html(format!("<!doctype html><meta charset=utf-8><title>Log in</title>{body}")))
+        .into_response()
 }
 
 fn escaped(text: &str) -> String {
@@ -191,16 +136,12 @@ fn escaped(text: &str) -> String {
 }
 
 /// A reply of the desk as an HTTP response.
-struct Answer(Reply);
-
-impl IntoResponse for Answer {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
-        let mut response = (status, headers, self.0.body).into_response();
-        if let Some(seconds) = self.0.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        response
+fn sent(reply: Reply) -> Response {
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    let mut response = (status, headers, reply.body).into_response();
+    if let Some(seconds) = reply.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    response
 }

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use harness::{Answer, Clock, Nginx, Service, client, revoke, signer_with, text, until};
-use testkit::TempDir;
-use testkit::signer::{self, Running, With};
+use harness::{Answer, Clock, Nginx, Service, client, revoke, signer, text, until};
+use testkit::signer::{Running, With, workspace};
 use tkcore::protocol::{Bytes, Expiry, Mint, MintCaveat, Permit};
 use tkcore::{KeyClass, Name, TokenBuf};
 use tkverify::remote::request_id;
@@ -46,7 +45,6 @@ pub(crate) struct World {
     stock: Vec<String>,
     /// One that every service has decided about.
     known: String,
-    _clock_file: TempDir,
 }
 
 struct Instance {
@@ -60,10 +58,14 @@ struct Instance {
 impl World {
     /// `None` when nginx or faketime is missing.
     pub(crate) fn start(test: &str, clocks: Clocks) -> Option<Self> {
-        let clock_file = TempDir::new();
-        let clock = Clock::new(test, clock_file.join("clock"))?;
-        let environment = if clocks == Clocks::All { clock.environment() } else { Vec::new() };
-        let signer = signer_with(With { arguments: Vec::new(), environment });
+        let mut signer = signer();
+        // In its own folder, since its sandbox lets it read nothing else.
+        let clock = Clock::new(test, Path::new(&signer.state()).join("clock"))?;
+        if clocks == Clocks::All {
+            signer.stop();
+            signer.set_with(With { arguments: Vec::new(), environment: clock.environment() });
+            signer.serve();
+        }
         let feed_host = Nginx::start(test, &MIRROR.replace("PUBLIC", signer.public()))?;
         // The services call the signer itself, and have the feed from its host alone.
         let mut mirrored = Trust::from_file(&signer.trust()).unwrap();
@@ -82,7 +84,7 @@ impl World {
         let minter = Remote::new(&mirrored.signers, key).unwrap();
         let stock = (0..STOCK).map(|_| mint(&minter)).collect();
         let known = mint(&minter);
-        let mut world = Self { signer, feed_host, clock, services, stock, known, _clock_file: clock_file };
+        let mut world = Self { signer, feed_host, clock, services, stock, known };
         world.restart_services();
         world.until_fresh();
         world.decided_by_all(&world.known.clone());
@@ -275,7 +277,7 @@ impl Drop for Disk {
 pub(crate) fn compare(guide: &str, rows: &[String]) {
     const BEGIN: &str = "<!-- measured: sync/tests/outage.rs -->\n";
     const END: &str = "<!-- measured: end -->\n";
-    let path = signer::workspace().join(guide);
+    let path = workspace().join(guide);
     let policies: String = POLICIES.iter().map(|(name, _)| format!(" {name}: known | new |")).collect();
     let table = format!("| down |{policies} health |\n| --- |{}\n{}", " --- |".repeat(7), rows.concat());
     let text = fs::read_to_string(&path).unwrap();
