@@ -89,7 +89,8 @@ pub fn example(package: &str) -> PathBuf {
     let target = signer::binary().parent().unwrap().parent().unwrap().to_owned();
     let manifest = signer::workspace().join("examples/Cargo.toml");
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    build.args(["build", "--quiet", "--locked", "--package", package, "--manifest-path"]);
+    // The whole workspace is named so that features are those of its test run, and nothing is built twice.
+    build.args(["build", "--quiet", "--workspace", "--bin", package, "--manifest-path"]);
     let done = build.arg(manifest).arg("--target-dir").arg(&target).output().unwrap();
     assert!(done.status.success(), "{package}: {}", String::from_utf8_lossy(&done.stderr));
     target.join("debug").join(package)

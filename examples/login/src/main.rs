@@ -48,10 +48,10 @@ fn serve(file: &str, accounts: &str, address: &str) -> Result<(), Box<dyn Error>
     let text = std::fs::read_to_string(file)?;
     let mut lines = text.lines();
     let id = lines.next().and_then(AuthorityId::from_hex).ok_or("the first line is no authority id")?;
-    let secret = lines.next().and_then(unhex).ok_or("the second line is no secret key")?;
+    let secret = lines.next().and_then(options::hex).ok_or("the second line is no secret key")?;
     let keys = AuthorityKeys::new(id).with_secret(AuthoritySecret::from_bytes(secret));
     let accounts = Accounts::read(&std::fs::read_to_string(accounts)?)
-        .map_err(|line| format!("{accounts}: line {line} is no account"))?;
+        .ok_or_else(|| format!("{accounts}: a line is no account"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(address).await?;
@@ -63,12 +63,4 @@ fn serve(file: &str, accounts: &str, address: &str) -> Result<(), Box<dyn Error>
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let digits: Option<Vec<u8>> =
-        text.chars().map(|digit| digit.to_digit(16).and_then(|value| value.try_into().ok())).collect();
-    let pairs: Vec<u8> =
-        digits?.chunks(2).filter_map(|pair| Some(pair.first()? << 4 | pair.get(1)?)).collect();
-    pairs.try_into().ok()
 }
