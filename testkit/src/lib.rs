@@ -7,11 +7,13 @@
 //! - [`disk`]: power losses and broken disks under a real program.
 //! - [`need`]: for tests that need a program which is not ours.
 //! - [`table`]: tables in `docs/` that tests keep true.
+//! - [`etcd::Etcd`]: real etcd members on loopback.
 //! - [`http::Server`]: a loopback server that answers exactly what a test tells it to, however wrong.
 
 pub mod alloc;
 mod dir;
 pub mod disk;
+pub mod etcd;
 pub mod http;
 mod need;
 pub mod process;

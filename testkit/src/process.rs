@@ -63,6 +63,21 @@ impl Process {
         }
     }
 
+    /// Waits for a line; `false` when the process ended before it.
+    ///
+    /// # Panics
+    /// When [`PATIENCE`] runs out first; shows what it printed.
+    pub fn await_line_or_end(&mut self, wanted: impl Fn(&str) -> bool) -> bool {
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) if wanted(&line) => return true,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => panic!("no line came; it printed:\n{}", self.output()),
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+    }
+
     /// Everything printed so far, both outputs in the order of arrival.
     ///
     /// # Panics

@@ -26,7 +26,7 @@ pub(crate) const AUTHORITY: &[u8] = b"authority";
 pub(crate) const CHECK: &[u8] = b"check";
 const CORE: &[u8] = b"core";
 const ROOTS: &[u8] = b"roots";
-const LAST_MINT: &[u8] = b"last-mint";
+pub(crate) const LAST_MINT: &[u8] = b"last-mint";
 
 /// Rows read at once when a table is loaded.
 const PAGE: usize = 4096;
@@ -121,6 +121,7 @@ pub(crate) struct Memory {
     pub(crate) revocations: u64,
     pub(crate) tokens: u64,
     pub(crate) last_mint: Timestamp,
+    mint_row: Vec<u8>,
     pub(crate) audit: AuditHead,
     pub(crate) position: FeedPosition,
     pub(crate) roots: Arc<RootKeys>,
@@ -204,7 +205,13 @@ impl Memory {
         }
         let open = |key: &[u8]| unseal(&kek, Table::Meta, key, &meta(key)?);
         let core = Core::decode(&open(CORE)?).map_err(bad(Table::Meta))?;
-        let last_mint = Reader::new(&open(LAST_MINT)?).time().map_err(bad(Table::Meta))?;
+        // One for each signer that shares the store.
+        let mut last_mint = None;
+        each_of(store, Table::Meta, LAST_MINT, |key, value| {
+            let plain = unseal(&kek, Table::Meta, key, value)?;
+            last_mint = last_mint.max(Reader::new(&plain).time().map_err(bad(Table::Meta))?);
+            Ok(())
+        })?;
         let roots = decode_roots(&open(ROOTS)?).map_err(bad(Table::Meta))?;
         let last =
             Scan { table: Table::KeyLists, prefix: &[], after: None, order: Order::Backward, limit: 1 };
@@ -225,6 +232,7 @@ impl Memory {
             revocations: 0,
             tokens: store.count(Table::Tokens, &[])?,
             last_mint: last_mint.unwrap_or(Timestamp::EPOCH),
+            mint_row: [LAST_MINT, store.name()].concat(),
             audit: audit::load(store, authority)?,
             position: FeedPosition { epoch: list.epoch, sequence: 0 },
             roots: Arc::new(roots),
@@ -346,7 +354,7 @@ impl Memory {
     }
 
     pub(crate) fn put_last_mint(&self, at: Timestamp) -> Op {
-        self.put(Table::Meta, LAST_MINT, &Writer::default().time(Some(at)).done())
+        self.put(Table::Meta, &self.mint_row, &Writer::default().time(Some(at)).done())
     }
 
     /// A sealed row.
@@ -364,7 +372,7 @@ pub(crate) fn is_clear(key: &[u8]) -> bool {
 const ANYWHERE: u8 = 1;
 const LOCAL: u8 = 2;
 
-fn decode_client(key: &[u8], plain: &[u8]) -> Result<(ClientInfo, bool), SignerError> {
+pub(crate) fn decode_client(key: &[u8], plain: &[u8]) -> Result<(ClientInfo, bool), SignerError> {
     let wrong = SignerError::Record(Table::Clients, "layout");
     let Some((reach @ (&ANYWHERE | &LOCAL), bytes)) = plain.split_first() else { return Err(wrong) };
     match ClientInfo::decode(bytes) {
@@ -391,11 +399,20 @@ pub(crate) fn bad(table: Table) -> impl Fn(BadRecord) -> SignerError {
 pub(crate) fn each(
     store: &dyn Store,
     table: Table,
+    visit: impl FnMut(&[u8], &[u8]) -> Result<(), SignerError>,
+) -> Result<(), SignerError> {
+    each_of(store, table, &[], visit)
+}
+
+fn each_of(
+    store: &dyn Store,
+    table: Table,
+    prefix: &[u8],
     mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), SignerError>,
 ) -> Result<(), SignerError> {
     let mut after: Option<Vec<u8>> = None;
     loop {
-        let scan = Scan { table, prefix: &[], after: after.as_deref(), order: Order::Forward, limit: PAGE };
+        let scan = Scan { table, prefix, after: after.as_deref(), order: Order::Forward, limit: PAGE };
         let rows = store.scan(scan)?;
         for (key, value) in &rows {
             visit(key, value)?;

@@ -114,6 +114,7 @@ impl Ask {
 }
 
 /// A decision against it: what the caller hears, and what the audit keeps.
+#[derive(Clone)]
 pub(crate) struct No {
     pub(crate) error: RpcError,
     pub(crate) event: Option<Box<AuditEvent>>,
@@ -288,7 +289,7 @@ impl Service {
     async fn refuse(&self, event: AuditEvent, error: RpcError) -> RpcError {
         let event = event.refused(error.code);
         let declined = No { error, event: Some(Box::new(event)) };
-        match self.writer.submit(move |_| Err(declined)).await {
+        match self.writer.submit(move |_| Err(declined.clone())).await {
             Ok(_) => Code::Internal.error(),
             Err(error) => error,
         }
@@ -300,7 +301,7 @@ impl Service {
         &self,
         ask: Ask,
         params: &[u8],
-        decide: impl FnOnce(&View<'_>, &Ask, C) -> Decided<C> + Send + 'static,
+        decide: impl Fn(&View<'_>, &Ask, C) -> Decided<C> + Send + 'static,
     ) -> Result<Vec<u8>, RpcError> {
         let digest = digest(&ask, params);
         let params = Zeroizing::new(params.to_vec());
@@ -324,7 +325,7 @@ impl Service {
             Ok(plan)
         };
         let declined = move |view: &View<'_>| {
-            let mut ask = ask;
+            let mut ask = ask.clone();
             decide(view, &mut ask).map_err(|No { error, event }| {
                 let event = event.map_or_else(|| ask.event(), |event| *event);
                 No { event: Some(Box::new(event.refused(error.code))), error }

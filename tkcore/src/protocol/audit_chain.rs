@@ -115,7 +115,7 @@ pub enum AuditActor {
 }
 
 /// One event, before it has a number.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct AuditEvent {
     actor: AuditActor,
     what: &'static str,

@@ -26,6 +26,11 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use tkcore::FeedDigest;
+use tkcore::protocol::AuditHead;
+
+#[cfg(feature = "etcd")]
+pub mod etcd;
 mod schema;
 mod sqlite;
 
@@ -168,6 +173,8 @@ pub struct Scan<'a> {
 pub enum Refusal {
     /// An expectation does not hold, or a row to be created exists.
     Conflict,
+    /// Cut off from the cluster for now, and how long already: nothing can be written.
+    ReadOnly(String),
     /// The store failed; nothing of the open group may be acknowledged.
     Failed(StoreError),
 }
@@ -188,6 +195,9 @@ pub enum StoreError {
     Newer(u32, u32),
     /// A check found it damaged; says where.
     Damaged(String),
+    /// Another process of the cluster was first: nothing of the group was kept that a decision
+    /// which is made again does not find.
+    Raced,
     /// The disk has no room.
     Full,
     /// The folder or file cannot be read or written.
@@ -220,6 +230,7 @@ impl fmt::Display for StoreError {
             Self::Damaged(what) => {
                 write!(f, "the store is damaged ({what}): stop, keep a copy, restore from the backup")
             }
+            Self::Raced => f.write_str("other signers were first, again and again: ask again"),
             Self::Full => f.write_str("the disk is full: nothing was changed; make room and repeat"),
             Self::Io(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Database(what) => write!(f, "the database failed: {what}; nothing was acknowledged"),
@@ -292,4 +303,36 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError::Damaged`] says where.
     fn check(&self) -> Result<(), StoreError>;
+
+    /// This process's name among those that share the store; empty where nobody does.
+    fn name(&self) -> &[u8] {
+        &[]
+    }
+
+    /// What has been written since the last call, in order, whoever did; nothing where only this
+    /// process writes.
+    fn news(&mut self) -> Vec<Op> {
+        Vec::new()
+    }
+
+    /// Has this called whenever there is news.
+    fn on_news(&mut self, _wake: Box<dyn Fn() + Send + Sync>) {}
+
+    /// `None` while another process publishes; else a number that changes with each new turn.
+    fn term(&self) -> Option<u64> {
+        Some(0)
+    }
+
+    /// Why nothing can be written now, if so.
+    fn cut_off(&self) -> Option<String> {
+        None
+    }
+
+    /// Writes no more, for this reason: what others wrote was not understood.
+    fn freeze(&mut self, _why: &str) {}
+
+    /// What a head says of all audit chains, this process's ending here.
+    fn audit(&self, own: &AuditHead) -> (u64, FeedDigest) {
+        (own.lines, own.digest())
+    }
 }

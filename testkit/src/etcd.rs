@@ -1,0 +1,166 @@
+//! Real etcd members on loopback, as one cluster, with data that goes when they do.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::TempDir;
+use crate::process::Process;
+
+/// How Debian and its relatives install it.
+pub const INSTALL: &str = "apt-get install etcd-server etcd-client";
+
+/// Ports are chosen by the system and let go of before etcd binds them; another process may be
+/// quicker, and then all start anew with others.
+const TRIES: usize = 5;
+
+/// A running cluster. Dropping it ends every member.
+#[derive(Debug)]
+pub struct Etcd {
+    program: PathBuf,
+    dir: TempDir,
+    members: Vec<Member>,
+}
+
+#[derive(Debug)]
+struct Member {
+    client: u16,
+    peer: u16,
+    process: Option<Process>,
+}
+
+impl Etcd {
+    /// `members` of them (1, 3, 5), each with its own data, ready to be written to. `None` when
+    /// etcd is not there, which is said ([`crate::need`]).
+    ///
+    /// # Panics
+    /// When it is there and does not come up.
+    #[must_use]
+    pub fn start(test: &str, members: usize) -> Option<Self> {
+        let program = crate::need(test, "etcd", INSTALL)?;
+        for _ in 0..TRIES {
+            let members = (0..members).map(|_| Member { client: port(), peer: port(), process: None });
+            let mut etcd = Self { program: program.clone(), dir: TempDir::new(), members: members.collect() };
+            // All together: a member is ready only when most of them are.
+            let begun: Vec<_> = (0..etcd.members.len()).map(|at| etcd.launch(at, "new")).collect();
+            if begun.into_iter().enumerate().all(|(at, process)| etcd.adopt(at, process)) {
+                return Some(etcd);
+            }
+        }
+        panic!("etcd found no free ports in {TRIES} tries");
+    }
+
+    /// Where clients reach each member.
+    #[must_use]
+    pub fn urls(&self) -> Vec<String> {
+        self.members.iter().map(|member| url(member.client)).collect()
+    }
+
+    /// `ADDRESS:PORT` of one member's clients.
+    #[must_use]
+    pub fn address(&self, at: usize) -> String {
+        format!("127.0.0.1:{}", self.members[at].client)
+    }
+
+    /// Which member leads the cluster, if one does.
+    #[must_use]
+    pub fn leader(&self) -> Option<usize> {
+        (0..self.members.len()).find(|at| {
+            let args = ["endpoint", "status", "--write-out=fields", "--command-timeout=2s"];
+            let said = self.members[*at].process.as_ref().map(|_| self.control(&[*at], &args));
+            said.is_some_and(|said| {
+                let field = |name: &str| {
+                    said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" : ")).map(str::to_owned)
+                };
+                let leader = field("\"Leader\"");
+                leader.is_some() && leader == field("\"MemberID\"")
+            })
+        })
+    }
+
+    /// The process of a member that runs.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[must_use]
+    pub fn id(&self, at: usize) -> u32 {
+        self.members[at].process.as_ref().expect("the member runs").id()
+    }
+
+    /// Ends one member at once.
+    pub fn kill(&mut self, at: usize) {
+        self.members[at].process = None;
+    }
+
+    /// Starts a member that was killed, on its ports and its data.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn restart(&mut self, at: usize) {
+        let process = self.launch(at, "existing");
+        assert!(self.adopt(at, process), "member {at} does not come up again");
+    }
+
+    /// Runs `etcdctl` against some members and gives what it printed, errors included.
+    ///
+    /// # Panics
+    /// When `etcdctl` cannot be run.
+    #[must_use]
+    pub fn control(&self, members: &[usize], args: &[&str]) -> String {
+        let endpoints: Vec<_> = members.iter().map(|at| url(self.members[*at].client)).collect();
+        let done = Command::new("etcdctl")
+            .env("ETCDCTL_API", "3")
+            .arg(format!("--endpoints={}", endpoints.join(",")))
+            .args(args)
+            .output()
+            .unwrap_or_else(|error| panic!("etcdctl ({INSTALL}): {error}"));
+        String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr)
+    }
+
+    fn launch(&self, at: usize, state: &str) -> Process {
+        let member = &self.members[at];
+        let peers: Vec<_> =
+            self.members.iter().enumerate().map(|(at, member)| format!("m{at}={}", url(member.peer))).collect();
+        Process::start(
+            Command::new(&self.program)
+                .args(["--name", &format!("m{at}"), "--initial-cluster-state", state])
+                .arg("--data-dir")
+                .arg(self.dir.join(&format!("m{at}")))
+                .args(["--listen-client-urls", &url(member.client), "--advertise-client-urls", &url(member.client)])
+                .args(["--listen-peer-urls", &url(member.peer)])
+                .args(["--initial-advertise-peer-urls", &url(member.peer)])
+                .args(["--initial-cluster", &peers.join(","), "--logger", "zap", "--log-level", "info"]),
+        )
+    }
+
+    /// Waits until a member serves; `false` when it ended, as one does whose port is taken.
+    fn adopt(&mut self, at: usize, mut process: Process) -> bool {
+        let ready = process.await_line_or_end(|line| line.contains("published local member to cluster"));
+        self.members[at].process = ready.then_some(process);
+        ready
+    }
+}
+
+fn url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+fn port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port is free");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_serve_die_and_come_back() {
+        let Some(mut etcd) = Etcd::start("members_serve_die_and_come_back", 1) else { return };
+        assert!(etcd.control(&[0], &["put", "a", "1"]).contains("OK"));
+        assert_eq!(etcd.leader(), Some(0));
+        etcd.kill(0);
+        etcd.restart(0);
+        assert!(etcd.control(&[0], &["get", "a"]).contains('1'));
+    }
+}

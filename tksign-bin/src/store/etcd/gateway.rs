@@ -1,0 +1,253 @@
+//! etcd's JSON gateway over one connection at a time: requests with a time limit, the next member
+//! when one does not answer, a login that is renewed when its token has ended.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{Request, StatusCode, header};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::stream::{self, Tls};
+use crate::clock::monotonic;
+
+/// How long one member may take to answer before the next is asked: above an election and a slow
+/// disk's sync, below what a caller waits in all.
+const ANSWER: Duration = Duration::from_secs(3);
+/// How long connecting to one member may take.
+const CONNECT: Duration = Duration::from_secs(1);
+/// Between rounds over members of which none answered.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Largest answer that is read: a page of rows, or a step of a watch.
+const ANSWER_BYTES: usize = 64 << 20;
+
+/// Where a cluster is and how to speak to it.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// `http://ADDRESS:PORT` or `https://…` of each member.
+    pub urls: Vec<String>,
+    /// Name and password, where etcd asks for them.
+    pub login: Option<Login>,
+    /// Needed for `https`.
+    pub tls: Option<Tls>,
+}
+
+/// Who to log in as.
+#[derive(Clone)]
+pub struct Login {
+    /// The user.
+    pub name: String,
+    /// The password.
+    pub password: Zeroizing<String>,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Login({})", self.name)
+    }
+}
+
+/// Why a request has no answer.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// etcd refused it; its words. Nothing was changed.
+    Refused(String),
+    /// No member answered in time. It may have been done all the same.
+    Silent(String),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Refused(why) | Self::Silent(why)) = self;
+        f.write_str(why)
+    }
+}
+
+/// One thread's way to the cluster.
+pub(super) struct Gateway {
+    cluster: Cluster,
+    runtime: Runtime,
+    /// The member in use.
+    at: usize,
+    connection: Option<SendRequest<Full<Bytes>>>,
+    token: Option<String>,
+}
+
+impl Gateway {
+    pub(super) fn new(cluster: Cluster) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { cluster, runtime, at: 0, connection: None, token: None })
+    }
+
+    /// Turns to the next member.
+    pub(super) fn turn(&mut self) {
+        self.connection = None;
+        let next = self.at.saturating_add(1);
+        self.at = if next < self.cluster.urls.len() { next } else { 0 };
+    }
+
+    /// Asks each member in turn until one answers or `patience` runs out. A request may thus be
+    /// made more than once: it must be one that this does not hurt.
+    pub(super) fn call(&mut self, path: &str, body: &Value, patience: Duration) -> Result<Value, Trouble> {
+        let started = monotonic();
+        let body = Bytes::from(body.to_string());
+        let mut asked = 0usize;
+        loop {
+            let why = match self.once(path, &body, left(started, patience).min(ANSWER)) {
+                Ok(answer) => return Ok(answer),
+                Err(Trouble::Refused(why)) => return Err(Trouble::Refused(why)),
+                Err(Trouble::Silent(why)) => why,
+            };
+            self.turn();
+            asked = asked.saturating_add(1);
+            if left(started, patience) <= PAUSE {
+                return Err(Trouble::Silent(why));
+            }
+            if asked.is_multiple_of(self.cluster.urls.len().max(1)) {
+                std::thread::sleep(PAUSE);
+            }
+        }
+    }
+
+    /// Asks the member in use once.
+    pub(super) fn once(&mut self, path: &str, body: &Bytes, patience: Duration) -> Result<Value, Trouble> {
+        for _ in 0..2 {
+            let (status, bytes) = self.with_runtime(patience, async |gateway| {
+                let (status, mut body) = gateway.send(path, body).await?;
+                let mut bytes = Vec::new();
+                while let Some(frame) = body.frame().await {
+                    bytes.extend_from_slice(frame.map_err(io)?.data_ref().map_or(&[][..], |data| data));
+                    if bytes.len() > ANSWER_BYTES {
+                        return Err("the answer does not end".to_owned());
+                    }
+                }
+                Ok((status, bytes))
+            })?;
+            let answer: Value =
+                serde_json::from_slice(&bytes).map_err(|_| Trouble::Silent(format!("HTTP {status}")))?;
+            if status == StatusCode::OK {
+                return Ok(answer);
+            }
+            let why = answer["message"].as_str().or(answer["error"].as_str()).unwrap_or("no reason").to_owned();
+            // gRPC's codes: a login that has ended is renewed; what says that etcd is for now
+            // without a leader, overloaded or late is asked of another member; the rest is final.
+            match answer["code"].as_u64() {
+                _ if why.contains("invalid auth token") && self.token.take().is_some() => {}
+                Some(16) => return Err(Trouble::Refused(why)),
+                Some(1 | 2 | 4 | 8 | 14) | None => return Err(Trouble::Silent(why)),
+                Some(_) => return Err(Trouble::Refused(why)),
+            }
+        }
+        Err(Trouble::Refused("etcd does not take its own login".to_owned()))
+    }
+
+    /// Opens a stream of answers, such as a watch.
+    pub(super) fn open(&mut self, path: &str, body: &Value) -> Result<Incoming, Trouble> {
+        let body = Bytes::from(body.to_string());
+        self.with_runtime(ANSWER, async |gateway| match gateway.send(path, &body).await? {
+            (StatusCode::OK, body) => Ok(body),
+            (status, _) => {
+                gateway.token = None;
+                Err(format!("HTTP {status}"))
+            }
+        })
+    }
+
+    /// The next piece of a stream; nothing when none came within `patience`.
+    pub(super) fn next(&mut self, from: &mut Incoming, patience: Duration) -> Result<Option<Bytes>, Trouble> {
+        let next = self.runtime.block_on(async { timeout(patience, from.frame()).await });
+        match next {
+            Err(_) => Ok(None),
+            Ok(Some(Ok(frame))) => Ok(Some(frame.into_data().unwrap_or_default())),
+            Ok(Some(Err(error))) => Err(Trouble::Silent(error.to_string())),
+            Ok(None) => Err(Trouble::Silent("the member ended the stream".to_owned())),
+        }
+    }
+
+    fn with_runtime<T>(
+        &mut self,
+        patience: Duration,
+        work: impl AsyncFnOnce(&mut Connecting<'_>) -> Result<T, String>,
+    ) -> Result<T, Trouble> {
+        let url = self.cluster.urls.get(self.at).map_or("", String::as_str);
+        let Self { cluster, runtime, connection, token, .. } = self;
+        let mut connecting = Connecting { url, cluster, connection, token };
+        let done = runtime.block_on(async { timeout(patience, work(&mut connecting)).await });
+        let why = match done {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(why)) => why,
+            Err(_) => "no answer in time".to_owned(),
+        };
+        let why = format!("{url}: {why}");
+        self.connection = None;
+        Err(Trouble::Silent(why))
+    }
+}
+
+/// The member in use, inside the event loop.
+struct Connecting<'a> {
+    url: &'a str,
+    cluster: &'a Cluster,
+    connection: &'a mut Option<SendRequest<Full<Bytes>>>,
+    token: &'a mut Option<String>,
+}
+
+impl Connecting<'_> {
+    async fn send(&mut self, path: &str, body: &Bytes) -> Result<(StatusCode, Incoming), String> {
+        if let (Some(login), None) = (&self.cluster.login, &self.token) {
+            let body = Zeroizing::new(json!({"name": login.name, "password": *login.password}).to_string());
+            let body = Bytes::copy_from_slice(body.as_bytes());
+            let (status, mut answer) = self.post("/v3/auth/authenticate", &body).await?;
+            let mut bytes = Vec::new();
+            while let Some(frame) = answer.frame().await {
+                bytes.extend_from_slice(frame.map_err(io)?.data_ref().map_or(&[][..], |data| data));
+            }
+            let answer: Value = serde_json::from_slice(&bytes).map_err(io)?;
+            let token = answer["token"].as_str();
+            *self.token = Some(token.ok_or(format!("the login is refused ({status})"))?.to_owned());
+        }
+        self.post(path, body).await
+    }
+
+    async fn post(&mut self, path: &str, body: &Bytes) -> Result<(StatusCode, Incoming), String> {
+        let (is_tls, host) = match self.url.split_once("://") {
+            Some(("http", host)) => (false, host),
+            Some(("https", host)) => (true, host),
+            _ => return Err("not an http or https URL".to_owned()),
+        };
+        let mut sender = match self.connection.take() {
+            Some(mut sender) if sender.ready().await.is_ok() => sender,
+            _ => {
+                let connecting = timeout(CONNECT, TcpStream::connect(host)).await;
+                let tcp = connecting.map_err(|_| "no connection in time")?.map_err(io)?;
+                tcp.set_nodelay(true).map_err(io)?;
+                let stream = stream::wrap(tcp, host, is_tls, self.cluster.tls.as_ref()).await?;
+                let (sender, connection) = handshake(stream).await.map_err(io)?;
+                tokio::spawn(connection);
+                sender
+            }
+        };
+        let mut request = Request::post(path).header(header::HOST, host);
+        if let Some(token) = self.token.as_deref() {
+            request = request.header(header::AUTHORIZATION, token);
+        }
+        let request = request.body(Full::new(body.clone())).map_err(io)?;
+        let (head, body) = sender.send_request(request).await.map_err(io)?.into_parts();
+        *self.connection = Some(sender);
+        Ok((head.status, body))
+    }
+}
+
+fn io(error: impl fmt::Display) -> String {
+    error.to_string()
+}
+
+fn left(started: Instant, patience: Duration) -> Duration {
+    patience.saturating_sub(monotonic().saturating_duration_since(started))
+}

@@ -1,0 +1,370 @@
+//! What keeps a signer's mirror up to date and its lease alive: two threads beside the writer.
+//!
+//! The watch hands over what others and we have written, in order, whole revisions at a time. It
+//! resumes after the last revision that it has seen; where etcd has compacted that away, everything
+//! is read anew. The other thread asks the cluster once a second how far it is: an answer is the
+//! mirror's contact, which says how old it is, and the occasion to keep or to seek the lease.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+
+use super::gateway::{Cluster, Gateway, Trouble};
+use super::space::{self, LEADER, SIGNERS, Space, field, number};
+use super::{PAGE, base64};
+use crate::clock::monotonic;
+use crate::random;
+use crate::store::StoreError;
+
+/// How often the cluster is asked for its revision and the lease is kept.
+const TICK: Duration = Duration::from_secs(1);
+/// The publisher's lease, in seconds: how long publishing pauses when its process is gone. Above
+/// several ticks; etcd gives no less than about two.
+const LEASE: &str = "5";
+/// Without an answer for so long the signer is cut off: at once for callers who would otherwise
+/// wait, and longer than an election takes.
+const CUT_OFF: Duration = Duration::from_secs(4);
+/// Without one for so long it ends: heads that are so old are not decided by any more either.
+const END: Duration = Duration::from_secs(3600);
+/// When the mirror is behind for so long, its watch hangs at a member that is itself cut off.
+const BEHIND: Duration = Duration::from_secs(2);
+/// How long reading everything may take.
+const LOAD: Duration = Duration::from_secs(60);
+
+/// Mirrored rows by key below `m/`, with the revision of each.
+pub(super) type Rows = BTreeMap<Vec<u8>, (i64, Vec<u8>)>;
+
+/// What came from etcd.
+pub(super) enum Batch {
+    /// Changes of whole revisions: key below `m/`, revision, value or deletion.
+    Events(Vec<(Vec<u8>, i64, Option<Vec<u8>>)>),
+    /// Everything, after a gap.
+    Whole(Rows),
+}
+
+/// The part of a store that its threads share.
+pub(super) struct Mirror {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    batches: Vec<Batch>,
+    revision: i64,
+    contact: Instant,
+    /// Since when the mirror has been behind the cluster.
+    behind: Option<Instant>,
+    /// The revision at which this process got to lead; 0 when it does not.
+    leads: i64,
+    may_lead: bool,
+    stop: bool,
+    wake: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Mirror {
+    pub(super) fn start(
+        cluster: &Cluster,
+        space: &Space,
+        process: [u8; 16],
+        revision: i64,
+    ) -> Result<Arc<Self>, StoreError> {
+        let state = State {
+            batches: Vec::new(),
+            revision,
+            contact: monotonic(),
+            behind: None,
+            leads: 0,
+            may_lead: true,
+            stop: false,
+            wake: None,
+        };
+        let mirror = Arc::new(Self { state: Mutex::new(state), changed: Condvar::new() });
+        let gateway = || Gateway::new(cluster.clone()).map_err(|error| StoreError::Io("etcd".into(), error));
+        let mut turn = Turn { gateway: gateway()?, space: space.clone(), process, lease: None };
+        // Where nobody leads, the first step need not wait for a tick.
+        turn.tick(&mirror);
+        let (watched, spaced, watching) = (Arc::clone(&mirror), space.clone(), gateway()?);
+        let ticked = Arc::clone(&mirror);
+        let spawned = thread::Builder::new()
+            .name("etcd-watch".to_owned())
+            .spawn(move || watch(&watched, &spaced, watching))
+            .and_then(|_| thread::Builder::new().name("etcd-lease".to_owned()).spawn(move || turn.run(&ticked)));
+        spawned.map_err(|error| StoreError::Io("threads of the mirror".into(), error))?;
+        Ok(mirror)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nobody panics while holding it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn take(&self) -> Vec<Batch> {
+        std::mem::take(&mut self.lock().batches)
+    }
+
+    pub(super) fn revision(&self) -> i64 {
+        self.lock().revision
+    }
+
+    pub(super) fn age(&self) -> Duration {
+        monotonic().saturating_duration_since(self.lock().contact)
+    }
+
+    pub(super) fn leads(&self) -> i64 {
+        let state = self.lock();
+        if state.may_lead { state.leads } else { 0 }
+    }
+
+    pub(super) fn resign(&self) {
+        self.lock().may_lead = false;
+    }
+
+    pub(super) fn on_news(&self, wake: Box<dyn Fn() + Send + Sync>) {
+        self.lock().wake = Some(wake);
+    }
+
+    pub(super) fn cut_off(&self) -> Option<String> {
+        let age = self.age();
+        (age > CUT_OFF).then(|| format!("cut off from etcd: what is known here is {} s old", age.as_secs()))
+    }
+
+    /// Waits until the mirror has reached a revision.
+    pub(super) fn reach(&self, revision: i64, patience: Duration) -> Result<(), String> {
+        let late = |state: &mut State| state.revision < revision && !state.stop;
+        let waited = self.changed.wait_timeout_while(self.lock(), patience, late);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if state.revision >= revision { Ok(()) } else { Err("the watch of etcd is behind".to_owned()) }
+    }
+
+    pub(super) fn stop(&self) {
+        self.lock().stop = true;
+        self.changed.notify_all();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.lock().stop
+    }
+
+    fn add(&self, batch: Batch, revision: i64) {
+        let mut state = self.lock();
+        state.batches.push(batch);
+        state.revision = state.revision.max(revision);
+        state.behind = None;
+        if let Some(wake) = &state.wake {
+            wake();
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// The cluster has answered: so far is it.
+    fn heard(&self, latest: i64, leads: i64) {
+        let mut state = self.lock();
+        state.contact = monotonic();
+        state.behind = if latest > state.revision { Some(state.behind.unwrap_or(state.contact)) } else { None };
+        if state.leads != leads {
+            state.leads = leads;
+            if let Some(wake) = &state.wake {
+                wake();
+            }
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        let state = self.lock();
+        state.behind.is_some_and(|since| monotonic().saturating_duration_since(since) > BEHIND)
+    }
+}
+
+/// Everything below `m/` at one revision.
+pub(super) fn load(gateway: &mut Gateway, space: &Space) -> Result<(i64, Rows), Trouble> {
+    let prefix = space.whole(b"");
+    let (mut rows, mut from, mut revision) = (Rows::new(), prefix.clone(), 0);
+    loop {
+        let asked = json!({
+            "key": base64::encode(&from),
+            "range_end": base64::encode(&space::successor(&prefix)),
+            "limit": PAGE.to_string(),
+            "revision": revision.to_string(),
+        });
+        let answer = gateway.call("/v3/kv/range", &asked, LOAD)?;
+        if revision == 0 {
+            revision = number(&answer["header"]["revision"]);
+        }
+        for row in answer["kvs"].as_array().map_or(&[][..], Vec::as_slice) {
+            let (key, at, value) = entry(&prefix, row)?;
+            from = [&prefix[..], &key, &[0]].concat();
+            rows.insert(key, (at, value));
+        }
+        if answer["more"] != true {
+            return Ok((revision, rows));
+        }
+    }
+}
+
+/// The revision of the last transaction of any signer, as most members have it.
+pub(super) fn latest(gateway: &mut Gateway, space: &Space, patience: Duration) -> Result<i64, Trouble> {
+    let signers = space.whole(SIGNERS);
+    let asked = json!({
+        "key": base64::encode(&signers),
+        "range_end": base64::encode(&space::successor(&signers)),
+        "keys_only": true,
+    });
+    let answer = gateway.call("/v3/kv/range", &asked, patience)?;
+    let rows = answer["kvs"].as_array().map_or(&[][..], Vec::as_slice);
+    Ok(rows.iter().map(|row| number(&row["mod_revision"])).max().unwrap_or(0))
+}
+
+fn entry(prefix: &[u8], row: &Value) -> Result<(Vec<u8>, i64, Vec<u8>), Trouble> {
+    let wrong = || Trouble::Silent("a row that does not read".to_owned());
+    let key = field(&row["key"]).ok_or_else(wrong)?;
+    let key = key.strip_prefix(prefix).ok_or_else(wrong)?.to_vec();
+    Ok((key, number(&row["mod_revision"]), field(&row["value"]).ok_or_else(wrong)?))
+}
+
+/// The watch's thread.
+fn watch(mirror: &Mirror, space: &Space, mut gateway: Gateway) {
+    while !mirror.is_stopped() {
+        let prefix = space.whole(b"");
+        let asked = json!({"create_request": {
+            "key": base64::encode(&prefix),
+            "range_end": base64::encode(&space::successor(&prefix)),
+            "start_revision": mirror.revision().saturating_add(1).to_string(),
+            "fragment": true,
+        }});
+        let ended = match gateway.open("/v3/watch", &asked) {
+            Ok(mut stream) => follow(mirror, &prefix, &mut gateway, &mut stream),
+            Err(_) => Ended::Broken,
+        };
+        match ended {
+            Ended::Compacted => {
+                if let Ok((revision, rows)) = load(&mut gateway, space) {
+                    mirror.add(Batch::Whole(rows), revision);
+                }
+            }
+            Ended::Broken => {
+                gateway.turn();
+                let paused = mirror.changed.wait_timeout(mirror.lock(), TICK / 10);
+                drop(paused);
+            }
+        }
+    }
+}
+
+enum Ended {
+    Broken,
+    Compacted,
+}
+
+fn follow(mirror: &Mirror, prefix: &[u8], gateway: &mut Gateway, stream: &mut Incoming) -> Ended {
+    let (mut text, mut events, mut reached) = (Vec::new(), Vec::new(), 0);
+    while !mirror.is_stopped() && !mirror.is_behind() {
+        match gateway.next(stream, TICK / 2) {
+            Ok(Some(bytes)) => text.extend_from_slice(&bytes),
+            Ok(None) => continue,
+            Err(_) => return Ended::Broken,
+        }
+        while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = text.drain(..=end).collect();
+            let Ok(mut message) = serde_json::from_slice::<Value>(&line) else { return Ended::Broken };
+            let result = message["result"].take();
+            if number(&result["compact_revision"]) > 0 {
+                return Ended::Compacted;
+            }
+            if result.is_null() || result["canceled"] == true {
+                return Ended::Broken;
+            }
+            for event in result["events"].as_array().map_or(&[][..], Vec::as_slice) {
+                let Ok((key, revision, value)) = entry(prefix, &event["kv"]) else { return Ended::Broken };
+                reached = reached.max(revision);
+                events.push((key, revision, (event["type"] != "DELETE").then_some(value)));
+            }
+            // A revision in several messages is taken when its last one is there.
+            if result["fragment"] != true && !events.is_empty() {
+                mirror.add(Batch::Events(std::mem::take(&mut events)), reached);
+            }
+        }
+    }
+    Ended::Broken
+}
+
+/// The lease's thread.
+struct Turn {
+    gateway: Gateway,
+    space: Space,
+    process: [u8; 16],
+    lease: Option<String>,
+}
+
+impl Turn {
+    fn run(mut self, mirror: &Mirror) {
+        while !mirror.is_stopped() {
+            let stopping = |state: &mut State| !state.stop;
+            drop(mirror.changed.wait_timeout_while(mirror.lock(), TICK, stopping));
+            self.tick(mirror);
+            if mirror.age() > END {
+                random::stop("nothing was heard of etcd for an hour");
+            }
+        }
+        self.give_back();
+    }
+
+    fn tick(&mut self, mirror: &Mirror) {
+        if mirror.is_stopped() || !mirror.lock().may_lead {
+            self.give_back();
+        }
+        // Twice: the second look finds what the first one took.
+        for _ in 0..2 {
+            let Ok((latest, leader)) = self.look() else { return };
+            let ours = leader.filter(|(_, process)| *process == self.process).map(|(at, _)| at);
+            let kept = ours.is_some() && self.keep();
+            mirror.heard(latest, ours.filter(|_| kept).unwrap_or(0));
+            if kept || leader.is_some() || !mirror.lock().may_lead || mirror.is_stopped() || !self.seek() {
+                return;
+            }
+        }
+    }
+
+    /// How far the cluster is, and who leads since when.
+    fn look(&mut self) -> Result<(i64, Option<(i64, [u8; 16])>), Trouble> {
+        let latest = latest(&mut self.gateway, &self.space, TICK)?;
+        let asked = json!({"key": base64::encode(&self.space.whole(LEADER))});
+        let answer = self.gateway.call("/v3/kv/range", &asked, TICK)?;
+        let row = &answer["kvs"][0];
+        let process = field(&row["value"]).and_then(|value| value.try_into().ok());
+        Ok((latest, process.map(|process| (number(&row["mod_revision"]), process))))
+    }
+
+    fn keep(&mut self) -> bool {
+        let Some(lease) = &self.lease else { return false };
+        let kept = self.gateway.call("/v3/lease/keepalive", &json!({"ID": lease}), TICK);
+        let kept = kept.is_ok_and(|answer| number(&answer["result"]["TTL"]) > 0);
+        if !kept {
+            self.lease = None;
+        }
+        kept
+    }
+
+    /// Tries to lead where nobody does.
+    fn seek(&mut self) -> bool {
+        let granted = self.gateway.call("/v3/lease/grant", &json!({"TTL": LEASE}), TICK);
+        let Ok(lease) = granted.map(|answer| answer["ID"].as_str().map(str::to_owned)) else { return false };
+        let Some(lease) = lease else { return false };
+        let mut put = self.space.put(LEADER, &self.process);
+        space::object(&mut put["request_put"], "lease", &lease);
+        let seek = json!({"compare": [self.space.compare(LEADER, 0)], "success": [put]});
+        self.lease = Some(lease);
+        self.gateway.call("/v3/kv/txn", &seek, TICK).is_ok_and(|answer| answer["succeeded"] == true)
+    }
+
+    fn give_back(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            // Ends by itself otherwise.
+            let _ = self.gateway.call("/v3/lease/revoke", &json!({"ID": lease}), TICK);
+        }
+    }
+}

@@ -1,0 +1,462 @@
+//! The store of several signers: an etcd cluster, reached over its JSON gateway.
+//!
+//! Each process has a *mirror*: the small tables as etcd had them at one revision, brought forward
+//! by a watch and only between two decisions, so that a decision sees one moment. Registry, kept
+//! answers and audit lines are read from etcd when they are asked for.
+//!
+//! Every transaction compares, besides what its changes expect, three rows and writes the first:
+//! - `~signer/NAME`, this process's own: a second process of that name, or a transaction whose
+//!   answer was lost, is found out by it. It holds the end of the signer's audit chain.
+//! - `~guard`, which changes with keys, clients, key lists and the secret: nothing is decided by a
+//!   client that was removed or a key that was retired at another signer.
+//! - `~leader`, if it writes the feed: only the process that holds the lease under that row, at
+//!   the revision at which it got it, closes steps and signs heads. The lease itself fences nothing.
+//!
+//! etcd takes 128 operations and 1.5 MiB in one transaction. Operations nest, which lifts the first
+//! bound for writes; a group of changes with too many comparisons or bytes becomes several
+//! transactions, each whole changes.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tkcore::FeedDigest;
+use tkcore::protocol::AuditHead;
+
+use super::{Change, Op, Order, Refusal, Row, Scan, Store, StoreError, Table};
+use crate::random;
+
+mod base64;
+mod gateway;
+mod mirror;
+mod space;
+mod stream;
+mod txn;
+
+pub use gateway::{Cluster, Login};
+use gateway::{Gateway, Trouble};
+use mirror::{Batch, Mirror};
+pub use space::Space;
+use space::{GUARD, LEADER, MIGRATING, SCHEMA, field, number, object};
+pub use stream::Tls;
+use txn::{Group, Pending};
+
+/// How long a group waits for the cluster before it is read-only: above an election (some 2 s).
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a transaction whose answer is outstanding is asked for.
+const COMMIT: Duration = Duration::from_secs(10);
+/// Rows in one answer.
+const PAGE: usize = 2000;
+/// The layout in etcd.
+const LAYOUT: u32 = 1;
+
+/// One signer's view of the cluster.
+pub struct Etcd {
+    gateway: RefCell<Gateway>,
+    space: Space,
+    mirror: Arc<Mirror>,
+    /// The mirrored rows by key below `m/`, with the revision of each.
+    rows: BTreeMap<Vec<u8>, (i64, Vec<u8>)>,
+    /// What was taken into `rows` and not yet told.
+    fresh: Vec<Op>,
+    group: Option<Group>,
+    fence: Fence,
+    frozen: Option<String>,
+}
+
+impl std::fmt::Debug for Etcd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Etcd({:?})", self.space)
+    }
+}
+
+/// What this process writes into its own row: who it is, how often it wrote, its audit chain's end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Fence {
+    process: [u8; 16],
+    writes: u64,
+    audit: AuditHead,
+}
+
+impl Fence {
+    fn encode(&self) -> Vec<u8> {
+        let lines = self.audit.lines.to_be_bytes();
+        [&self.process[..], &self.writes.to_be_bytes(), &lines, &self.audit.hash].concat()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (process, rest) = bytes.split_first_chunk()?;
+        let (writes, rest) = rest.split_first_chunk()?;
+        let (lines, rest) = rest.split_first_chunk()?;
+        let audit = AuditHead { lines: u64::from_be_bytes(*lines), hash: rest.try_into().ok()? };
+        Some(Self { process: *process, writes: u64::from_be_bytes(*writes), audit })
+    }
+}
+
+impl Etcd {
+    /// Opens the store under a prefix, in the name of one signer. Another process of that name
+    /// can write no more from here on.
+    ///
+    /// # Errors
+    /// [`StoreError`]: no store there, a newer one, a migration that was not finished, or no answer.
+    pub fn open(cluster: &Cluster, space: Space) -> Result<Self, StoreError> {
+        let mut gateway = connect(cluster)?;
+        let (_, rows) = mirror::load(&mut gateway, &space).map_err(unreachable_now)?;
+        let (missing, damaged) = (StoreError::Missing(place(cluster, &space)), StoreError::Damaged);
+        if rows.contains_key(MIGRATING) {
+            return Err(damaged("a migration into it was not finished: run it again".to_owned()));
+        }
+        let (_, layout) = rows.get(SCHEMA).ok_or(missing)?;
+        match layout.as_slice().try_into().map(u32::from_be_bytes) {
+            Ok(LAYOUT) => {}
+            Ok(newer) => return Err(StoreError::Newer(newer, LAYOUT)),
+            Err(_) => return Err(damaged("its layout's number does not read".to_owned())),
+        }
+        let own = space.fence();
+        let audit = match rows.get(&own) {
+            Some((_, value)) => Fence::decode(value).ok_or_else(|| damaged("a signer's row".to_owned()))?.audit,
+            None => AuditHead { lines: 0, hash: [0; 32] },
+        };
+        let fence = Fence { process: random::bytes(), writes: 0, audit };
+        let revision = rows.get(&own).map_or(0, |(revision, _)| *revision);
+        let taking = json!({
+            "compare": [space.compare(&own, revision)],
+            "success": [space.put(&own, &fence.encode())],
+        });
+        let taken = gateway.call("/v3/kv/txn", &taking, PATIENCE).map_err(unreachable_now)?;
+        if taken["succeeded"] != true {
+            return Err(StoreError::Held(place(cluster, &space)));
+        }
+        let (revision, rows) = mirror::load(&mut gateway, &space).map_err(unreachable_now)?;
+        let mirror = Mirror::start(cluster, &space, fence.process, revision)?;
+        let gateway = RefCell::new(gateway);
+        Ok(Self { gateway, space, mirror, rows, fresh: Vec::new(), group: None, fence, frozen: None })
+    }
+
+    /// Makes an empty store.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] when there is one under the prefix.
+    pub fn create(cluster: &Cluster, space: Space) -> Result<Self, StoreError> {
+        let made = json!({
+            "compare": [space.compare(SCHEMA, 0)],
+            "success": [space.put(SCHEMA, &LAYOUT.to_be_bytes())],
+        });
+        let made = connect(cluster)?.call("/v3/kv/txn", &made, PATIENCE).map_err(unreachable_now)?;
+        if made["succeeded"] != true {
+            return Err(StoreError::Exists(place(cluster, &space)));
+        }
+        Self::open(cluster, space)
+    }
+
+    /// What the mirror knows, for metrics: revision, its age, whether this signer publishes.
+    #[must_use]
+    pub fn watcher(&self) -> Watcher {
+        Watcher(Arc::clone(&self.mirror))
+    }
+
+    /// Takes what the watch has brought into the rows.
+    fn drain(&mut self) {
+        for batch in self.mirror.take() {
+            match batch {
+                Batch::Events(events) => events.into_iter().for_each(|(key, revision, value)| {
+                    self.take(key, revision, value);
+                }),
+                Batch::Whole(rows) => {
+                    let gone: Vec<_> = self.rows.keys().filter(|key| !rows.contains_key(*key)).cloned().collect();
+                    gone.into_iter().for_each(|key| self.take(key, 0, None));
+                    for (key, (revision, value)) in rows {
+                        if self.rows.get(&key).is_none_or(|(known, _)| *known != revision) {
+                            self.take(key, revision, Some(value));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, key: Vec<u8>, revision: i64, value: Option<Vec<u8>>) {
+        if let Some((table, row)) = Space::row(&key) {
+            self.fresh.push(match &value {
+                Some(value) => Op::Put(table, row.to_vec(), value.clone()),
+                None => Op::Delete(table, row.to_vec()),
+            });
+        }
+        match value {
+            Some(value) => self.rows.insert(key, (revision, value)),
+            None => self.rows.remove(&key),
+        };
+    }
+
+    /// A row as it was before the open group, with its revision; 0 when it is not there.
+    fn stored(&self, table: Table, key: &[u8]) -> Result<(i64, Option<Vec<u8>>), StoreError> {
+        if Space::is_mirrored(table) {
+            let row = self.rows.get(&Space::mirrored(table, key));
+            return Ok(row.map_or((0, None), |(revision, value)| (*revision, Some(value.clone()))));
+        }
+        let asked = json!({"key": base64::encode(&self.space.path(table, key))});
+        let answer = self.ask("/v3/kv/range", &asked)?;
+        let row = answer["kvs"].as_array().and_then(|rows| rows.first());
+        Ok(row.map_or((0, None), |row| (number(&row["mod_revision"]), field(&row["value"]))))
+    }
+
+    fn ask(&self, path: &str, body: &Value) -> Result<Value, StoreError> {
+        self.gateway.borrow_mut().call(path, body, PATIENCE).map_err(unreachable_now)
+    }
+
+    /// Rows of a table as they were before the open group.
+    fn base(&self, scan: &Scan<'_>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        let mut rows = Vec::new();
+        if Space::is_mirrored(scan.table) {
+            let prefix = Space::mirrored(scan.table, &[]);
+            let (low, high) = Space::window(scan);
+            let from = [&prefix[..], &low].concat();
+            let upto = high.map_or_else(|| space::successor(&prefix), |high| [&prefix[..], &high].concat());
+            let strip = |(key, (_, value)): (&Vec<u8>, &(i64, Vec<u8>))| {
+                Some((key.strip_prefix(&prefix[..])?.to_vec(), value.clone()))
+            };
+            if from < upto {
+                let range = self.rows.range(from..upto);
+                match scan.order {
+                    Order::Forward => rows.extend(range.filter_map(strip).take(limit)),
+                    Order::Backward => rows.extend(range.rev().filter_map(strip).take(limit)),
+                }
+            }
+            return Ok(rows);
+        }
+        let prefix = self.space.path(scan.table, &[]);
+        let mut after = scan.after.map(<[u8]>::to_vec);
+        while rows.len() < limit {
+            let page = PAGE.min(limit.saturating_sub(rows.len()));
+            let (low, high) = Space::window(&Scan { after: after.as_deref(), ..*scan });
+            let upto = high.map_or_else(|| space::successor(&prefix), |high| [&prefix[..], &high].concat());
+            let mut asked = json!({
+                "key": base64::encode(&[&prefix[..], &low].concat()),
+                "range_end": base64::encode(&upto),
+                "limit": page.to_string(),
+            });
+            if scan.order == Order::Backward {
+                object(&mut asked, "sort_order", "DESCEND");
+                object(&mut asked, "sort_target", "KEY");
+            }
+            let answer = self.ask("/v3/kv/range", &asked)?;
+            let found = answer["kvs"].as_array().map_or(&[][..], Vec::as_slice);
+            for row in found {
+                let key = field(&row["key"]).unwrap_or_default();
+                let key = key.strip_prefix(&prefix[..]).ok_or_else(|| damaged("a key outside its table"))?;
+                rows.push((key.to_vec(), field(&row["value"]).unwrap_or_default()));
+            }
+            after = rows.last().map(|(key, _)| key.clone());
+            if found.len() < page {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+}
+
+impl Store for Etcd {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.group.as_ref().and_then(|group| group.written(table, key)) {
+            Some(value) => Ok(value.clone()),
+            None => self.stored(table, key).map(|(_, value)| value),
+        }
+    }
+
+    fn scan(&self, scan: Scan<'_>) -> Result<Vec<Row>, StoreError> {
+        let written = self.group.as_ref().map_or_else(Vec::new, |group| group.in_table(&scan));
+        let base = self.base(&scan, scan.limit.saturating_add(written.len()))?;
+        if written.is_empty() {
+            return Ok(base);
+        }
+        let mut rows: BTreeMap<Vec<u8>, Vec<u8>> = base.into_iter().collect();
+        for (key, value) in written {
+            match value {
+                Some(value) => rows.insert(key, value),
+                None => rows.remove(&key),
+            };
+        }
+        Ok(match scan.order {
+            Order::Forward => rows.into_iter().take(scan.limit).collect(),
+            Order::Backward => rows.into_iter().rev().take(scan.limit).collect(),
+        })
+    }
+
+    fn count(&self, table: Table, prefix: &[u8]) -> Result<u64, StoreError> {
+        let whole = Scan { table, prefix, after: None, order: Order::Forward, limit: usize::MAX };
+        let written = self.group.as_ref().map_or_else(Vec::new, |group| group.in_table(&whole));
+        if Space::is_mirrored(table) || !written.is_empty() {
+            return self.scan(whole).map(|rows| crate::codec::count(rows.len()));
+        }
+        let prefix = self.space.path(table, prefix);
+        let asked = json!({
+            "key": base64::encode(&prefix),
+            "range_end": base64::encode(&space::successor(&prefix)),
+            "count_only": true,
+        });
+        Ok(u64::try_from(number(&self.ask("/v3/kv/range", &asked)?["count"])).unwrap_or(0))
+    }
+
+    /// Catches up with the cluster first: what anybody was told before this call is seen by what
+    /// is decided after it. Cut off from the cluster, the group is read-only.
+    fn begin(&mut self) -> Result<(), StoreError> {
+        self.group = None;
+        let mut group = Group::default();
+        let reached = match self.cut_off() {
+            Some(why) => Err(why),
+            None => mirror::latest(&mut self.gateway.borrow_mut(), &self.space, PATIENCE)
+                .map_err(|trouble| trouble.to_string())
+                .and_then(|latest| self.mirror.reach(latest, PATIENCE)),
+        };
+        self.drain();
+        match reached {
+            Err(why) => group.read_only = Some(why),
+            Ok(()) => {
+                let own = self.rows.get(&self.space.fence()).and_then(|(_, value)| Fence::decode(value));
+                match own {
+                    Some(fence) if fence.process == self.fence.process => self.fence = fence,
+                    // Two that extend one audit chain: the later one goes on.
+                    _ => random::stop("another process has taken this signer's name in the cluster"),
+                }
+            }
+        }
+        self.group = Some(group);
+        Ok(())
+    }
+
+    fn apply(&mut self, change: &Change) -> Result<(), Refusal> {
+        let closed = || Refusal::Failed(StoreError::Database("no group is open".to_owned()));
+        let mut group = self.group.take().ok_or_else(closed)?;
+        let result = match &group.read_only {
+            Some(why) => Err(Refusal::ReadOnly(why.clone())),
+            None => Pending::new(self, &group, change),
+        };
+        let result = result.and_then(|pending| group.add(pending));
+        self.group = Some(group);
+        result
+    }
+
+    fn commit(&mut self) -> Result<(), StoreError> {
+        let Some(group) = self.group.take() else { return Ok(()) };
+        let latest = txn::commit(self, group)?;
+        // So that what was just written is read back. When the watch lags, the next group waits.
+        let _ = self.mirror.reach(latest, PATIENCE);
+        self.drain();
+        Ok(())
+    }
+
+    fn schema(&self) -> u32 {
+        LAYOUT
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        for table in Table::ALL {
+            let whole = Scan { table, prefix: &[], after: None, order: Order::Forward, limit: usize::MAX };
+            self.base(&whole, usize::MAX)?;
+        }
+        Ok(())
+    }
+
+    fn name(&self) -> &[u8] {
+        self.space.signer.as_bytes()
+    }
+
+    fn news(&mut self) -> Vec<Op> {
+        self.drain();
+        std::mem::take(&mut self.fresh)
+    }
+
+    fn on_news(&mut self, wake: Box<dyn Fn() + Send + Sync>) {
+        self.mirror.on_news(wake);
+    }
+
+    fn term(&self) -> Option<u64> {
+        let (led, _) = self.rows.get(LEADER).filter(|_| self.frozen.is_none())?;
+        if self.mirror.leads() != *led {
+            return None;
+        }
+        // Anew when a signer joins: it waits for a snapshot that it can make itself.
+        let joined = self.rows.iter().filter(|(key, _)| key.starts_with(space::SIGNERS));
+        let joined = joined.filter_map(|(_, (_, value))| Fence::decode(value));
+        let process = |fence: Fence| fence.process.first_chunk().map_or(0, |part| u64::from_be_bytes(*part));
+        Some(joined.fold(u64::try_from(*led).unwrap_or(0), |term, fence| term ^ process(fence)))
+    }
+
+    fn cut_off(&self) -> Option<String> {
+        self.frozen.clone().or_else(|| self.mirror.cut_off())
+    }
+
+    fn freeze(&mut self, why: &str) {
+        self.mirror.resign();
+        self.frozen.get_or_insert_with(|| why.to_owned());
+    }
+
+    fn audit(&self, own: &AuditHead) -> (u64, FeedDigest) {
+        let mut ends = BTreeMap::from([(self.space.signer.as_bytes(), *own)]);
+        for (key, (_, value)) in &self.rows {
+            let name = key.strip_prefix(space::SIGNERS).filter(|name| *name != self.space.signer.as_bytes());
+            if let Some((name, fence)) = name.zip(Fence::decode(value)) {
+                ends.insert(name, fence.audit);
+            }
+        }
+        space::audit_digest(&ends)
+    }
+}
+
+/// Looks at a store's mirror from beside the writer.
+#[derive(Clone)]
+pub struct Watcher(Arc<Mirror>);
+
+impl std::fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watcher")
+    }
+}
+
+impl Watcher {
+    /// The revision that the mirror has reached.
+    #[must_use]
+    pub fn revision(&self) -> i64 {
+        self.0.revision()
+    }
+
+    /// How long ago the cluster was last heard of.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.0.age()
+    }
+
+    /// Whether this signer closes steps and signs heads.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.0.leads() != 0
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        self.mirror.stop();
+    }
+}
+
+fn connect(cluster: &Cluster) -> Result<Gateway, StoreError> {
+    Gateway::new(cluster.clone()).map_err(|error| StoreError::Io("event loop".into(), error))
+}
+
+fn place(cluster: &Cluster, space: &Space) -> PathBuf {
+    format!("etcd at {}, {space:?}", cluster.urls.join(", ")).into()
+}
+
+fn damaged(what: &str) -> StoreError {
+    StoreError::Damaged(what.to_owned())
+}
+
+fn unreachable_now(trouble: Trouble) -> StoreError {
+    StoreError::Database(format!("etcd: {trouble}"))
+}
+
+#[allow(unused_imports, reason = "named in the documentation of the module")]
+use GUARD as _;
