@@ -14,7 +14,7 @@ use crate::memory::{Effect, Memory};
 use crate::publish;
 use crate::random;
 use crate::registry::{self, TokenRecord};
-use crate::service::{Ask, Decided, No};
+use crate::service::{Ask, Decided, No, Registry};
 use crate::writer::{Plan, View};
 
 /// What a client hears that names no key.
@@ -102,7 +102,11 @@ impl New<'_> {
         let (key, tenant) = (record.key, record.tenant.clone());
         let (revoked, last_seen) = (None, None);
         let info = TokenInfo { lineage, key, tenant, subject, label, expiry, parent, revoked, last_seen };
-        let mut ops = registry::register(memory, &TokenRecord { info, branches });
+        let is_named = info.label.is_some() || info.subject.is_some() || info.parent.is_some();
+        let mut ops = Vec::new();
+        if is_named || ask.options.registry == Registry::All {
+            ops = registry::register(memory, &TokenRecord { info, branches });
+        }
         // In the same transaction, so that no restart and no clock set back mints below it.
         ops.push(memory.put_last_mint(at));
         let plan = Plan { ops, effects: vec![Effect::Minted(at)], events: vec![event], ..Plan::default() };

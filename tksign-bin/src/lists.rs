@@ -109,13 +109,14 @@ pub(crate) fn status(
         }
         Some(_) => "",
     };
+    let why = held.map(|held| held.why().to_owned()).or_else(|| view.store.cut_off());
     let statics = memory.core.static_publics();
     let answer = StatusAnswer {
         version: Text::lossy(env!("CARGO_PKG_VERSION")),
         feed: memory.core.feed,
         static_key: statics.current,
         static_before: statics.before,
-        mode: if held.is_some() { Mode::ReadOnly } else { Mode::Serving },
+        mode: if why.is_some() { Mode::ReadOnly } else { Mode::Serving },
         started,
         now: view.now,
         position: memory.position,
@@ -132,7 +133,7 @@ pub(crate) fn status(
         schema: view.store.schema(),
         secret: memory.kek.id(),
         sandbox: sandbox.unwrap_or_default(),
-        notice: Text::lossy(held.map_or(notice, ReadOnly::why)),
+        notice: Text::lossy(why.as_deref().unwrap_or(notice)),
     };
     Ok((Plan::default(), answer))
 }

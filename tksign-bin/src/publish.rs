@@ -23,6 +23,9 @@ use crate::store::{Expect, Op, Store, Table};
 use crate::tally::Tally;
 use crate::writer::{Plan, View};
 
+#[cfg(feature = "etcd")]
+mod etcd;
+
 /// How long the first uncovered revocation waits for others to share its step: half of the
 /// 50 ms in which a step must be closed, so that the commit fits as well.
 const STEP: Duration = Duration::from_millis(25);
@@ -292,12 +295,13 @@ impl Publisher {
         let Some((end, _)) = keys.first() else {
             return Err(SignerError::Publication);
         };
+        let (lines, digest) = view.store.audit(&memory.audit);
         let head = self.state.head(&Stamp {
             key_list: memory.key_list.list.version,
             issued_at,
             validity: VALIDITY.min(end.saturating_since(issued_at)),
             poll_after: POLL_AFTER,
-            audit: Audit { lines: memory.audit.lines, digest: memory.audit.digest() },
+            audit: Audit { lines, digest },
         });
         let signing: Vec<_> = keys.iter().map(|(_, key)| key).collect();
         let bytes = head.sign(&signing).map_err(|error| feed(&error))?;

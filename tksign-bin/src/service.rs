@@ -36,6 +36,19 @@ pub struct Options {
     pub audit_names: AuditNames,
     /// Where revocations must lie as well before they are acknowledged.
     pub litestream: Option<Arc<Litestream>>,
+    /// Which minted tokens are remembered.
+    pub registry: Registry,
+}
+
+/// Which minted tokens are remembered. A look-up, a list and a look at what hangs from a key know
+/// these only; revoking any token by its lineage needs no record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Registry {
+    /// Every one.
+    #[default]
+    All,
+    /// Those with a label, a subject or a parent: what a cluster's store has room for.
+    Named,
 }
 
 /// How names stand in audit lines.
@@ -56,6 +69,7 @@ impl Default for Options {
             exchange_cap: 86_400,
             audit_names: AuditNames::Hashed,
             litestream: None,
+            registry: Registry::All,
         }
     }
 }
@@ -258,7 +272,7 @@ impl Service {
                 let (started, held, sandbox) =
                     (self.started, self.read_only.clone(), self.sandbox.get().cloned());
                 let status = move |view: &View<'_>, _: &Ask, _: Status| {
-                    lists::status(view, started, held.as_deref(), sandbox)
+                    lists::status(view, started, held.as_deref(), sandbox.clone())
                 };
                 self.decide(ask, params, status).await
             }

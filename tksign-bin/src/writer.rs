@@ -22,9 +22,15 @@ use crate::random;
 use crate::service::No;
 use crate::store::{Change, Expect, Op, Refusal, Store, StoreError};
 
+#[cfg(feature = "etcd")]
+mod etcd;
+
 /// Most jobs committed together. Large enough that a sync of some milliseconds is shared by all
 /// who wait, small enough that the first of them does not wait for a thousand decisions.
 const GROUP: usize = 256;
+/// How often a group that lost a race against another signer's is decided again. Each loss is
+/// somebody's gain, so it ends by itself unless a row stands in the way for good.
+const RACES: u32 = 20;
 
 /// When to ask again while the queue is full: about the time of a group on a slow disk.
 const BUSY_MILLIS: u32 = 250;
@@ -61,12 +67,14 @@ impl Plan {
     }
 }
 
-type Decide = Box<dyn FnOnce(&View<'_>) -> Result<Plan, No> + Send>;
+type Decide = Box<dyn Fn(&View<'_>) -> Result<Plan, No> + Send>;
 type Answer = Result<Vec<u8>, RpcError>;
 
 enum Job {
     Decide(Decide, oneshot::Sender<Answer>),
     Stop(oneshot::Sender<()>),
+    #[cfg(feature = "etcd")]
+    News,
 }
 
 /// The way to the writer thread, and to what it has committed.
@@ -79,7 +87,7 @@ pub(crate) struct Writer {
 impl Writer {
     /// Starts the thread. It owns the store until [`Writer::stop`].
     pub(crate) fn start(
-        store: Box<dyn Store>,
+        #[cfg_attr(not(feature = "etcd"), allow(unused_mut, reason = "only a shared store has news"))] mut store: Box<dyn Store>,
         memory: Memory,
         publisher: Publisher,
         clock: Arc<dyn Clock>,
@@ -87,8 +95,21 @@ impl Writer {
     ) -> Result<Self, SignerError> {
         let (jobs, queue) = sync_channel(QUEUE);
         let committed = Arc::new(RwLock::new(memory.clone()));
-        let thread =
-            Thread { store, working: memory, committed: Arc::clone(&committed), publisher, clock, guard };
+        #[cfg(feature = "etcd")]
+        {
+            let news = jobs.clone();
+            store.on_news(Box::new(move || drop(news.try_send(Job::News))));
+        }
+        let thread = Thread {
+            store,
+            working: memory,
+            committed: Arc::clone(&committed),
+            publisher,
+            clock,
+            guard,
+            #[cfg(feature = "etcd")]
+            term: None,
+        };
         std::thread::Builder::new()
             .name("writer".to_owned())
             .spawn(move || {
@@ -109,7 +130,7 @@ impl Writer {
     /// Has a job decided, and waits until it is durable.
     pub(crate) async fn submit(
         &self,
-        decide: impl FnOnce(&View<'_>) -> Result<Plan, No> + Send + 'static,
+        decide: impl Fn(&View<'_>) -> Result<Plan, No> + Send + 'static,
     ) -> Answer {
         let (reply, answer) = oneshot::channel();
         let stopping = || Code::Stopping.error();
@@ -148,10 +169,13 @@ struct Thread {
     publisher: Publisher,
     clock: Arc<dyn Clock>,
     guard: Guard,
+    /// The turn of publishing that was prepared for.
+    #[cfg(feature = "etcd")]
+    term: Option<u64>,
 }
 
-/// A job that was decided and waits for the commit.
-type Waiting = (oneshot::Sender<Answer>, Answer);
+/// A job, and who waits for it.
+type Waiting = (Decide, oneshot::Sender<Answer>);
 
 impl Thread {
     fn run(mut self, queue: &Receiver<Job>) {
@@ -172,10 +196,14 @@ impl Thread {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            #[cfg(feature = "etcd")]
+            self.follow();
             if !group.is_empty() {
                 self.decide(group);
             }
             let due = stop.is_some() || self.publisher.due(&self.working, monotonic()).is_zero();
+            #[cfg(feature = "etcd")]
+            let due = due || self.turn_came();
             if due && let Err(error) = self.publish(stop.is_some()) {
                 self.back();
                 self.publisher.failed(&error);
@@ -187,43 +215,47 @@ impl Thread {
         }
     }
 
-    fn decide(&mut self, group: Vec<(Decide, oneshot::Sender<Answer>)>) {
-        let mut effects = Vec::new();
-        let mut waiting: Vec<Waiting> = Vec::new();
-        let mut group = group.into_iter();
-        let mut result = self.store.begin();
-        while result.is_ok() {
-            let Some((decide, reply)) = group.next() else { break };
-            match self.one(decide, &mut effects) {
-                Ok(answer) => waiting.push((reply, answer)),
-                Err(error) => {
-                    waiting.push((reply, Ok(Vec::new())));
-                    result = Err(error);
+    /// Decides a group of jobs and answers them once it is durable; again, from what is true by
+    /// then, when another signer was first.
+    fn decide(&mut self, group: Vec<Waiting>) {
+        let mut races = 0;
+        let failed = loop {
+            match self.group(&group) {
+                Ok((answers, noted)) => {
+                    for ((_, reply), answer) in group.into_iter().zip(answers) {
+                        let _ = reply.send(noted.clone().and(answer));
+                    }
+                    return;
                 }
+                Err(StoreError::Raced) if races < RACES => races = races.saturating_add(1),
+                Err(error) => break error,
             }
-        }
-        match result.and_then(|()| self.store.commit()) {
-            Ok(()) => {
-                self.show(&effects);
-                let noted = self.guard.committed(&effects, &self.working);
-                for (reply, answer) in waiting {
-                    let _ = reply.send(noted.clone().and(answer));
-                }
-            }
-            Err(error) => {
-                self.back();
-                eprintln!("tksign: {error}");
-                let failed = Code::StoreFailed.detail(&error.told());
-                for reply in waiting.into_iter().map(|(reply, _)| reply).chain(group.map(|(_, reply)| reply))
-                {
-                    let _ = reply.send(Err(failed.clone()));
-                }
-            }
+            self.back();
+        };
+        self.back();
+        eprintln!("tksign: {failed}");
+        let failed = Code::StoreFailed.detail(&failed.told());
+        for (_, reply) in group {
+            let _ = reply.send(Err(failed.clone()));
         }
     }
 
+    /// One try; besides the answers, whether what must be noted outside of the store was.
+    fn group(&mut self, group: &[Waiting]) -> Result<(Vec<Answer>, Result<(), RpcError>), StoreError> {
+        self.store.begin()?;
+        #[cfg(feature = "etcd")]
+        self.follow();
+        let mut effects = Vec::new();
+        let answers: Result<Vec<_>, _> =
+            group.iter().map(|(decide, _)| self.one(decide, &mut effects)).collect();
+        let answers = answers?;
+        self.store.commit()?;
+        self.show(&effects);
+        Ok((answers, self.guard.committed(&effects, &self.working)))
+    }
+
     /// Decides one job and adds what it writes to the open group. An error ends the group.
-    fn one(&mut self, decide: Decide, effects: &mut Vec<Effect>) -> Result<Answer, StoreError> {
+    fn one(&mut self, decide: &Decide, effects: &mut Vec<Effect>) -> Result<Answer, StoreError> {
         let now = self.clock.now();
         let view = View { memory: &self.working, store: &*self.store, now };
         let (plan, answer) = match decide(&view) {
@@ -239,6 +271,7 @@ impl Thread {
         match self.add(plan, now, effects) {
             Ok(()) => Ok(answer),
             Err(Refusal::Conflict) => Ok(Err(Code::Conflict.detail("somebody else was first; ask again"))),
+            Err(Refusal::Failed(StoreError::CutOff(why))) => Ok(Err(Code::ReadOnly.detail(&why))),
             Err(Refusal::Failed(error)) => Err(error),
         }
     }
@@ -276,6 +309,10 @@ impl Thread {
             let plan = self.publisher.housekeeping(&view)?;
             self.commit(plan, now)?;
         }
+        #[cfg(feature = "etcd")]
+        if !self.has_turn()? {
+            return Ok(());
+        }
         let view = View { memory: &self.working, store: &*self.store, now };
         if let Some((plan, closed)) = self.publisher.close(&view)? {
             self.commit(plan, now)?;
@@ -294,9 +331,7 @@ impl Thread {
         self.store.begin()?;
         match self.add(plan, now, &mut effects) {
             Ok(()) => self.store.commit()?,
-            Err(Refusal::Conflict) => {
-                return Err(SignerError::Feed("another publisher was first".to_owned()));
-            }
+            Err(Refusal::Conflict) => return Err(StoreError::Raced.into()),
             Err(Refusal::Failed(error)) => return Err(error.into()),
         }
         self.show(&effects);
@@ -317,18 +352,21 @@ impl Thread {
         if let Ok(stored) = audit::load(&*self.store, self.working.authority)
             && stored != self.working.audit
         {
+            if !self.store.name().is_empty() {
+                // In a cluster the outcome may be learned late; then others' news tell the rest.
+                self.working.audit = stored;
+                return self.show(&[]);
+            }
             eprintln!("tksign: the store committed what it reported as failed; stopping, start again");
             std::process::abort();
         }
     }
 }
 
-fn take(
-    job: Job,
-    group: &mut Vec<(Decide, oneshot::Sender<Answer>)>,
-    stop: &mut Option<oneshot::Sender<()>>,
-) {
+fn take(job: Job, group: &mut Vec<Waiting>, stop: &mut Option<oneshot::Sender<()>>) {
     match job {
+        #[cfg(feature = "etcd")]
+        Job::News => {}
         Job::Decide(decide, reply) => group.push((decide, reply)),
         Job::Stop(reply) => *stop = Some(reply),
     }

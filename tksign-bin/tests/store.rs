@@ -15,6 +15,8 @@ fn conforms(make: impl Fn() -> Box<dyn Store>, reopen: impl Fn(Box<dyn Store>) -
     an_open_group_sees_itself(&mut *make());
     tables_are_apart(&mut *make());
     scans_agree_with_a_sorted_map(&mut *make());
+    pages_of_a_large_table(&mut *make());
+    a_change_of_thousands_of_rows(&mut *make());
     let mut store = make();
     committed_rows_survive_and_open_groups_do_not(&mut *store);
     let store = reopen(store);
@@ -103,6 +105,13 @@ fn tables_are_apart(store: &mut dyn Store) {
 }
 
 fn scans_agree_with_a_sorted_map(store: &mut dyn Store) {
+    // A cluster mirrors one of these tables and asks for the other.
+    for table in [Table::Keys, Table::Tokens] {
+        scans_of(store, table);
+    }
+}
+
+fn scans_of(store: &mut dyn Store, table: Table) {
     let mut model = BTreeMap::new();
     let alphabet = [0u8, 1, 0x7f, 0x80, 0xfe, 0xff];
     for a in alphabet {
@@ -112,16 +121,37 @@ fn scans_agree_with_a_sorted_map(store: &mut dyn Store) {
         model.insert(vec![a], vec![]);
     }
     store.begin().unwrap();
-    let ops = model.iter().map(|(key, value)| create(key, value)).collect();
+    let ops = model.iter().map(|(key, value)| Op::Create(table, key.clone(), value.clone())).collect();
     store.apply(&change(ops)).unwrap();
+    scans_are(store, table, &model);
     store.commit().unwrap();
+    scans_are(store, table, &model);
+    // Half of it in an open group: written, changed and removed.
+    store.begin().unwrap();
+    let ops = alphabet.iter().flat_map(|a| {
+        model.insert(vec![*a, 3], vec![9]);
+        model.insert(vec![*a, 1], vec![8]);
+        model.remove(&[*a, 0x80][..]);
+        [
+            Op::Put(table, vec![*a, 3], vec![9]),
+            Op::Put(table, vec![*a, 1], vec![8]),
+            Op::Delete(table, vec![*a, 0x80]),
+        ]
+    });
+    store.apply(&change(ops.collect())).unwrap();
+    scans_are(store, table, &model);
+    store.commit().unwrap();
+    scans_are(store, table, &model);
+}
+
+fn scans_are(store: &dyn Store, table: Table, model: &BTreeMap<Vec<u8>, Vec<u8>>) {
     for prefix in [&[][..], &[0], &[0x80], &[0xff], &[0xff, 0xff], &[3]] {
         let all: Vec<Row> = model
             .iter()
             .filter(|(key, _)| key.starts_with(prefix))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
-        assert_eq!(store.count(Table::Keys, prefix).unwrap(), all.len() as u64);
+        assert_eq!(store.count(table, prefix).unwrap(), all.len() as u64);
         for order in [Order::Forward, Order::Backward] {
             let mut expected = all.clone();
             if order == Order::Backward {
@@ -130,7 +160,7 @@ fn scans_agree_with_a_sorted_map(store: &mut dyn Store) {
             let mut got: Vec<Row> = Vec::new();
             loop {
                 let after = got.last().map(|(key, _)| key.clone());
-                let scan = Scan { table: Table::Keys, prefix, after: after.as_deref(), order, limit: 4 };
+                let scan = Scan { table, prefix, after: after.as_deref(), order, limit: 4 };
                 let page = store.scan(scan).unwrap();
                 assert!(page.len() <= 4);
                 if page.is_empty() {
@@ -141,6 +171,38 @@ fn scans_agree_with_a_sorted_map(store: &mut dyn Store) {
             assert_eq!(got, expected, "{prefix:?} {order:?}");
         }
     }
+}
+
+fn pages_of_a_large_table(store: &mut dyn Store) {
+    for table in [Table::Revocations, Table::Index] {
+        for part in 0..5u32 {
+            store.begin().unwrap();
+            let rows = part * 1000..(part + 1) * 1000;
+            let ops = rows.map(|n| Op::Put(table, n.to_be_bytes().to_vec(), vec![7; 40]));
+            store.apply(&change(ops.collect())).unwrap();
+            store.commit().unwrap();
+        }
+        assert_eq!(store.count(table, b"").unwrap(), 5000);
+        let all = Scan { table, prefix: b"", after: None, order: Order::Forward, limit: usize::MAX };
+        let rows = store.scan(all).unwrap();
+        assert_eq!(rows.len(), 5000);
+        assert!(rows.iter().map(|(key, _)| key).eq((0..5000u32).map(|n| n.to_be_bytes().to_vec()).collect::<Vec<_>>().iter()));
+    }
+}
+
+/// As the revocation of a branch with many service tokens: more than one transaction of a cluster
+/// compares or holds.
+fn a_change_of_thousands_of_rows(store: &mut dyn Store) {
+    store.begin().unwrap();
+    let row = |n: u32| Op::Create(Table::Revocations, n.to_be_bytes().to_vec(), vec![7; 40]);
+    store.apply(&change((0..4096).map(row).chain([create(b"a", b"1")]).collect())).unwrap();
+    assert_eq!(store.count(Table::Revocations, b"").unwrap(), 4096);
+    store.commit().unwrap();
+    assert_eq!(store.count(Table::Revocations, b"").unwrap(), 4096);
+    assert_eq!(value(store, b"a").as_deref(), Some(&b"1"[..]));
+    store.begin().unwrap();
+    assert!(matches!(store.apply(&change(vec![row(4000)])), Err(Refusal::Conflict)));
+    store.commit().unwrap();
 }
 
 fn committed_rows_survive_and_open_groups_do_not(store: &mut dyn Store) {
@@ -257,4 +319,92 @@ fn a_folder_that_cannot_be_written_is_a_clear_error() {
     fs::write(dir.join("file"), b"").unwrap();
     let error = Sqlite::create(&dir.join("file")).unwrap_err();
     assert!(matches!(error, StoreError::Io(..)), "{error}");
+}
+
+#[cfg(feature = "etcd")]
+mod cluster {
+    use tksign::store::etcd::{Cluster, Etcd, Space};
+
+    use super::*;
+
+    fn cluster(etcd: &testkit::etcd::Etcd) -> Cluster {
+        Cluster { urls: etcd.urls(), login: None, tls: None }
+    }
+
+    fn space(name: &str, signer: &str) -> Space {
+        Space::new(name, signer).unwrap()
+    }
+
+    #[test]
+    fn etcd_conforms() {
+        let Some(etcd) = testkit::etcd::Etcd::start("etcd_conforms", 1) else { return };
+        let made = std::cell::Cell::new(0);
+        let place = |n: u32| space(&format!("store-{n}"), "one");
+        conforms(
+            || {
+                made.set(made.get() + 1);
+                Box::new(Etcd::create(&cluster(&etcd), place(made.get())).unwrap())
+            },
+            |store| {
+                drop(store);
+                Box::new(Etcd::open(&cluster(&etcd), place(made.get())).unwrap())
+            },
+        );
+        let twice = Etcd::create(&cluster(&etcd), place(1)).unwrap_err();
+        assert!(matches!(twice, StoreError::Exists(_)), "{twice}");
+        let none = Etcd::open(&cluster(&etcd), place(9999)).unwrap_err();
+        assert!(matches!(none, StoreError::Missing(_)), "{none}");
+    }
+
+    /// Two signers' stores: what one commits the other sees in its next group, as news and as
+    /// rows; of two that create one row one is first and the other is told so; only one publishes.
+    #[test]
+    fn two_share_one_history() {
+        let Some(etcd) = testkit::etcd::Etcd::start("two_share_one_history", 1) else { return };
+        let mut one = Etcd::create(&cluster(&etcd), space("both", "one")).unwrap();
+        let mut two = Etcd::open(&cluster(&etcd), space("both", "two")).unwrap();
+        let revocation = |n: u8| Op::Create(Table::Revocations, vec![n], vec![n]);
+        one.begin().unwrap();
+        one.apply(&change(vec![revocation(1)])).unwrap();
+        one.commit().unwrap();
+        two.begin().unwrap();
+        assert_eq!(two.get(Table::Revocations, &[1]).unwrap().as_deref(), Some(&[1][..]));
+        assert!(two.news().contains(&Op::Put(Table::Revocations, vec![1], vec![1])));
+        assert!(matches!(two.apply(&change(vec![revocation(1)])), Err(Refusal::Conflict)));
+        // Both decide on the same moment; the second one to commit has lost.
+        one.begin().unwrap();
+        one.apply(&change(vec![revocation(2)])).unwrap();
+        two.apply(&change(vec![revocation(2)])).unwrap();
+        two.commit().unwrap();
+        assert!(matches!(one.commit(), Err(StoreError::Raced)));
+        // Whoever decides by keys and clients does not do so beside a change of them.
+        one.begin().unwrap();
+        two.begin().unwrap();
+        one.apply(&change(vec![create(b"key", b"1")])).unwrap();
+        one.commit().unwrap();
+        two.apply(&change(vec![revocation(3)])).unwrap();
+        assert!(matches!(two.commit(), Err(StoreError::Raced)));
+        // The feed's rows are the publisher's alone.
+        let head = |value: u8| change(vec![Op::Put(Table::Feed, b"head".to_vec(), vec![value])]);
+        one.begin().unwrap();
+        two.begin().unwrap();
+        assert!(one.term().is_some() && two.term().is_none());
+        assert!(matches!(two.apply(&head(2)), Err(Refusal::Conflict)));
+        one.apply(&head(1)).unwrap();
+        one.commit().unwrap();
+        // A second process of one name takes over; the first one's audit chain is closed to it.
+        let mut again = Etcd::open(&cluster(&etcd), space("both", "two")).unwrap();
+        two.apply(&change(vec![revocation(4)])).unwrap();
+        assert!(matches!(two.commit(), Err(StoreError::Raced)));
+        drop(two);
+        again.begin().unwrap();
+        again.apply(&change(vec![revocation(4)])).unwrap();
+        again.commit().unwrap();
+        drop(one);
+        while again.term().is_none() {
+            again.begin().unwrap();
+        }
+        again.apply(&head(3)).unwrap();
+        again.commit().unwrap();
+    }
 }

@@ -93,6 +93,7 @@ pub(super) fn failure(error: &SignerError) -> Failure {
             StoreError::Damaged(_) => {
                 (Exit::Store, "restore the last backup; keep the damaged file for a look")
             }
+            StoreError::Raced | StoreError::CutOff(_) => (Exit::Later, "look at the cluster; ask again"),
             StoreError::Full => (Exit::Local, "make room on the disk"),
             StoreError::Io(..) => {
                 (Exit::Local, "check that the folder exists and that this user can write it")

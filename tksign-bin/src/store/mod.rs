@@ -173,8 +173,6 @@ pub struct Scan<'a> {
 pub enum Refusal {
     /// An expectation does not hold, or a row to be created exists.
     Conflict,
-    /// Cut off from the cluster for now, and how long already: nothing can be written.
-    ReadOnly(String),
     /// The store failed; nothing of the open group may be acknowledged.
     Failed(StoreError),
 }
@@ -198,6 +196,8 @@ pub enum StoreError {
     /// Another process of the cluster was first: nothing of the group was kept that a decision
     /// which is made again does not find.
     Raced,
+    /// Cut off from the cluster for now: why, and how old what is known is.
+    CutOff(String),
     /// The disk has no room.
     Full,
     /// The folder or file cannot be read or written.
@@ -231,6 +231,7 @@ impl fmt::Display for StoreError {
                 write!(f, "the store is damaged ({what}): stop, keep a copy, restore from the backup")
             }
             Self::Raced => f.write_str("other signers were first, again and again: ask again"),
+            Self::CutOff(why) => f.write_str(why),
             Self::Full => f.write_str("the disk is full: nothing was changed; make room and repeat"),
             Self::Io(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Database(what) => write!(f, "the database failed: {what}; nothing was acknowledged"),

@@ -153,7 +153,7 @@ impl Gateway {
         self.with_runtime(ANSWER, async |gateway| match gateway.send(path, &body).await? {
             (StatusCode::OK, body) => Ok(body),
             (status, _) => {
-                gateway.token = None;
+                *gateway.token = None;
                 Err(format!("HTTP {status}"))
             }
         })
@@ -175,8 +175,8 @@ impl Gateway {
         patience: Duration,
         work: impl AsyncFnOnce(&mut Connecting<'_>) -> Result<T, String>,
     ) -> Result<T, Trouble> {
-        let url = self.cluster.urls.get(self.at).map_or("", String::as_str);
-        let Self { cluster, runtime, connection, token, .. } = self;
+        let Self { cluster, runtime, connection, token, at } = self;
+        let url = cluster.urls.get(*at).map_or("", String::as_str);
         let mut connecting = Connecting { url, cluster, connection, token };
         let done = runtime.block_on(async { timeout(patience, work(&mut connecting)).await });
         let why = match done {
@@ -221,9 +221,14 @@ impl Connecting<'_> {
             Some(("https", host)) => (true, host),
             _ => return Err("not an http or https URL".to_owned()),
         };
-        let mut sender = match self.connection.take() {
-            Some(mut sender) if sender.ready().await.is_ok() => sender,
-            _ => {
+        let mut kept = self.connection.take();
+        let is_open = match &mut kept {
+            Some(sender) => sender.ready().await.is_ok(),
+            None => false,
+        };
+        let mut sender = match kept.filter(|_| is_open) {
+            Some(sender) => sender,
+            None => {
                 let connecting = timeout(CONNECT, TcpStream::connect(host)).await;
                 let tcp = connecting.map_err(|_| "no connection in time")?.map_err(io)?;
                 tcp.set_nodelay(true).map_err(io)?;

@@ -331,7 +331,7 @@ impl Store for Etcd {
         let closed = || Refusal::Failed(StoreError::Database("no group is open".to_owned()));
         let mut group = self.group.take().ok_or_else(closed)?;
         let result = match &group.read_only {
-            Some(why) => Err(Refusal::ReadOnly(why.clone())),
+            Some(why) => Err(Refusal::Failed(StoreError::CutOff(why.clone()))),
             None => Pending::new(self, &group, change),
         };
         let result = result.and_then(|pending| group.add(pending));

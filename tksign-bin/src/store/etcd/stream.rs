@@ -1,7 +1,5 @@
 //! A connection to a member, in clear.
 
-use std::fmt;
-
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 

@@ -67,7 +67,7 @@ impl Pending {
         }
         for op in &change.ops {
             let (Op::Create(table, key, _) | Op::Put(table, key, _) | Op::Delete(table, key)) = op;
-            let (table, path) = (*table, store.space.path(table, key));
+            let (table, path) = (*table, store.space.path(*table, key));
             let value = match op {
                 Op::Create(_, _, value) | Op::Put(_, _, value) => Some(value.clone()),
                 Op::Delete(..) => None,

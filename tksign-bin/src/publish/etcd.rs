@@ -1,0 +1,171 @@
+//! What other signers wrote, taken in: how a signer that does not publish follows the one that
+//! does, serves what that one has signed, and takes its place.
+
+use std::sync::Arc;
+
+use tkcore::Timestamp;
+use tkcore::protocol::{ClientKey, FeedPosition};
+use tkcore::revocation::publish::{Publisher as State, RevocationRow};
+use tkcore::revocation::{ExpiryDay, FeedPath, Head, KeyList, Position};
+
+use super::{CHAIN, HEAD, HEARTBEAT, Publisher, RETRY};
+use crate::clock::monotonic;
+use crate::codec::{Reader, count};
+use crate::keys::{KeyRecord, PublicationSecret};
+use crate::memory::{self, CHECK, CurrentList, Effect, LAST_MINT, Memory, SignerError, bad, unseal};
+use crate::revoked;
+use crate::store::{Op, Store, Table};
+
+impl Publisher {
+    /// What one write means for the memory. A write that is known already means nothing, so it does
+    /// not matter whether it was our own.
+    pub(crate) fn follow(
+        &mut self,
+        op: &Op,
+        memory: &Memory,
+        now: Timestamp,
+    ) -> Result<Vec<Effect>, SignerError> {
+        let (Op::Create(table, key, _) | Op::Put(table, key, _) | Op::Delete(table, key)) = op;
+        let value = match op {
+            Op::Create(_, _, value) | Op::Put(_, _, value) => Some(value.as_slice()),
+            Op::Delete(..) => None,
+        };
+        let open = |value: &[u8]| unseal(&memory.kek, *table, key, value);
+        Ok(match (table, value) {
+            (Table::Keys, Some(value)) => {
+                let record = KeyRecord::decode(key, &open(value)?).map_err(bad(*table))?;
+                vec![Effect::Key(Arc::new(record))]
+            }
+            (Table::Clients, Some(value)) => {
+                // Where a client may speak does not change while it is one.
+                let (info, _) = memory::decode_client(key, &open(value)?)?;
+                vec![Effect::Client(Arc::new(info))]
+            }
+            (Table::Clients, None) => {
+                let key: Option<[u8; 32]> = key.as_slice().try_into().ok();
+                key.map(|key| Effect::ClientGone(ClientKey::from_bytes(key))).into_iter().collect()
+            }
+            (Table::PublicationKeys, Some(value)) => {
+                let secret = PublicationSecret::decode(&open(value)?).map_err(bad(*table))?;
+                vec![Effect::Publication(Arc::new(secret))]
+            }
+            (Table::KeyLists, Some(value)) => self.key_list(value, memory)?,
+            (Table::Meta, Some(value)) if key.starts_with(LAST_MINT) => {
+                let minted = Reader::new(&open(value)?).time().map_err(bad(*table))?;
+                // Counts no token: how many others registered is known at the start only.
+                minted.map_or_else(Vec::new, |at| vec![Effect::Minted(at), Effect::TokensGone(1)])
+            }
+            (Table::Meta, Some(value)) if key == CHECK && !memory.kek.matches(value) => {
+                return Err(SignerError::WrongSecret);
+            }
+            (Table::Revocations, Some(value)) => {
+                let row = revoked::decode(&memory.core, key, value).map_err(bad(*table))?;
+                let revocation = &row.revocation;
+                let is_floor = revocation.before().is_some();
+                let is_known = memory.uncovered.contains_key(key) || self.state.set().has(revocation, row.day);
+                let binds = !is_floor || memory.revoked.has_stricter(revocation);
+                if is_known && binds { Vec::new() } else { vec![Effect::Revoked(row)] }
+            }
+            (Table::Revocations, None) => vec![Effect::RevocationsGone(1)],
+            (Table::Deltas, Some(value)) => self.step(key, value, memory)?,
+            (Table::Feed, Some(value)) if key == CHAIN => self.epoch(value, memory, now),
+            (Table::Feed, Some(value)) if key == HEAD => self.head(value, memory, now)?,
+            _ => Vec::new(),
+        })
+    }
+
+    fn key_list(&self, bytes: &[u8], memory: &Memory) -> Result<Vec<Effect>, SignerError> {
+        let list = KeyList::verify(bytes, memory.core.feed, &memory.roots)
+            .map_err(|_| SignerError::Record(Table::KeyLists, "not signed by the root keys"))?;
+        self.tree.put(&FeedPath::KeyList { version: list.version }, bytes.to_vec());
+        let is_new = list.version > memory.key_list.list.version;
+        let list = CurrentList { list, bytes: bytes.to_vec() };
+        Ok(is_new.then(|| Effect::KeyList(Arc::new(list))).into_iter().collect())
+    }
+
+    /// Another's step: applied as a client would, so that the same state results or none.
+    fn step(&mut self, key: &[u8], delta: &[u8], memory: &Memory) -> Result<Vec<Effect>, SignerError> {
+        let position = Position::from_bytes(key).ok_or(SignerError::Record(Table::Deltas, "position"))?;
+        if position <= self.state.position() {
+            return Ok(Vec::new());
+        }
+        self.state.replay(delta).map_err(|error| SignerError::Feed(error.to_string()))?;
+        self.tree.put(&FeedPath::delta(position), delta.to_vec());
+        for (path, bytes) in self.state.merged_now(|path| Some(self.tree.get(&path.to_string())?.bytes)) {
+            self.tree.put(&path, bytes);
+        }
+        // What it does not hold was committed beside it, and waits for the next one.
+        let set = self.state.set();
+        let waits = memory.uncovered.values().filter(|row| !set.has(&row.revocation, row.day));
+        let waits: Vec<_> = waits.map(|row| Effect::Revoked(*row)).collect();
+        let again = Effect::RevocationsGone(count(waits.len()));
+        let step = Effect::Step { position: FeedPosition::from(position), set: Arc::new(set.clone()) };
+        Ok([vec![step], waits, vec![again]].concat())
+    }
+
+    fn epoch(&mut self, chain: &[u8], memory: &Memory, now: Timestamp) -> Vec<Effect> {
+        match Position::from_bytes(chain) {
+            Some(at) if at.epoch > self.state.position().epoch => {
+                self.stale.extend(self.state.served_deltas());
+                self.state = State::begin(memory.core.feed, at.epoch, self.state.set().clone());
+                self.rebase(now);
+                vec![Effect::Position(FeedPosition::from(self.state.position()))]
+            }
+            Some(_) | None => Vec::new(),
+        }
+    }
+
+    /// Another's head is served as soon as everything that it names is here.
+    fn head(&mut self, bytes: &[u8], memory: &Memory, now: Timestamp) -> Result<Vec<Effect>, SignerError> {
+        if memory.head_bytes.as_deref() == Some(bytes) {
+            return Ok(Vec::new());
+        }
+        let feed = |what: &str| SignerError::Feed(what.to_owned());
+        let head = Head::parse_unverified(bytes).map_err(|error| feed(&error.to_string()))?;
+        if head.position != self.state.position() || head.state != self.state.set().digest() {
+            return Err(feed("the mirror does not add up to the signed head"));
+        }
+        if head.base.sequence == head.position.sequence && head.base != *self.state.base() {
+            self.rebase(now);
+        }
+        self.stale.extend(self.state.retire_deltas_before(head.oldest_delta));
+        // A signer that has just joined cannot make the base of before: the one that publishes
+        // makes a new one for it.
+        if head.base == *self.state.base() {
+            self.serve(bytes.to_vec(), memory);
+        }
+        Ok(vec![Effect::Head(Box::new(head), bytes.to_vec())])
+    }
+
+    /// Another publishes: nothing is due but what every signer does for itself.
+    pub(crate) fn rest(&mut self) {
+        let now = monotonic();
+        self.retry = now.checked_add(RETRY);
+        if self.is_heartbeat(now) {
+            self.next_head = now.checked_add(HEARTBEAT).unwrap_or(now);
+        }
+    }
+
+    /// From here on this signer publishes: at once, on a base that all others can make as well,
+    /// and the rows are removed that its predecessor has dropped and not deleted any more.
+    pub(crate) fn lead(
+        &mut self,
+        store: &dyn Store,
+        memory: &Memory,
+        now: Timestamp,
+    ) -> Result<(), SignerError> {
+        self.rebase(now);
+        self.dropped = Vec::new();
+        memory::each(store, Table::Revocations, |key, value| {
+            let row: RevocationRow =
+                revoked::decode(&memory.core, key, value).map_err(bad(Table::Revocations))?;
+            let may_be_dropped = row.covered.is_some() && row.day != ExpiryDay::UNKNOWN;
+            if may_be_dropped && !self.state.set().has(&row.revocation, row.day) {
+                self.dropped.push(key.to_vec());
+            }
+            Ok(())
+        })?;
+        (self.retry, self.next_head) = (None, monotonic());
+        Ok(())
+    }
+}

@@ -1,0 +1,50 @@
+//! The writer among others: it takes in what they wrote before it decides, and publishes in turn.
+
+use super::Thread;
+use crate::memory::SignerError;
+
+impl Thread {
+    /// Takes in what was written since the last time. What is not understood ends this signer's
+    /// writing, not its answers to `verify`: it knows less than the cluster from then on, and says so.
+    pub(super) fn follow(&mut self) {
+        let news = self.store.news();
+        if news.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        let mut effects = Vec::new();
+        for op in news {
+            match self.publisher.follow(&op, &self.working, now) {
+                Ok(mut more) => {
+                    more.iter().for_each(|effect| self.working.apply(effect));
+                    effects.append(&mut more);
+                }
+                Err(error) => {
+                    eprintln!("tksign: following the other signers: {error}; writing no more");
+                    self.store.freeze(&error.to_string());
+                    break;
+                }
+            }
+        }
+        self.show(&effects);
+    }
+
+    /// Whether this signer publishes; when it has just come to, everything is made ready for it.
+    pub(super) fn has_turn(&mut self) -> Result<bool, SignerError> {
+        let term = self.store.term();
+        if term.is_some() && term != self.term {
+            self.publisher.lead(&*self.store, &self.working, self.clock.now())?;
+        }
+        self.term = term;
+        if term.is_none() {
+            self.publisher.rest();
+        }
+        Ok(term.is_some())
+    }
+
+    /// A turn that has come is taken at once.
+    pub(super) fn turn_came(&self) -> bool {
+        let term = self.store.term();
+        term.is_some() && term != self.term
+    }
+}
