@@ -11,6 +11,8 @@ mod backup;
 mod clients;
 mod control;
 mod doctor;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod exit;
 mod follow;
 mod init;
@@ -69,6 +71,8 @@ const COMMANDS: &[Entry] = &[
     Entry { name: "rewrap", describe: rewrap::describe, run: rewrap::run },
     Entry { name: "backup", describe: backup::describe, run: backup::run },
     Entry { name: "restore-check", describe: restore::describe, run: restore::run },
+    #[cfg(feature = "etcd")]
+    Entry { name: "migrate", describe: etcd::migrate::describe, run: etcd::migrate::run },
     Entry { name: "doctor", describe: doctor::describe, run: doctor::run },
 ];
 

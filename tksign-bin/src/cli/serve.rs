@@ -37,7 +37,7 @@ pub(super) fn describe() -> Command {
         let arg = arg.value_parser(|text: &str| text.parse::<Address>());
         if default.is_empty() { arg } else { arg.default_value(default) }
     };
-    reach::secret_args(Command::new("serve").about("Run the signer").after_help(EXAMPLE))
+    let command = reach::secret_args(Command::new("serve").about("Run the signer").after_help(EXAMPLE))
         .arg(values::dir_arg())
         .arg(restore::feed_folder_arg())
         .arg(values::flag(
@@ -90,7 +90,10 @@ pub(super) fn describe() -> Command {
                 .help("Litestream's control socket: a revocation is acknowledged when the replica has it"),
         )
         .arg(values::flag("audit-names", "Write names into the audit log as they are, not as keyed hashes"))
-        .arg(values::flag("no-sandbox", "Serve without Landlock and seccomp, where they stand in the way"))
+        .arg(values::flag("no-sandbox", "Serve without Landlock and seccomp, where they stand in the way"));
+    #[cfg(feature = "etcd")]
+    let command = super::etcd::args(command);
+    command
 }
 
 /// What is ready before the store is opened.
@@ -124,6 +127,12 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
         return follow::run(matches, streams, secret, start, &runtime);
     }
     let feed = matches.get_one::<PathBuf>(restore::FEED_FOLDER).map(PathBuf::as_path);
+    #[cfg(feature = "etcd")]
+    let (signer, mirror) = match super::etcd::wanted(matches)? {
+        Some(place) => super::etcd::open(place, &secret, options).map(|(signer, mirror)| (signer, Some(mirror)))?,
+        None => (local::open(&folder, feed, &secret, options)?, None),
+    };
+    #[cfg(not(feature = "etcd"))]
     let signer = local::open(&folder, feed, &secret, options)?;
     if let Some(held) = &signer.service.read_only {
         let _ = writeln!(streams.stderr, "tksign: READ-ONLY: {}", held.why());
@@ -143,7 +152,11 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
             key,
             Arc::new(service.clone()),
             signer.feed,
-            Box::new(move |page| service_metrics(&counters, page)),
+            Box::new(move |page| {
+                service_metrics(&counters, page);
+                #[cfg(feature = "etcd")]
+                mirror.iter().for_each(|mirror| super::etcd::metrics(mirror, page));
+            }),
             |bound| {
                 // Everything is open that ever will be.
                 let calls = sandbox.as_ref().map(Sandbox::calls);

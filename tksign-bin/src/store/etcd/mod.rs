@@ -40,7 +40,7 @@ pub use gateway::{Cluster, Login};
 use gateway::{Gateway, Trouble};
 use mirror::{Batch, Mirror};
 pub use space::Space;
-use space::{GUARD, LEADER, MIGRATING, SCHEMA, field, number, object};
+use space::{LEADER, MIGRATING, SCHEMA, field, number, object};
 pub use stream::Tls;
 use txn::{Group, Pending};
 
@@ -52,6 +52,8 @@ const COMMIT: Duration = Duration::from_secs(10);
 const PAGE: usize = 2000;
 /// The layout in etcd.
 const LAYOUT: u32 = 1;
+/// In the marker of a store that has moved elsewhere.
+const OUT: &[u8] = b"out";
 
 /// One signer's view of the cluster.
 pub struct Etcd {
@@ -103,11 +105,16 @@ impl Etcd {
     /// # Errors
     /// [`StoreError`]: no store there, a newer one, a migration that was not finished, or no answer.
     pub fn open(cluster: &Cluster, space: Space) -> Result<Self, StoreError> {
+        Self::open_for(cluster, space, false)
+    }
+
+    fn open_for(cluster: &Cluster, space: Space, is_migrating: bool) -> Result<Self, StoreError> {
         let mut gateway = connect(cluster)?;
         let (_, rows) = mirror::load(&mut gateway, &space).map_err(unreachable_now)?;
         let (missing, damaged) = (StoreError::Missing(place(cluster, &space)), StoreError::Damaged);
-        if rows.contains_key(MIGRATING) {
-            return Err(damaged("a migration into it was not finished: run it again".to_owned()));
+        if rows.contains_key(MIGRATING) != is_migrating {
+            let what = if is_migrating { "no migration is under way" } else { "it has moved, or a migration into it was not finished: see `tksign migrate`" };
+            return Err(damaged(what.to_owned()));
         }
         let (_, layout) = rows.get(SCHEMA).ok_or(missing)?;
         match layout.as_slice().try_into().map(u32::from_be_bytes) {
@@ -150,6 +157,82 @@ impl Etcd {
             return Err(StoreError::Exists(place(cluster, &space)));
         }
         Self::open(cluster, space)
+    }
+
+    /// An empty store that nobody can open before [`Etcd::imported`]. What an import that was cut off
+    /// has left is removed first.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] when there is a store that is no such rest.
+    pub fn import(cluster: &Cluster, space: Space) -> Result<Self, StoreError> {
+        let mut gateway = connect(cluster)?;
+        let (_, rows) = mirror::load(&mut gateway, &space).map_err(unreachable_now)?;
+        let is_rest = rows.get(MIGRATING).is_some_and(|(_, value)| value != OUT);
+        if !is_rest && rows.contains_key(SCHEMA) {
+            return Err(StoreError::Exists(place(cluster, &space)));
+        }
+        let all = space.all();
+        let delete = json!({"request_delete_range": {
+            "key": base64::encode(&all),
+            "range_end": base64::encode(&space::successor(&all)),
+        }});
+        gateway.call("/v3/kv/txn", &json!({"success": [delete]}), PATIENCE).map_err(unreachable_now)?;
+        let made = json!({
+            "compare": [space.compare(SCHEMA, 0)],
+            "success": [space.put(SCHEMA, &LAYOUT.to_be_bytes()), space.put(MIGRATING, b"in")],
+        });
+        gateway.call("/v3/kv/txn", &made, PATIENCE).map_err(unreachable_now)?;
+        Self::open_for(cluster, space, true)
+    }
+
+    /// Marks an import as complete and checked by `digest`, its source not yet given up.
+    ///
+    /// # Errors
+    /// The cluster does not answer.
+    pub fn checked(&mut self, digest: &[u8; 32]) -> Result<(), StoreError> {
+        let mark = json!({"success": [self.space.put(MIGRATING, digest)]});
+        self.ask("/v3/kv/txn", &mark).map(drop)
+    }
+
+    /// Ends an import: from here on signers can open it. `false` when there is none that was
+    /// [`Etcd::checked`].
+    ///
+    /// # Errors
+    /// The cluster does not answer.
+    pub fn imported(cluster: &Cluster, space: &Space) -> Result<bool, StoreError> {
+        let mut gateway = connect(cluster)?;
+        let (_, rows) = mirror::load(&mut gateway, space).map_err(unreachable_now)?;
+        if rows.get(MIGRATING).is_none_or(|(_, value)| value.len() != 32) {
+            return Ok(false);
+        }
+        let end = json!({"success": [space::delete(&space.whole(MIGRATING))]});
+        gateway.call("/v3/kv/txn", &end, PATIENCE).map_err(unreachable_now)?;
+        Ok(true)
+    }
+
+    /// Closes a store for good, to be copied elsewhere: in every signer's name, whose processes can
+    /// write no more. By name.
+    ///
+    /// # Errors
+    /// As [`Etcd::open`].
+    pub fn export(cluster: &Cluster, prefix: &str) -> Result<BTreeMap<String, Self>, StoreError> {
+        let at = |name: &str| Space::new(prefix, name).ok_or_else(|| damaged("a signer's name"));
+        let space = at("export")?;
+        let mut gateway = connect(cluster)?;
+        let (_, rows) = mirror::load(&mut gateway, &space).map_err(unreachable_now)?;
+        if !rows.contains_key(SCHEMA) {
+            return Err(StoreError::Missing(place(cluster, &space)));
+        }
+        if rows.get(MIGRATING).is_some_and(|(_, value)| value != OUT) {
+            return Err(damaged("a migration into it was not finished: run it again"));
+        }
+        let mark = json!({"success": [space.put(MIGRATING, OUT)]});
+        gateway.call("/v3/kv/txn", &mark, PATIENCE).map_err(unreachable_now)?;
+        // A signer that came in between is among these.
+        let (_, rows) = mirror::load(&mut gateway, &space).map_err(unreachable_now)?;
+        let names = rows.keys().filter_map(|key| key.strip_prefix(space::SIGNERS));
+        let names = names.filter_map(|name| String::from_utf8(name.to_vec()).ok());
+        names.map(|name| Ok((name.clone(), Self::open_for(cluster, at(&name)?, true)?))).collect()
     }
 
     /// What the mirror knows, for metrics: revision, its age, whether this signer publishes.
@@ -457,6 +540,3 @@ fn damaged(what: &str) -> StoreError {
 fn unreachable_now(trouble: Trouble) -> StoreError {
     StoreError::Database(format!("etcd: {trouble}"))
 }
-
-#[allow(unused_imports, reason = "named in the documentation of the module")]
-use GUARD as _;

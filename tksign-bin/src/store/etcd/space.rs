@@ -91,6 +91,11 @@ impl Space {
         [&self.prefix[..], b"r/", table.name().as_bytes(), b"/", signer, key].concat()
     }
 
+    /// What every key of the store begins with.
+    pub(super) fn all(&self) -> Vec<u8> {
+        self.prefix.clone()
+    }
+
     /// The whole key of one below `m/`.
     pub(super) fn whole(&self, mirrored: &[u8]) -> Vec<u8> {
         [&self.prefix[..], b"m/", mirrored].concat()

@@ -93,7 +93,7 @@ impl Pending {
                 Table::Feed => pending.feed = true,
                 Table::Keys | Table::PublicationKeys | Table::KeyLists | Table::Clients => pending.guard = true,
                 // Mint times are each signer's own; the rest of this table is everybody's.
-                Table::Meta => pending.guard |= !key.ends_with(store.space.signer.as_bytes()),
+                Table::Meta => pending.guard |= !key.starts_with(crate::memory::LAST_MINT),
                 _ => {}
             }
             pending.rows.push((table, key.clone(), value.clone()));
