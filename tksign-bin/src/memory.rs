@@ -24,7 +24,7 @@ use crate::store::{Op, Order, Scan, Store, StoreError, Table};
 
 pub(crate) const AUTHORITY: &[u8] = b"authority";
 pub(crate) const CHECK: &[u8] = b"check";
-const CORE: &[u8] = b"core";
+pub(crate) const CORE: &[u8] = b"core";
 const ROOTS: &[u8] = b"roots";
 pub(crate) const LAST_MINT: &[u8] = b"last-mint";
 

@@ -223,8 +223,10 @@ fn sandbox(matches: &ArgMatches, folder: &Path, config: &Config) -> Sandbox {
             Address::Inherited(_) => {}
         }
     }
-    // Replication is asked over its Unix socket; nothing else is connected to.
+    // Replication is asked over its Unix socket; nothing else is connected to, but a cluster.
     let calls = Calls { unix: matches.contains_id("litestream-socket"), ..Calls::default() };
+    #[cfg(feature = "etcd")]
+    let calls = Calls { tcp: super::etcd::ports(matches, &mut files.connect), ..calls };
     Sandbox { files, calls }
 }
 

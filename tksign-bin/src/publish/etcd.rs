@@ -11,8 +11,8 @@ use tkcore::revocation::{ExpiryDay, FeedPath, Head, KeyList, Position};
 use super::{CHAIN, HEAD, HEARTBEAT, Publisher, RETRY};
 use crate::clock::monotonic;
 use crate::codec::{Reader, count};
-use crate::keys::{KeyRecord, PublicationSecret};
-use crate::memory::{self, CHECK, CurrentList, Effect, LAST_MINT, Memory, SignerError, bad, unseal};
+use crate::keys::{Core, KeyRecord, PublicationSecret};
+use crate::memory::{self, CHECK, CORE, CurrentList, Effect, LAST_MINT, Memory, SignerError, bad, unseal};
 use crate::revoked;
 use crate::store::{Op, Store, Table};
 
@@ -57,6 +57,10 @@ impl Publisher {
             }
             (Table::Meta, Some(value)) if key == CHECK && !memory.kek.matches(value) => {
                 return Err(SignerError::WrongSecret);
+            }
+            (Table::Meta, Some(value)) if key == CORE => {
+                let core = Core::decode(&open(value)?).map_err(bad(*table))?;
+                vec![Effect::Core(Arc::new(core))]
             }
             (Table::Revocations, Some(value)) => {
                 let row = revoked::decode(&memory.core, key, value).map_err(bad(*table))?;

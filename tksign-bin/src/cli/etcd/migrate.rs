@@ -216,7 +216,7 @@ fn each(
 
 fn end_of(store: &dyn Store) -> Result<AuditHead, StoreError> {
     let authority = Memory::authority(store).map_err(|error| StoreError::Damaged(error.to_string()))?;
-    audit::verify(store, authority)
+    audit::load(store, authority)
 }
 
 fn append(to: &mut dyn Store, end: AuditHead, event: &AuditEvent) -> Result<AuditHead, StoreError> {

@@ -54,6 +54,14 @@ pub(super) fn wanted(matches: &ArgMatches) -> Result<Option<(Cluster, Space)>, F
     if urls.is_empty() { Ok(None) } else { place(matches, urls).map(Some) }
 }
 
+/// The ports of the members, which the sandbox lets through; whether there are any.
+pub(super) fn ports(matches: &ArgMatches, to: &mut Vec<u16>) -> bool {
+    let urls = matches.get_many::<String>("etcd").unwrap_or_default();
+    let before = to.len();
+    to.extend(urls.filter_map(|url| url.rsplit_once(':')?.1.trim_end_matches('/').parse::<u16>().ok()));
+    to.len() > before
+}
+
 fn place(matches: &ArgMatches, urls: Vec<String>) -> Result<(Cluster, Space), Failure> {
     let (prefix, signer) = (values::need(matches, "etcd-prefix")?, values::get(matches, "signer"));
     let space = Space::new(prefix, signer.unwrap_or("signer"));
