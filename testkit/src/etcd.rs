@@ -70,7 +70,9 @@ impl Etcd {
             let said = self.members[*at].process.as_ref().map(|_| self.control(&[*at], &args));
             said.is_some_and(|said| {
                 let field = |name: &str| {
-                    said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" : ")).map(str::to_owned)
+                    said.lines()
+                        .find_map(|line| line.strip_prefix(name)?.strip_prefix(" : "))
+                        .map(str::to_owned)
                 };
                 let leader = field("\"Leader\"");
                 leader.is_some() && leader == field("\"MemberID\"")
@@ -119,14 +121,23 @@ impl Etcd {
 
     fn launch(&self, at: usize, state: &str) -> Process {
         let member = &self.members[at];
-        let peers: Vec<_> =
-            self.members.iter().enumerate().map(|(at, member)| format!("m{at}={}", url(member.peer))).collect();
+        let peers: Vec<_> = self
+            .members
+            .iter()
+            .enumerate()
+            .map(|(at, member)| format!("m{at}={}", url(member.peer)))
+            .collect();
         Process::start(
             Command::new(&self.program)
                 .args(["--name", &format!("m{at}"), "--initial-cluster-state", state])
                 .arg("--data-dir")
                 .arg(self.dir.join(&format!("m{at}")))
-                .args(["--listen-client-urls", &url(member.client), "--advertise-client-urls", &url(member.client)])
+                .args([
+                    "--listen-client-urls",
+                    &url(member.client),
+                    "--advertise-client-urls",
+                    &url(member.client),
+                ])
                 .args(["--listen-peer-urls", &url(member.peer)])
                 .args(["--initial-advertise-peer-urls", &url(member.peer)])
                 .args(["--initial-cluster", &peers.join(","), "--logger", "zap", "--log-level", "info"]),

@@ -69,7 +69,8 @@ impl Process {
     /// When [`PATIENCE`] runs out first; shows what it printed.
     pub fn await_line_or_end(&mut self, wanted: impl Fn(&str) -> bool) -> bool {
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            let lines = self.lines.lock().expect("nobody panics while waiting for a line");
+            match lines.recv_timeout(PATIENCE) {
                 Ok(line) if wanted(&line) => return true,
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) => panic!("no line came; it printed:\n{}", self.output()),

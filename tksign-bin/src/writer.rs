@@ -87,7 +87,8 @@ pub(crate) struct Writer {
 impl Writer {
     /// Starts the thread. It owns the store until [`Writer::stop`].
     pub(crate) fn start(
-        #[cfg_attr(not(feature = "etcd"), allow(unused_mut, reason = "only a shared store has news"))] mut store: Box<dyn Store>,
+        #[cfg_attr(not(feature = "etcd"), allow(unused_mut, reason = "only a shared store has news"))]
+        mut store: Box<dyn Store>,
         memory: Memory,
         publisher: Publisher,
         clock: Arc<dyn Clock>,

@@ -186,7 +186,11 @@ fn pages_of_a_large_table(store: &mut dyn Store) {
         let all = Scan { table, prefix: b"", after: None, order: Order::Forward, limit: usize::MAX };
         let rows = store.scan(all).unwrap();
         assert_eq!(rows.len(), 5000);
-        assert!(rows.iter().map(|(key, _)| key).eq((0..5000u32).map(|n| n.to_be_bytes().to_vec()).collect::<Vec<_>>().iter()));
+        assert!(
+            rows.iter()
+                .map(|(key, _)| key)
+                .eq((0..5000u32).map(|n| n.to_be_bytes().to_vec()).collect::<Vec<_>>().iter())
+        );
     }
 }
 

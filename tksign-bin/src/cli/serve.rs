@@ -129,7 +129,9 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     let feed = matches.get_one::<PathBuf>(restore::FEED_FOLDER).map(PathBuf::as_path);
     #[cfg(feature = "etcd")]
     let (signer, mirror) = match super::etcd::wanted(matches)? {
-        Some(place) => super::etcd::open(place, &secret, options).map(|(signer, mirror)| (signer, Some(mirror)))?,
+        Some(place) => {
+            super::etcd::open(place, &secret, options).map(|(signer, mirror)| (signer, Some(mirror)))?
+        }
         None => (local::open(&folder, feed, &secret, options)?, None),
     };
     #[cfg(not(feature = "etcd"))]

@@ -66,7 +66,8 @@ impl Publisher {
                 let row = revoked::decode(&memory.core, key, value).map_err(bad(*table))?;
                 let revocation = &row.revocation;
                 let is_floor = revocation.before().is_some();
-                let is_known = memory.uncovered.contains_key(key) || self.state.set().has(revocation, row.day);
+                let is_known =
+                    memory.uncovered.contains_key(key) || self.state.set().has(revocation, row.day);
                 let binds = !is_floor || memory.revoked.has_stricter(revocation);
                 if is_known && binds { Vec::new() } else { vec![Effect::Revoked(row)] }
             }

@@ -124,7 +124,8 @@ fn into_sqlite(
     let mut end = end_of(&target)?;
     for (other, source) in sources.iter().filter(|(other, _)| *other != name) {
         each(source, Table::Audit, |key, value| {
-            let (_, _, line) = audit::parse(key, value).ok_or_else(|| StoreError::Damaged("audit".to_owned()))?;
+            let (_, _, line) =
+                audit::parse(key, value).ok_or_else(|| StoreError::Damaged("audit".to_owned()))?;
             let event = AuditEvent::new(AuditActor::Signer, "import").with("signer", other);
             end = append(&mut target, end, &event.with("line", String::from_utf8_lossy(line)))?;
             rows = rows.saturating_add(1);
@@ -176,7 +177,11 @@ fn write(to: &mut dyn Store, ops: Vec<Op>) -> Result<(), StoreError> {
 /// The digest of both, when it is one.
 fn compared(source: &dyn Store, target: &dyn Store, tables: &[Table]) -> Result<[u8; 32], StoreError> {
     let (there, here) = (digest(source, tables)?, digest(target, tables)?);
-    if there == here { Ok(here) } else { Err(StoreError::Damaged("the copy differs from its source".to_owned())) }
+    if there == here {
+        Ok(here)
+    } else {
+        Err(StoreError::Damaged("the copy differs from its source".to_owned()))
+    }
 }
 
 /// SHA-256 over every row of every table, each part with its length.
@@ -203,8 +208,7 @@ fn each(
 ) -> Result<(), StoreError> {
     let mut after: Option<Vec<u8>> = None;
     loop {
-        let page =
-            Scan { table, prefix: &[], after: after.as_deref(), order: Order::Forward, limit: 1000 };
+        let page = Scan { table, prefix: &[], after: after.as_deref(), order: Order::Forward, limit: 1000 };
         let rows = store.scan(page)?;
         rows.iter().try_for_each(|(key, value)| visit(key, value))?;
         match rows.into_iter().next_back() {

@@ -19,7 +19,11 @@ pub(super) mod migrate;
 /// What `serve` and `migrate` take besides.
 pub(super) fn login_args(command: Command) -> Command {
     command
-        .arg(values::text_arg("signer", "NAME", "This signer's name among those of the cluster; its audit chain's"))
+        .arg(values::text_arg(
+            "signer",
+            "NAME",
+            "This signer's name among those of the cluster; its audit chain's",
+        ))
         .arg(
             values::text_arg("etcd-prefix", "NAME", "What the store's keys in etcd begin with")
                 .default_value("tksign"),
@@ -43,7 +47,9 @@ pub(super) fn args(command: Command) -> Command {
                 .value_name("URL")
                 .action(ArgAction::Append)
                 .requires("signer")
-                .help("Keep the store in this etcd cluster, shared with other signers; repeat for each member"),
+                .help(
+                    "Keep the store in this etcd cluster, shared with other signers; repeat for each member",
+                ),
         ),
     )
 }

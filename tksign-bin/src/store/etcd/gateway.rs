@@ -134,7 +134,8 @@ impl Gateway {
             if status == StatusCode::OK {
                 return Ok(answer);
             }
-            let why = answer["message"].as_str().or(answer["error"].as_str()).unwrap_or("no reason").to_owned();
+            let why =
+                answer["message"].as_str().or(answer["error"].as_str()).unwrap_or("no reason").to_owned();
             // gRPC's codes: a login that has ended is renewed; what says that etcd is for now
             // without a leader, overloaded or late is asked of another member; the rest is final.
             match answer["code"].as_u64() {

@@ -92,7 +92,9 @@ impl Mirror {
         let spawned = thread::Builder::new()
             .name("etcd-watch".to_owned())
             .spawn(move || watch(&watched, &spaced, watching))
-            .and_then(|_| thread::Builder::new().name("etcd-lease".to_owned()).spawn(move || turn.run(&ticked)));
+            .and_then(|_| {
+                thread::Builder::new().name("etcd-lease".to_owned()).spawn(move || turn.run(&ticked))
+            });
         spawned.map_err(|error| StoreError::Io("threads of the mirror".into(), error))?;
         Ok(mirror)
     }
@@ -165,7 +167,8 @@ impl Mirror {
     fn heard(&self, latest: i64, leads: i64) {
         let mut state = self.lock();
         state.contact = monotonic();
-        state.behind = if latest > state.revision { Some(state.behind.unwrap_or(state.contact)) } else { None };
+        state.behind =
+            if latest > state.revision { Some(state.behind.unwrap_or(state.contact)) } else { None };
         if state.leads != leads {
             state.leads = leads;
             if let Some(wake) = &state.wake {

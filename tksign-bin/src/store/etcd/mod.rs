@@ -113,7 +113,11 @@ impl Etcd {
         let (_, rows) = mirror::load(&mut gateway, &space).map_err(unreachable_now)?;
         let (missing, damaged) = (StoreError::Missing(place(cluster, &space)), StoreError::Damaged);
         if rows.contains_key(MIGRATING) != is_migrating {
-            let what = if is_migrating { "no migration is under way" } else { "it has moved, or a migration into it was not finished: see `tksign migrate`" };
+            let what = if is_migrating {
+                "no migration is under way"
+            } else {
+                "it has moved, or a migration into it was not finished: see `tksign migrate`"
+            };
             return Err(damaged(what.to_owned()));
         }
         let (_, layout) = rows.get(SCHEMA).ok_or(missing)?;
@@ -124,7 +128,9 @@ impl Etcd {
         }
         let own = space.fence();
         let audit = match rows.get(&own) {
-            Some((_, value)) => Fence::decode(value).ok_or_else(|| damaged("a signer's row".to_owned()))?.audit,
+            Some((_, value)) => {
+                Fence::decode(value).ok_or_else(|| damaged("a signer's row".to_owned()))?.audit
+            }
             None => AuditHead { lines: 0, hash: [0; 32] },
         };
         let fence = Fence { process: random::bytes(), writes: 0, audit };
@@ -249,7 +255,8 @@ impl Etcd {
                     self.take(key, revision, value);
                 }),
                 Batch::Whole(rows) => {
-                    let gone: Vec<_> = self.rows.keys().filter(|key| !rows.contains_key(*key)).cloned().collect();
+                    let gone: Vec<_> =
+                        self.rows.keys().filter(|key| !rows.contains_key(*key)).cloned().collect();
                     gone.into_iter().for_each(|key| self.take(key, 0, None));
                     for (key, (revision, value)) in rows {
                         if self.rows.get(&key).is_none_or(|(known, _)| *known != revision) {

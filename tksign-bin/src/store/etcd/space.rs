@@ -108,12 +108,14 @@ impl Space {
 
     /// The half-open part of a table that a scan looks at; no upper end: to the table's own.
     pub(super) fn window(scan: &Scan<'_>) -> (Vec<u8>, Option<Vec<u8>>) {
-        let high = if scan.prefix.iter().all(|byte| *byte == 0xff) { None } else { Some(successor(scan.prefix)) };
+        let high =
+            if scan.prefix.iter().all(|byte| *byte == 0xff) { None } else { Some(successor(scan.prefix)) };
         match (scan.order, scan.after) {
             (Order::Forward, Some(after)) => ([after, &[0]].concat().max(scan.prefix.to_vec()), high),
-            (Order::Backward, Some(after)) => {
-                (scan.prefix.to_vec(), Some(high.map_or_else(|| after.to_vec(), |high| high.min(after.to_vec()))))
-            }
+            (Order::Backward, Some(after)) => (
+                scan.prefix.to_vec(),
+                Some(high.map_or_else(|| after.to_vec(), |high| high.min(after.to_vec()))),
+            ),
             (_, None) => (scan.prefix.to_vec(), high),
         }
     }
@@ -206,7 +208,10 @@ mod tests {
             }
         }
         assert_eq!(Space::row(LEADER), None);
-        assert_ne!(space.path(Table::Audit, b"1"), Space::new("here", "two").unwrap().path(Table::Audit, b"1"));
+        assert_ne!(
+            space.path(Table::Audit, b"1"),
+            Space::new("here", "two").unwrap().path(Table::Audit, b"1")
+        );
     }
 
     #[test]

@@ -91,7 +91,9 @@ impl Pending {
             match table {
                 Table::Audit => pending.audit = value.clone().map(|value| (key.clone(), value)),
                 Table::Feed => pending.feed = true,
-                Table::Keys | Table::PublicationKeys | Table::KeyLists | Table::Clients => pending.guard = true,
+                Table::Keys | Table::PublicationKeys | Table::KeyLists | Table::Clients => {
+                    pending.guard = true
+                }
                 // Mint times are each signer's own; the rest of this table is everybody's.
                 Table::Meta => pending.guard |= !key.starts_with(crate::memory::LAST_MINT),
                 _ => {}
@@ -219,8 +221,10 @@ fn revision(store: &Etcd, mirrored: &[u8]) -> i64 {
 fn send(store: &mut Etcd, one: Pending, known: &mut Known) -> Result<i64, StoreError> {
     let own = store.space.fence();
     let mut next = Fence { writes: store.fence.writes.saturating_add(1), ..store.fence.clone() };
-    if let Some((lines, hash)) =
-        one.audit.as_ref().and_then(|(key, line)| Some((key.as_slice().try_into().ok()?, line.first_chunk()?)))
+    if let Some((lines, hash)) = one
+        .audit
+        .as_ref()
+        .and_then(|(key, line)| Some((key.as_slice().try_into().ok()?, line.first_chunk()?)))
     {
         next.audit = tkcore::protocol::AuditHead { lines: u64::from_be_bytes(lines), hash: *hash };
     }
@@ -229,9 +233,11 @@ fn send(store: &mut Etcd, one: Pending, known: &mut Known) -> Result<i64, StoreE
     if one.feed {
         compares.push(store.space.compare(LEADER, known.leader));
     }
-    compares.extend(one.compares.iter().map(|(key, revision)| {
-        space::compare(key, known.written.get(key).copied().unwrap_or(*revision))
-    }));
+    compares.extend(
+        one.compares
+            .iter()
+            .map(|(key, revision)| space::compare(key, known.written.get(key).copied().unwrap_or(*revision))),
+    );
     let mut writes: Vec<Value> = one
         .writes
         .iter()
