@@ -243,7 +243,9 @@ impl StoreError {
     /// The same for clients: without the paths of this machine.
     pub(crate) fn told(&self) -> String {
         match self {
-            Self::Full | Self::Damaged(_) | Self::Database(_) | Self::Raced | Self::CutOff(_) => self.to_string(),
+            Self::Full | Self::Damaged(_) | Self::Database(_) | Self::Raced | Self::CutOff(_) => {
+                self.to_string()
+            }
             Self::Io(_, error) => error.to_string(),
             Self::Missing(_) | Self::Exists(_) | Self::Held(_) | Self::Foreign(_) | Self::Newer(..) => {
                 "the store is not there".to_owned()
