@@ -10,11 +10,6 @@ use crate::scene::{Scene, text};
 /// Plays systemd for the two units: starts and stops the real programs.
 const SYSTEMCTL: &str = r#"#!/bin/bash
 set -eu
-case "$2" in
-  tksign) run=("$TKSIGN" serve --dir "$STATE" --secret-file "$SECRET" --feed-folder "$FEED" --rpc "$RPC" --public "$PUBLIC"
-               --litestream-socket "$TKSIGN_LITESTREAM_SOCKET") ready='"ready":true' ;;
-  tksign-litestream) run=("$LITESTREAM" replicate -config "$LITESTREAM_CONFIG") ready='control socket' ;;
-esac
 pid="$UNITS/$2.pid" log="$UNITS/$2.log"
 stop() {
   [ -f "$pid" ] || return 0
@@ -22,6 +17,12 @@ stop() {
   while kill -0 "$(cat "$pid")" 2>/dev/null; do sleep 0.05; done
   rm -f "$pid"
 }
+if [ "$1" = stop ]; then stop; exit; fi
+case "$2" in
+  tksign) run=("$TKSIGN" serve --dir "$STATE" --secret-file "$SECRET" --feed-folder "$FEED" --rpc "$RPC" --public "$PUBLIC"
+               --litestream-socket "$TKSIGN_LITESTREAM_SOCKET") ready='"ready":true' ;;
+  tksign-litestream) run=("$LITESTREAM" replicate -config "$LITESTREAM_CONFIG") ready='control socket' ;;
+esac
 start() {
   : > "$log"
   setsid "${run[@]}" > "$log" 2>&1 < /dev/null &
@@ -36,7 +37,6 @@ start() {
 }
 case "$1" in
   start) start "$@" ;;
-  stop) stop ;;
   restart) stop; start "$@" ;;
 esac
 "#;
