@@ -405,7 +405,7 @@ fn a_reader_that_helps_itself_still_takes_what_the_folder_brings() {
     assert_eq!(code(&refresh(&trust, &feed, &[])), 0);
     // A writer that lives, and writes nothing.
     let lock = File::options().write(true).open(feed.join(".lock")).unwrap();
-    lock.lock().unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     // A mirror that holds every request and never answers one.
     let silent = Server::start(|_| Reply::Silence);
     let mut trust_of_reader = origin.trust();
