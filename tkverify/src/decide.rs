@@ -217,7 +217,7 @@ impl Inner {
                         let presented = authorization.candidates().nth(chosen).ok_or(GONE)?;
                         Ok::<_, Error>(inner.use_permit(&permit, &presented, plan, trace, &trail))
                     });
-                    permit.answered(asked.flatten());
+                    permit.answered(asked.unwrap_or_else(Err));
                 })
             };
             self.asks.enter_task(lineage, presentation, standing, job).ok_or_else(|| self.no_room())

@@ -108,10 +108,10 @@ impl World {
                     .subject(["user:1", "user:2", "user:3", "user:4", "user:5"][at % 5])
                     .life(Some(Duration::from_secs(if at % 397 == 200 { 30 } else { 86_400 })))
                     .caveat("action in read,write");
-                if at % 3 == 0 {
+                if at.is_multiple_of(3) {
                     spec = spec.audience("files");
                 }
-                let parent = (at % 11 == 0).then(|| {
+                let parent = at.is_multiple_of(11).then(|| {
                     LineageId::new(std::array::from_fn(|_| random.next() as u8), kit.clock().read().wall)
                 });
                 if let Some(parent) = parent {
