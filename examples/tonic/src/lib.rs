@@ -20,7 +20,13 @@ pub struct File {
 }
 
 mod generated {
-    #![allow(missing_docs, unreachable_pub, clippy::missing_errors_doc, reason = "written by tonic-build")]
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::missing_errors_doc,
+        clippy::allow_attributes_without_reason,
+        reason = "written by tonic-build"
+    )]
     include!(concat!(env!("OUT_DIR"), "/files.Files.rs"));
 }
 
