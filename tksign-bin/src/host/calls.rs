@@ -71,8 +71,7 @@ const NEEDED: &[c_long] = &[
     libc::SYS_madvise,
     libc::SYS_brk,
     libc::SYS_membarrier,
-    // Threads. A new process could be made, and could run nothing.
-    libc::SYS_clone,
+    // Threads; `clone` with conditions, see below.
     libc::SYS_clone3,
     libc::SYS_futex,
     libc::SYS_set_robust_list,
@@ -130,11 +129,19 @@ pub(super) fn restrict(calls: Calls) -> Result<String, String> {
         .map_err(|_| format!("no filter for {}", std::env::consts::ARCH))?;
     let rules = rules(calls).map_err(|error| error.to_string())?;
     let count = rules.len();
-    let filter = SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, architecture);
+    // What `clone3` is asked for lies in memory, where a filter cannot look: it is answered as by a
+    // kernel without it, and the C library takes `clone`, of which the filter sees the flags.
+    let absent = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    let clone3 = [(libc::SYS_clone3, Vec::new())].into_iter().collect();
+    apply(SeccompFilter::new(clone3, SeccompAction::Allow, absent, architecture))?;
+    apply(SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, architecture))?;
+    Ok(format!("seccomp, {count} allowed"))
+}
+
+fn apply(filter: Result<SeccompFilter, seccompiler::BackendError>) -> Result<(), String> {
     let program: BpfProgram =
         filter.and_then(TryInto::try_into).map_err(|error: seccompiler::BackendError| error.to_string())?;
-    apply_filter_all_threads(&program).map_err(|error| error.to_string())?;
-    Ok(format!("seccomp, {count} allowed"))
+    apply_filter_all_threads(&program).map_err(|error| error.to_string())
 }
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
@@ -151,6 +158,9 @@ fn rules(calls: Calls) -> Result<Rules, seccompiler::BackendError> {
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![one(2, SeccompCmpOp::MaskedEq(executable), 0)?]);
     }
+    // A new thread, never a new process.
+    let thread = number(libc::CLONE_THREAD);
+    rules.insert(libc::SYS_clone, vec![one(0, SeccompCmpOp::MaskedEq(thread), thread)?]);
     // Threads get names.
     rules.insert(libc::SYS_prctl, vec![one(0, SeccompCmpOp::Eq, number(libc::PR_SET_NAME))?]);
     // Limits are asked for, of the process itself.

@@ -10,8 +10,8 @@ use landlock::{
 pub struct Files {
     /// Folders in which files are read, written, made and removed: the state, the published feed.
     pub own: Vec<PathBuf>,
-    /// Folders in which files are made and removed and nothing that lies there is read or
-    /// changed: those of Unix sockets and of the trust file.
+    /// Folders in which files are made, overwritten and removed, and none is read: those of Unix
+    /// sockets and of the trust file.
     pub making: Vec<PathBuf>,
     /// Files and folders that are only read.
     pub reading: Vec<PathBuf>,
