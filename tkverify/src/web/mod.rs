@@ -11,7 +11,7 @@
 //! let token = kit.mint(&Spec::new("acme").caveat("action = read"));
 //!
 //! let facts_of = |asked: &Asked<'_>| {
-//!     Facts::new("acme").action(asked.usual_action()).path("path", asked.path())
+//!     Facts::new("acme").action(asked.usual_action()).path("path", asked.path().to_owned())
 //! };
 //! let check = |method: &str| {
 //!     let facts = facts_of(&Asked::new(method, "/projects/7"));
