@@ -131,7 +131,7 @@ impl Etcd {
             Command::new(&self.program)
                 .args(["--name", &format!("m{at}"), "--initial-cluster-state", state])
                 .arg("--data-dir")
-                .arg(self.dir.join(&format!("m{at}")))
+                .arg(self.dir.join(format!("m{at}")))
                 .args([
                     "--listen-client-urls",
                     &url(member.client),

@@ -150,10 +150,8 @@ impl From<SignerError> for No {
     fn from(error: SignerError) -> Self {
         // It may name the server's files: for its own log, not for clients.
         eprintln!("tksign: {error}");
-        match error {
-            SignerError::Store(error) => Code::StoreFailed.detail(&error.told()).into(),
-            _ => Code::StoreFailed.into(),
-        }
+        let SignerError::Store(error) = error else { return Code::StoreFailed.into() };
+        Code::StoreFailed.detail(&error.told()).into()
     }
 }
 

@@ -486,7 +486,7 @@ fn a_signer_behind_a_unix_socket_is_asked_as_any_other() {
     let trust = Trust::from_file(&signer.trust()).unwrap();
     let unix = trust.signers.iter().find(|signer| signer.url == address).unwrap().clone();
     let both = client(&signer, &["mint"]);
-    let minter = Remote::new(&[unix.clone()], both).unwrap();
+    let minter = Remote::new(std::slice::from_ref(&unix), both).unwrap();
     let token = minter.mint(&mint_params(), request_id().unwrap()).unwrap();
     let verifier = Remote::new(&[unix], client(&signer, &["verify"])).unwrap();
     // Many threads, over connections that are kept.

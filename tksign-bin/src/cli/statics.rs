@@ -61,16 +61,16 @@ fn follow(folder: &Path, keys: &StaticKeys) -> Result<(), Failure> {
     if let Ok(text) = std::fs::read_to_string(&path) {
         let wrong =
             |error| Failure::new(Exit::Local, format!("{}: {error}", path.display()), "repair the file");
-        let mut trust: Value = serde_json::from_str(&text).map_err(wrong)?;
-        let mut urls: Vec<Value> = Vec::new();
-        for signer in trust["signers"].as_array().into_iter().flatten() {
-            if !urls.contains(&signer["url"]) {
-                urls.push(signer["url"].clone());
+        let mut trust: serde_json::Map<String, Value> = serde_json::from_str(&text).map_err(wrong)?;
+        let listed = trust.get("signers").and_then(Value::as_array);
+        let mut urls: Vec<String> = Vec::new();
+        for url in listed.into_iter().flatten().filter_map(|signer| signer.get("url")?.as_str()) {
+            if !urls.iter().any(|other| other == url) {
+                urls.push(url.to_owned());
             }
         }
-        let urls: Vec<_> = urls.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-        trust["signers"] = signers(&urls, keys);
-        replace(&path, &format!("{trust}\n"))?;
+        trust.insert("signers".to_owned(), signers(&urls, keys));
+        replace(&path, &format!("{}\n", Value::Object(trust)))?;
     }
     replace(&folder.join(SIGNER_KEY), &format!("{}\n", values::to_hex(&keys.current)))
 }

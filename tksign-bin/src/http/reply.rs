@@ -113,23 +113,27 @@ impl Reply {
 
 /// Reads a body of at most `limit` bytes, in time.
 pub(crate) async fn body(incoming: Incoming, limit: usize, patience: Duration) -> Result<Vec<u8>, Reply> {
-    let slow = || Err(Reply::text(StatusCode::REQUEST_TIMEOUT, "the body came too slowly\n"));
-    tokio::time::timeout(patience, collect(incoming, limit)).await.unwrap_or_else(|_| slow())
+    match tokio::time::timeout(patience, collect(incoming, limit)).await {
+        Ok(collected) => collected,
+        Err(_) => Err(Reply::text(StatusCode::REQUEST_TIMEOUT, "the body came too slowly\n")),
+    }
 }
 
 async fn collect(mut incoming: Incoming, limit: usize) -> Result<Vec<u8>, Reply> {
-    let too_large = || Err(Reply::text(StatusCode::PAYLOAD_TOO_LARGE, "body too large\n"));
+    let too_large = || Reply::text(StatusCode::PAYLOAD_TOO_LARGE, "body too large\n");
     // An announced length past the limit is refused before a byte is read.
     let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > limit {
-        return too_large();
+        return Err(too_large());
     }
     let mut whole = Vec::with_capacity(announced);
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx)).await {
-        let broken = |_| Reply::text(StatusCode::BAD_REQUEST, "the body broke off\n");
-        let data = frame.map_err(broken)?.into_data().unwrap_or_default();
+        let Ok(frame) = frame else {
+            return Err(Reply::text(StatusCode::BAD_REQUEST, "the body broke off\n"));
+        };
+        let data = frame.into_data().unwrap_or_default();
         if whole.len().saturating_add(data.len()) > limit {
-            return too_large();
+            return Err(too_large());
         }
         whole.extend_from_slice(&data);
     }

@@ -117,7 +117,7 @@ fn status_and_doctor_say_what_is_in_force() {
 fn inherited(dir: &TempDir) -> (TcpListener, UnixListener, i32) {
     for n in 0..1000 {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let unix = UnixListener::bind(dir.join(&format!("{n}.sock"))).unwrap();
+        let unix = UnixListener::bind(dir.join(format!("{n}.sock"))).unwrap();
         let first = tcp.as_raw_fd();
         if unix.as_raw_fd() == first + 1 {
             fcntl_setfd(&tcp, FdFlags::empty()).unwrap();
@@ -300,7 +300,7 @@ fn a_static_key_is_rotated_with_an_overlap() {
     assert_eq!(signer.run("keys static retire", &[&old[0]], b"").code, Some(11));
     signer.stop();
     signer.serve();
-    assert_eq!(pinned(&signer), [current.clone()]);
+    assert_eq!(pinned(&signer), std::slice::from_ref(&current));
     assert!(speaks(&signer, &current) && !speaks(&signer, &old[0]));
     assert!(signer.must("keys static list", &[]).contains(&current));
     assert!(signer.must("audit tail", &["--json"]).contains("static-retire"));
