@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use tkcore::Timestamp;
-use tkcore::protocol::{ClientKey, FeedPosition};
+use tkcore::protocol::ClientKey;
 use tkcore::revocation::publish::{Publisher as State, RevocationRow};
 use tkcore::revocation::{ExpiryDay, FeedPath, Head, KeyList, Position};
 
@@ -104,7 +104,7 @@ impl Publisher {
         let waits = memory.uncovered.values().filter(|row| !set.has(&row.revocation, row.day));
         let waits: Vec<_> = waits.map(|row| Effect::Revoked(*row)).collect();
         let again = Effect::RevocationsGone(count(waits.len()));
-        let step = Effect::Step { position: FeedPosition::from(position), set: Arc::new(set.clone()) };
+        let step = Effect::Step { position, set: Arc::new(set.clone()) };
         Ok([vec![step], waits, vec![again]].concat())
     }
 
@@ -114,7 +114,7 @@ impl Publisher {
                 self.stale.extend(self.state.served_deltas());
                 self.state = State::begin(memory.core.feed, at.epoch, self.state.set().clone());
                 self.rebase(now);
-                vec![Effect::Position(FeedPosition::from(self.state.position()))]
+                vec![Effect::Position(self.state.position())]
             }
             Some(_) | None => Vec::new(),
         }

@@ -141,10 +141,10 @@ fn cut(scene: &Scene, record: &Record, cuts: usize, random: &mut Random) -> (usi
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                while let Some((until, seed)) = {
+                loop {
+                    // The lock is let go before the cut is tried.
                     let job = jobs.lock().unwrap().pop();
-                    job
-                } {
+                    let Some((until, seed)) = job else { break };
                     if let Err(why) = one_cut(scene, record, until, seed) {
                         losses.fetch_add(1, Ordering::SeqCst);
                         first.lock().unwrap().get_or_insert(format!("cut at {until}, seed {seed}: {why}"));

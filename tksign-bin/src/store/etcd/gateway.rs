@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::space::at;
 use super::stream::{self, Tls};
 use crate::clock::monotonic;
 
@@ -134,11 +135,14 @@ impl Gateway {
             if status == StatusCode::OK {
                 return Ok(answer);
             }
-            let why =
-                answer["message"].as_str().or(answer["error"].as_str()).unwrap_or("no reason").to_owned();
+            let why = at(&answer, "/message")
+                .as_str()
+                .or(at(&answer, "/error").as_str())
+                .unwrap_or("no reason")
+                .to_owned();
             // gRPC's codes: a login that has ended is renewed; what says that etcd is for now
             // without a leader, overloaded or late is asked of another member; the rest is final.
-            match answer["code"].as_u64() {
+            match at(&answer, "/code").as_u64() {
                 _ if why.contains("invalid auth token") && self.token.take().is_some() => {}
                 Some(16) => return Err(Trouble::Refused(why)),
                 Some(1 | 2 | 4 | 8 | 14) | None => return Err(Trouble::Silent(why)),
@@ -210,7 +214,7 @@ impl Connecting<'_> {
                 bytes.extend_from_slice(frame.map_err(io)?.data_ref().map_or(&[][..], |data| data));
             }
             let answer: Value = serde_json::from_slice(&bytes).map_err(io)?;
-            let token = answer["token"].as_str();
+            let token = at(&answer, "/token").as_str();
             *self.token = Some(token.ok_or(format!("the login is refused ({status})"))?.to_owned());
         }
         self.post(path, body).await

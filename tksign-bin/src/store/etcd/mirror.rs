@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::gateway::{Cluster, Gateway, Trouble};
-use super::space::{self, LEADER, SIGNERS, Space, field, number};
+use super::space::{self, LEADER, SIGNERS, Space, at, field, number};
 use super::{PAGE, base64};
 use crate::clock::monotonic;
 use crate::random;
@@ -22,6 +22,10 @@ use crate::store::StoreError;
 
 /// How often the cluster is asked for its revision and the lease is kept.
 const TICK: Duration = Duration::from_secs(1);
+/// How long the watch listens before it looks whether it is to stop.
+const LISTEN: Duration = Duration::from_millis(500);
+/// How long a broken watch waits before it is begun again.
+const AGAIN: Duration = Duration::from_millis(100);
 /// The publisher's lease, in seconds: how long publishing pauses when its process is gone. Above
 /// several ticks; etcd gives no less than about two.
 const LEASE: &str = "5";
@@ -196,14 +200,14 @@ pub(super) fn load(gateway: &mut Gateway, space: &Space) -> Result<(i64, Rows), 
         });
         let answer = gateway.call("/v3/kv/range", &asked, LOAD)?;
         if revision == 0 {
-            revision = number(&answer["header"]["revision"]);
+            revision = number(at(&answer, "/header/revision"));
         }
-        for row in answer["kvs"].as_array().map_or(&[][..], Vec::as_slice) {
+        for row in at(&answer, "/kvs").as_array().map_or(&[][..], Vec::as_slice) {
             let (key, at, value) = entry(&prefix, row)?;
             from = [&prefix[..], &key, &[0]].concat();
             rows.insert(key, (at, value));
         }
-        if answer["more"] != true {
+        if at(&answer, "/more") != true {
             return Ok((revision, rows));
         }
     }
@@ -218,16 +222,19 @@ pub(super) fn latest(gateway: &mut Gateway, space: &Space, patience: Duration) -
         "keys_only": true,
     });
     let answer = gateway.call("/v3/kv/range", &asked, patience)?;
-    let rows = answer["kvs"].as_array().map_or(&[][..], Vec::as_slice);
-    Ok(rows.iter().map(|row| number(&row["mod_revision"])).max().unwrap_or(0))
+    let rows = at(&answer, "/kvs").as_array().map_or(&[][..], Vec::as_slice);
+    Ok(rows.iter().map(|row| number(at(row, "/mod_revision"))).max().unwrap_or(0))
 }
 
 fn entry(prefix: &[u8], row: &Value) -> Result<(Vec<u8>, i64, Vec<u8>), Trouble> {
     let wrong = || Trouble::Silent("a row that does not read".to_owned());
-    let key = field(&row["key"]).ok_or_else(wrong)?;
+    let key = field(at(row, "/key")).ok_or_else(wrong)?;
     let key = key.strip_prefix(prefix).ok_or_else(wrong)?.to_vec();
-    Ok((key, number(&row["mod_revision"]), field(&row["value"]).ok_or_else(wrong)?))
+    Ok((key, number(at(row, "/mod_revision")), field(at(row, "/value")).ok_or_else(wrong)?))
 }
+
+/// Who leads: the revision of the lease's row, and the process.
+type Leader = (i64, [u8; 16]);
 
 /// The watch's thread.
 fn watch(mirror: &Mirror, space: &Space, mut gateway: Gateway) {
@@ -251,7 +258,7 @@ fn watch(mirror: &Mirror, space: &Space, mut gateway: Gateway) {
             }
             Ended::Broken => {
                 gateway.turn();
-                let paused = mirror.changed.wait_timeout(mirror.lock(), TICK / 10);
+                let paused = mirror.changed.wait_timeout(mirror.lock(), AGAIN);
                 drop(paused);
             }
         }
@@ -266,7 +273,7 @@ enum Ended {
 fn follow(mirror: &Mirror, prefix: &[u8], gateway: &mut Gateway, stream: &mut Incoming) -> Ended {
     let (mut text, mut events, mut reached) = (Vec::new(), Vec::new(), 0);
     while !mirror.is_stopped() && !mirror.is_behind() {
-        match gateway.next(stream, TICK / 2) {
+        match gateway.next(stream, LISTEN) {
             Ok(Some(bytes)) => text.extend_from_slice(&bytes),
             Ok(None) => continue,
             Err(_) => return Ended::Broken,
@@ -274,20 +281,22 @@ fn follow(mirror: &Mirror, prefix: &[u8], gateway: &mut Gateway, stream: &mut In
         while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = text.drain(..=end).collect();
             let Ok(mut message) = serde_json::from_slice::<Value>(&line) else { return Ended::Broken };
-            let result = message["result"].take();
-            if number(&result["compact_revision"]) > 0 {
+            let result = message.get_mut("result").map(Value::take).unwrap_or_default();
+            if number(at(&result, "/compact_revision")) > 0 {
                 return Ended::Compacted;
             }
-            if result.is_null() || result["canceled"] == true {
+            if result.is_null() || at(&result, "/canceled") == true {
                 return Ended::Broken;
             }
-            for event in result["events"].as_array().map_or(&[][..], Vec::as_slice) {
-                let Ok((key, revision, value)) = entry(prefix, &event["kv"]) else { return Ended::Broken };
+            for event in at(&result, "/events").as_array().map_or(&[][..], Vec::as_slice) {
+                let Ok((key, revision, value)) = entry(prefix, at(event, "/kv")) else {
+                    return Ended::Broken;
+                };
                 reached = reached.max(revision);
-                events.push((key, revision, (event["type"] != "DELETE").then_some(value)));
+                events.push((key, revision, (at(event, "/type") != "DELETE").then_some(value)));
             }
             // A revision in several messages is taken when its last one is there.
-            if result["fragment"] != true && !events.is_empty() {
+            if at(&result, "/fragment") != true && !events.is_empty() {
                 mirror.add(Batch::Events(std::mem::take(&mut events)), reached);
             }
         }
@@ -333,19 +342,19 @@ impl Turn {
     }
 
     /// How far the cluster is, and who leads since when.
-    fn look(&mut self) -> Result<(i64, Option<(i64, [u8; 16])>), Trouble> {
+    fn look(&mut self) -> Result<(i64, Option<Leader>), Trouble> {
         let latest = latest(&mut self.gateway, &self.space, TICK)?;
         let asked = json!({"key": base64::encode(&self.space.whole(LEADER))});
         let answer = self.gateway.call("/v3/kv/range", &asked, TICK)?;
-        let row = &answer["kvs"][0];
-        let process = field(&row["value"]).and_then(|value| value.try_into().ok());
-        Ok((latest, process.map(|process| (number(&row["mod_revision"]), process))))
+        let row = at(&answer, "/kvs/0");
+        let process = field(at(row, "/value")).and_then(|value| value.try_into().ok());
+        Ok((latest, process.map(|process| (number(at(row, "/mod_revision")), process))))
     }
 
     fn keep(&mut self) -> bool {
         let Some(lease) = &self.lease else { return false };
         let kept = self.gateway.call("/v3/lease/keepalive", &json!({"ID": lease}), TICK);
-        let kept = kept.is_ok_and(|answer| number(&answer["result"]["TTL"]) > 0);
+        let kept = kept.is_ok_and(|answer| number(at(&answer, "/result/TTL")) > 0);
         if !kept {
             self.lease = None;
         }
@@ -355,13 +364,17 @@ impl Turn {
     /// Tries to lead where nobody does.
     fn seek(&mut self) -> bool {
         let granted = self.gateway.call("/v3/lease/grant", &json!({"TTL": LEASE}), TICK);
-        let Ok(lease) = granted.map(|answer| answer["ID"].as_str().map(str::to_owned)) else { return false };
+        let Ok(lease) = granted.map(|answer| at(&answer, "/ID").as_str().map(str::to_owned)) else {
+            return false;
+        };
         let Some(lease) = lease else { return false };
         let mut put = self.space.put(LEADER, &self.process);
-        space::object(&mut put["request_put"], "lease", &lease);
+        if let Some(request) = put.get_mut("request_put") {
+            space::object(request, "lease", &lease);
+        }
         let seek = json!({"compare": [self.space.compare(LEADER, 0)], "success": [put]});
         self.lease = Some(lease);
-        self.gateway.call("/v3/kv/txn", &seek, TICK).is_ok_and(|answer| answer["succeeded"] == true)
+        self.gateway.call("/v3/kv/txn", &seek, TICK).is_ok_and(|answer| at(&answer, "/succeeded") == true)
     }
 
     fn give_back(&mut self) {

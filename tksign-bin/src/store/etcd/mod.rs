@@ -40,7 +40,7 @@ pub use gateway::{Cluster, Login};
 use gateway::{Gateway, Trouble};
 use mirror::{Batch, Mirror};
 pub use space::Space;
-use space::{LEADER, MIGRATING, SCHEMA, field, number, object};
+use space::{LEADER, MIGRATING, SCHEMA, at, field, number, object};
 pub use stream::Tls;
 use txn::{Group, Pending};
 
@@ -140,7 +140,7 @@ impl Etcd {
             "success": [space.put(&own, &fence.encode())],
         });
         let taken = gateway.call("/v3/kv/txn", &taking, PATIENCE).map_err(unreachable_now)?;
-        if taken["succeeded"] != true {
+        if at(&taken, "/succeeded") != true {
             return Err(StoreError::Held(place(cluster, &space)));
         }
         let (revision, rows) = mirror::load(&mut gateway, &space).map_err(unreachable_now)?;
@@ -159,7 +159,7 @@ impl Etcd {
             "success": [space.put(SCHEMA, &LAYOUT.to_be_bytes())],
         });
         let made = connect(cluster)?.call("/v3/kv/txn", &made, PATIENCE).map_err(unreachable_now)?;
-        if made["succeeded"] != true {
+        if at(&made, "/succeeded") != true {
             return Err(StoreError::Exists(place(cluster, &space)));
         }
         Self::open(cluster, space)
@@ -289,8 +289,8 @@ impl Etcd {
         }
         let asked = json!({"key": base64::encode(&self.space.path(table, key))});
         let answer = self.ask("/v3/kv/range", &asked)?;
-        let row = answer["kvs"].as_array().and_then(|rows| rows.first());
-        Ok(row.map_or((0, None), |row| (number(&row["mod_revision"]), field(&row["value"]))))
+        let row = at(&answer, "/kvs").as_array().and_then(|rows| rows.first());
+        Ok(row.map_or((0, None), |row| (number(at(row, "/mod_revision")), field(at(row, "/value")))))
     }
 
     fn ask(&self, path: &str, body: &Value) -> Result<Value, StoreError> {
@@ -333,11 +333,11 @@ impl Etcd {
                 object(&mut asked, "sort_target", "KEY");
             }
             let answer = self.ask("/v3/kv/range", &asked)?;
-            let found = answer["kvs"].as_array().map_or(&[][..], Vec::as_slice);
+            let found = at(&answer, "/kvs").as_array().map_or(&[][..], Vec::as_slice);
             for row in found {
-                let key = field(&row["key"]).unwrap_or_default();
+                let key = field(at(row, "/key")).unwrap_or_default();
                 let key = key.strip_prefix(&prefix[..]).ok_or_else(|| damaged("a key outside its table"))?;
-                rows.push((key.to_vec(), field(&row["value"]).unwrap_or_default()));
+                rows.push((key.to_vec(), field(at(row, "/value")).unwrap_or_default()));
             }
             after = rows.last().map(|(key, _)| key.clone());
             if found.len() < page {
@@ -387,7 +387,8 @@ impl Store for Etcd {
             "range_end": base64::encode(&space::successor(&prefix)),
             "count_only": true,
         });
-        Ok(u64::try_from(number(&self.ask("/v3/kv/range", &asked)?["count"])).unwrap_or(0))
+        let answer = self.ask("/v3/kv/range", &asked)?;
+        Ok(u64::try_from(number(at(&answer, "/count"))).unwrap_or(0))
     }
 
     /// Catches up with the cluster first: what anybody was told before this call is seen by what

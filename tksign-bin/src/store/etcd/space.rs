@@ -160,6 +160,11 @@ pub(super) fn successor(prefix: &[u8]) -> Vec<u8> {
     next
 }
 
+/// A part of an answer, by its JSON pointer; null where it is not there.
+pub(super) fn at<'a>(answer: &'a Value, pointer: &str) -> &'a Value {
+    answer.pointer(pointer).unwrap_or(&Value::Null)
+}
+
 /// A 64-bit number, which the gateway writes as a text and leaves out when it is 0.
 pub(super) fn number(value: &Value) -> i64 {
     value.as_str().and_then(|text| text.parse().ok()).or(value.as_i64()).unwrap_or(0)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::space::{self, GUARD, LEADER, number};
+use super::space::{self, GUARD, LEADER, at, number};
 use super::{COMMIT, Etcd, Fence, Space, Trouble};
 use crate::clock::monotonic;
 use crate::store::{Change, Op, Refusal, Scan, StoreError, Table};
@@ -96,7 +96,12 @@ impl Pending {
                 }
                 // Mint times are each signer's own; the rest of this table is everybody's.
                 Table::Meta => pending.guard |= !key.starts_with(crate::memory::LAST_MINT),
-                _ => {}
+                Table::Tokens
+                | Table::Seen
+                | Table::Index
+                | Table::Revocations
+                | Table::Deltas
+                | Table::Idempotency => {}
             }
             pending.rows.push((table, key.clone(), value.clone()));
             pending.writes.insert(path, value);
@@ -254,12 +259,12 @@ fn send(store: &mut Etcd, one: Pending, known: &mut Known) -> Result<i64, StoreE
     let latest = loop {
         let left = COMMIT.saturating_sub(monotonic().saturating_duration_since(started));
         match gateway.call("/v3/kv/txn", &body, left) {
-            Ok(answer) if answer["succeeded"] == true => break number(&answer["header"]["revision"]),
+            Ok(answer) if at(&answer, "/succeeded") == true => break number(at(&answer, "/header/revision")),
             Ok(answer) => {
                 // An earlier try may have been done whose answer was lost: then our row says so.
-                let row = &answer["responses"][0]["response_range"]["kvs"][0];
-                if space::field(&row["value"]).as_ref() == Some(&fence) {
-                    break number(&row["mod_revision"]);
+                let row = at(&answer, "/responses/0/response_range/kvs/0");
+                if space::field(at(row, "/value")).as_ref() == Some(&fence) {
+                    break number(at(row, "/mod_revision"));
                 }
                 return Err(StoreError::Raced);
             }
