@@ -5,6 +5,7 @@
 //!
 //! `TK_CLUSTER_SECONDS=600 cargo test -p tksign-bin --features etcd --test cluster -- --nocapture`
 //! runs for longer; the seed that is printed replays the order of faults with `TK_SEED`.
+#![allow(clippy::disallowed_methods, reason = "a test measures how long something took")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
