@@ -345,6 +345,8 @@ fn litestream_feeds_a_follower_that_is_promoted_and_the_old_writer_is_refused() 
     assert_eq!(refused.code, Some(12), "{}", refused.stderr);
     // What is revoked at the first machine reaches those who follow the second.
     let late = scene.mint("acme", "late");
+    let newest = scene.path("newest");
+    let before = scene.refreshed(&newest);
     scene.signer.must("revoke token", &[&late]);
     let patience = Instant::now();
     while check("late") != Some(13) {
@@ -355,8 +357,7 @@ fn litestream_feeds_a_follower_that_is_promoted_and_the_old_writer_is_refused() 
             two.process.as_ref().unwrap().output()
         );
     }
-    let newest = scene.path("newest");
-    scene.refreshed(&newest);
+    scene.refreshed_past(&newest, &before);
 
     // The first machine is gone.
     scene.signer.kill();

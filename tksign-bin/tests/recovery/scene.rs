@@ -1,6 +1,7 @@
 //! A signer, its clients and its tokens, by the command lines alone.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use testkit::process::{Finished, run};
@@ -73,6 +74,19 @@ impl Scene {
         assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
         let said: Value = serde_json::from_str(done.stdout.lines().last().unwrap()).unwrap();
         format!("{}.{}", said["position"]["epoch"], said["position"]["sequence"])
+    }
+
+    /// Brings a folder up to date until it is past a position: a step follows its commit by some
+    /// 50 ms.
+    pub(crate) fn refreshed_past(&self, folder: &str, before: &str) -> String {
+        let began = Instant::now();
+        loop {
+            let position = self.refreshed(folder);
+            if position != before {
+                return position;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "no step past {before}");
+        }
     }
 
     pub(crate) fn restore_check(&self, feed: Option<&str>, more: &[&str]) -> Finished {
