@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::PathBuf;
 use std::process::Command;
 
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use testkit::TempDir;
 use testkit::process::{Finished, Process, run};
 use testkit::signer::{Running, With, binary};
@@ -115,14 +115,16 @@ fn status_and_doctor_say_what_is_in_force() {
 
 /// Two listeners whose descriptors follow one another and are inherited, as systemd passes them.
 fn inherited(dir: &TempDir) -> (TcpListener, UnixListener, i32) {
-    for n in 0..1000 {
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let unix = UnixListener::bind(dir.join(format!("{n}.sock"))).unwrap();
-        let first = tcp.as_raw_fd();
-        if unix.as_raw_fd() == first + 1 {
-            fcntl_setfd(&tcp, FdFlags::empty()).unwrap();
-            fcntl_setfd(&unix, FdFlags::empty()).unwrap();
-            return (tcp, unix, first);
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let unix = UnixListener::bind(dir.join("passed.sock")).unwrap();
+    // Above what the tests beside this one have open, where two free places are side by side.
+    for first in (200..1000).step_by(2) {
+        let pair =
+            (fcntl_dupfd_cloexec(&tcp, first).unwrap(), fcntl_dupfd_cloexec(&unix, first + 1).unwrap());
+        if (pair.0.as_raw_fd(), pair.1.as_raw_fd()) == (first, first + 1) {
+            fcntl_setfd(&pair.0, FdFlags::empty()).unwrap();
+            fcntl_setfd(&pair.1, FdFlags::empty()).unwrap();
+            return (pair.0.into(), pair.1.into(), first);
         }
     }
     panic!("no two descriptors follow one another")
