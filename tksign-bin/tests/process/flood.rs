@@ -4,9 +4,11 @@
 use std::io::{BufRead as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use testkit::process::PATIENCE;
 use tkcore::protocol::*;
 
 use super::wire::{Connection, Key, Line};
@@ -102,8 +104,11 @@ fn twelve_thousand_connections_are_cut_at_the_caps_while_sessions_go_on() {
             both
         });
         // On a slow machine the first that got in are cut for their silence meanwhile, and as many
-        // get in again: at least the rest was turned away.
-        while !floods.is_finished() || (turned_away() as usize) < 2 * (EACH - ALL) {
+        // get in again: how many were turned away in the end is not fixed, and not waited for
+        // without end.
+        let began = Instant::now();
+        let enough = || (turned_away() as usize) >= 2 * (EACH - ALL) || began.elapsed() > PATIENCE;
+        while !floods.is_finished() || !enough() {
             verifier.call(&verify).unwrap();
             minter.call(&mint_params("acme")).unwrap();
             asked += 1;
@@ -111,6 +116,7 @@ fn twelve_thousand_connections_are_cut_at_the_caps_while_sessions_go_on() {
         }
         drop(floods.join().unwrap());
     });
+    assert!(turned_away() as usize >= EACH - ALL, "{} were turned away", turned_away());
     assert!(most <= ALL + BESIDE, "{most} files were open in the server");
     assert!(most >= 1_024, "the flood arrived: {most} files");
     assert!(asked >= 10, "the sessions were served meanwhile: {asked}");
