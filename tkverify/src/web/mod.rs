@@ -32,7 +32,9 @@ pub use asked::Asked;
 #[cfg(any(feature = "tower", feature = "actix"))]
 pub(crate) use asked::Headers;
 pub use facts::{Facts, FactsAccess, Needs};
-pub(crate) use gate::only;
 #[cfg(any(feature = "tower", feature = "actix"))]
-pub(crate) use gate::{Gate, Wait};
+pub(crate) use gate::Gate;
+#[cfg(feature = "tower")]
+pub(crate) use gate::Wait;
+pub(crate) use gate::only;
 pub use refused::Refused;
