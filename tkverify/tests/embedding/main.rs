@@ -11,7 +11,6 @@
 mod actix;
 mod axum;
 mod numbers;
-mod spans;
 mod tonic;
 mod tower;
 

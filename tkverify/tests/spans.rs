@@ -1,15 +1,17 @@
 //! What `tracing` is told: safe ids and outcomes, and nothing secret.
+//! A binary of its own, since `tracing` remembers for the whole process whether anybody wants to hear of a place in the
+//! code: a test that checks a token without a subscriber could close that place for the tests here.
+//! Compiled with all features alone (`cargo test -p tkverify --all-features --test spans`).
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use tkcore::TokenBuf;
 use tkverify::testing::{Kit, Spec};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
-
-use crate::block_on;
 
 /// Writes down everything that it is told.
 #[derive(Clone, Default)]
@@ -53,6 +55,40 @@ impl Subscriber for Recorder {
     fn exit(&self, _: &Id) {}
 }
 
+/// Hears everything and writes nothing down.
+struct Listener;
+
+impl Subscriber for Listener {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn event(&self, _: &Event<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+/// What `work` tells. The listener of the whole process comes first: a thread of another test that reaches a place before
+/// this one would otherwise find no subscriber of its own, and `tracing` would take that for "nobody, ever".
+fn told_by(work: impl FnOnce()) -> String {
+    static LISTENING: Once = Once::new();
+    LISTENING.call_once(|| tracing::subscriber::set_global_default(Listener).unwrap());
+    let recorder = Recorder::default();
+    tracing::subscriber::with_default(recorder.clone(), work);
+    let told = recorder.0.lock().unwrap().0.clone();
+    told
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
 /// Every piece of a token that is a secret: its text, its tail in any writing.
 fn secrets(text: &str) -> Vec<String> {
     let (_, buf) = TokenBuf::from_text(text).unwrap();
@@ -73,7 +109,6 @@ fn secrets(text: &str) -> Vec<String> {
 
 #[test]
 fn spans_say_what_happened_and_no_secret() {
-    let recorder = Recorder::default();
     let kit = Kit::new();
     let verifier = kit.verifier();
     let login = kit.authority("https://login.example");
@@ -81,7 +116,7 @@ fn spans_say_what_happened_and_no_secret() {
     let locked = login.demand(&kit.mint(&Spec::new("acme").caveat("action in read")), &[]);
     let discharge = login.discharge(&locked, "user:7", &[]);
     let mut lineages = Vec::new();
-    tracing::subscriber::with_default(recorder.clone(), || {
+    let told = told_by(|| {
         let check = |header: &str, action: &str| {
             let request = verifier.request("acme").action(action).build().unwrap();
             verifier.check(header, &request)
@@ -113,7 +148,6 @@ fn spans_say_what_happened_and_no_secret() {
         let facts = tkverify::web::Facts::new("acme").action("read").path("p", "a/..");
         block_on(verifier.check_facts_async([&new], facts)).unwrap_err();
     });
-    let told = recorder.0.lock().unwrap().0.clone();
     for expected in [
         "tkverify.check",
         "tkverify.ask",
@@ -143,14 +177,12 @@ fn spans_say_what_happened_and_no_secret() {
 
 #[test]
 fn an_ask_by_another_thread_is_told_to_the_span_of_its_request() {
-    let recorder = Recorder::default();
     let kit = Kit::new();
     let verifier = kit.verifier();
     let token = kit.header(&kit.mint(&Spec::new("acme").caveat("action in read")));
-    tracing::subscriber::with_default(recorder.clone(), || {
+    let told = told_by(|| {
         let facts = tkverify::web::Facts::new("acme").action("read");
         block_on(verifier.check_facts_async([&token], facts)).unwrap();
     });
-    let told = recorder.0.lock().unwrap().0.clone();
     assert!(told.contains("record 1 outcome=\"granted\""), "{told}");
 }
