@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::TempDir;
 use crate::process::{Finished, Process, run};
@@ -33,6 +33,12 @@ pub fn tkverify() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| program("tkverify", "tkverify"))
 }
+
+/// What `tksign` exits with when the same command may succeed in a moment.
+const LATER: i32 = 12;
+
+/// How often [`Running::must`] asks again, a tenth of a second apart.
+const PATIENCE: u32 = 600;
 
 /// A program of the root workspace, in the target folder of the running test.
 fn program(package: &str, name: &str) -> PathBuf {
@@ -198,12 +204,20 @@ impl Running {
         run("env", variables.chain([program]).chain(words.map(str::to_owned)), input)
     }
 
-    /// Runs a command that must succeed, and gives its standard output.
+    /// Runs a command that must succeed, and gives its standard output. A signer that says it
+    /// is busy, as it may on a loaded machine, is asked again, for a minute at least.
     ///
     /// # Panics
     /// When it fails; shows what it said.
     pub fn must(&self, name: &str, args: &[&str]) -> String {
-        let done = self.run(name, args, b"");
+        let mut done = self.run(name, args, b"");
+        for _ in 0..PATIENCE {
+            if done.code != Some(LATER) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+            done = self.run(name, args, b"");
+        }
         assert_eq!(done.code, Some(0), "tksign {name} {args:?}: {}{}", done.stdout, done.stderr);
         done.stdout
     }
