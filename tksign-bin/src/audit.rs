@@ -25,11 +25,10 @@ use crate::writer::{Plan, View};
 
 /// The chain's end as the store has it.
 pub(crate) fn load(store: &dyn Store, authority: Authority) -> Result<AuditHead, StoreError> {
-    let last = Scan { table: Table::Audit, prefix: &[], after: None, order: Order::Backward, limit: 1 };
-    match store.scan(last)?.first() {
+    match store.end(Table::Audit, Order::Backward)? {
         None => Ok(AuditHead::genesis(&authority.0)),
         Some((key, value)) => {
-            let (lines, hash, _) = parse(key, value).ok_or_else(|| damaged(u64::MAX))?;
+            let (lines, hash, _) = parse(&key, &value).ok_or_else(|| damaged(u64::MAX))?;
             Ok(AuditHead { lines, hash })
         }
     }
@@ -45,8 +44,7 @@ pub(crate) fn append(head: &AuditHead, event: &AuditEvent, at: Timestamp) -> (Op
 
 /// What the first line that is kept follows: the chain's beginning, or the last pruned line.
 pub(crate) fn start(store: &dyn Store, authority: Authority) -> Result<AuditHead, StoreError> {
-    let first = Scan { table: Table::Audit, prefix: &[], after: None, order: Order::Forward, limit: 1 };
-    let row = store.scan(first)?.into_iter().next();
+    let row = store.end(Table::Audit, Order::Forward)?;
     Ok(match row.as_ref().and_then(|(key, value)| parse(key, value)) {
         Some((lines, hash, [])) => AuditHead { lines, hash },
         Some(_) | None => AuditHead::genesis(&authority.0),

@@ -1,4 +1,5 @@
-//! The fields of a stored record: big-endian, lengths in front, every byte consumed.
+//! The fields of a stored record: big-endian, lengths in front, every byte consumed. A record is
+//! written by `concat`, which reserves all of it at once: no secret is moved and left behind.
 
 use tkcore::Timestamp;
 
@@ -6,52 +7,10 @@ use tkcore::Timestamp;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BadRecord(pub(crate) &'static str);
 
-/// Appends fields.
-#[derive(Debug, Default)]
-pub(crate) struct Writer(pub(crate) Vec<u8>);
-
-impl Writer {
-    /// With room for all of a record that holds a secret, so that it is never moved and no copy
-    /// is left behind.
-    pub(crate) fn with_capacity(bytes: usize) -> Self {
-        Self(Vec::with_capacity(bytes))
-    }
-
-    pub(crate) fn u8(mut self, value: u8) -> Self {
-        self.0.push(value);
-        self
-    }
-
-    pub(crate) fn u32(mut self, value: u32) -> Self {
-        self.0.extend_from_slice(&value.to_be_bytes());
-        self
-    }
-
-    pub(crate) fn u64(mut self, value: u64) -> Self {
-        self.0.extend_from_slice(&value.to_be_bytes());
-        self
-    }
-
-    pub(crate) fn raw(mut self, bytes: &[u8]) -> Self {
-        self.0.extend_from_slice(bytes);
-        self
-    }
-
-    /// A field behind its 32-bit length. Nothing the signer stores comes near that bound; a
-    /// longer one is cut, and then does not read back.
-    pub(crate) fn bytes(self, bytes: &[u8]) -> Self {
-        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        self.u32(len).raw(bytes)
-    }
-
-    /// A time that may be absent; the first millisecond of 1970 stands for that.
-    pub(crate) fn time(self, time: Option<Timestamp>) -> Self {
-        self.u64(time.map_or(0, Timestamp::millis))
-    }
-
-    pub(crate) fn done(self) -> Vec<u8> {
-        self.0
-    }
+/// What stands in front of a field whose length is not fixed. Nothing the signer stores comes near
+/// that bound; a longer one does not read back.
+pub(crate) fn length(field: &[u8]) -> [u8; 4] {
+    u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes()
 }
 
 /// Reads fields front to back.
@@ -127,7 +86,8 @@ mod tests {
 
     #[test]
     fn reads_back_and_refuses_every_cut_and_surplus() {
-        let bytes = Writer::default().u8(1).u32(2).u64(3).bytes(b"four").time(None).done();
+        let bytes =
+            [&[1][..], &2u32.to_be_bytes(), &3u64.to_be_bytes(), &length(b"four"), b"four", &[0; 8]].concat();
         let read = |bytes: &[u8]| -> Result<(), BadRecord> {
             let mut reader = Reader::new(bytes);
             assert_eq!((reader.u8()?, reader.u32()?, reader.u64()?), (1, 2, 3));

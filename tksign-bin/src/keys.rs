@@ -16,7 +16,7 @@ use tkcore::{
 };
 use zeroize::Zeroizing;
 
-use crate::codec::{BadRecord, Reader, Writer, hex};
+use crate::codec::{BadRecord, Reader, hex, length};
 use crate::random;
 use crate::seal::keyed;
 
@@ -62,10 +62,10 @@ impl Core {
     }
 
     pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let writer = Writer::with_capacity(256).u8(RECORD).raw(self.feed.as_bytes());
         let (current, before) = &self.statics;
-        let statics = [current].into_iter().chain(before).map(|secret| &**secret);
-        Zeroizing::new(self.secrets.iter().chain(statics).fold(writer, |to, secret| to.raw(secret)).done())
+        let before = before.as_ref().map_or(&[][..], |before| &before[..]);
+        let secrets = self.secrets.as_flattened();
+        Zeroizing::new([&[RECORD], &self.feed.as_bytes()[..], secrets, &current[..], before].concat())
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, BadRecord> {
@@ -222,7 +222,7 @@ impl KeyRecord {
     pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
         let secret = self.secret.as_ref().map_or(&[][..], |secret| &secret[..]);
         let info = self.info.encode().unwrap_or_else(|_| random::stop("a record does not fit its layout"));
-        Zeroizing::new(Writer::with_capacity(512).u8(RECORD).bytes(secret).raw(&info).done())
+        Zeroizing::new([&[RECORD], &length(secret)[..], secret, &info].concat())
     }
 
     pub(crate) fn decode(id: &[u8], bytes: &[u8]) -> Result<Self, BadRecord> {
@@ -280,8 +280,8 @@ impl PublicationSecret {
 
     pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
         let PublicationKey { not_before, not_after, .. } = self.listed;
-        let to = Writer::with_capacity(64).u8(RECORD).raw(&*self.seed);
-        Zeroizing::new(to.u64(not_before.millis()).u64(not_after.millis()).done())
+        let window = [not_before, not_after].map(|time| time.millis().to_be_bytes());
+        Zeroizing::new([&[RECORD], &self.seed[..], window.as_flattened()].concat())
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, BadRecord> {
@@ -296,8 +296,8 @@ impl PublicationSecret {
 
 /// The root keys' record.
 pub(crate) fn encode_roots(roots: &RootKeys) -> Vec<u8> {
-    let to = Writer::default().u8(RECORD).u8(roots.threshold());
-    roots.keys().iter().fold(to, |to, key| to.raw(key.as_bytes())).done()
+    let keys: Vec<_> = roots.keys().iter().map(|key| *key.as_bytes()).collect();
+    [&[RECORD, roots.threshold()], keys.as_flattened()].concat()
 }
 
 pub(crate) fn decode_roots(bytes: &[u8]) -> Result<RootKeys, BadRecord> {

@@ -72,6 +72,6 @@ pub use memory::SignerError;
 pub use peer::{Origin, Peer};
 pub use seal::{Authority, Kek, OpenError};
 pub use secret::{Secret, SecretError, SecretSources};
-pub use service::{AuditNames, Counters, Options, Registry, Service};
+pub use service::{AuditNames, Options, Registry, Service};
 pub use session::Rate;
 pub use signer::{Signer, Trust};

@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 use tkcore::protocol::{Code, RpcError};
 use tokio::sync::Mutex;
 
+use crate::writer::Answer;
+
 /// How long a caller waits for the replica: an upload to a bucket takes tenths of a second, and
 /// callers give up after ten.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -76,10 +78,7 @@ impl Litestream {
 }
 
 /// An answer, given once what it says lies in the replica as well, where there is one.
-pub(crate) async fn replicated(
-    answer: Result<Vec<u8>, RpcError>,
-    replica: Option<&Litestream>,
-) -> Result<Vec<u8>, RpcError> {
+pub(crate) async fn replicated(answer: Answer, replica: Option<&Litestream>) -> Answer {
     if let (Some(replica), Ok(_)) = (replica, &answer) {
         replica.reached().await?;
     }

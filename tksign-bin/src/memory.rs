@@ -15,10 +15,10 @@ use tkcore::{FeedKeyId, KeyId, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::audit;
-use crate::codec::{BadRecord, Reader, Writer};
+use crate::codec::{BadRecord, Reader};
 use crate::keys::{Core, KeyRecord, PublicationSecret, Purpose, decode_roots, encode_roots};
 use crate::random;
-use crate::seal::{Authority, Kek, OpenError};
+use crate::seal::{Authority, Kek};
 use crate::secret::{Secret, SecretError};
 use crate::store::{Op, Order, Scan, Store, StoreError, Table};
 
@@ -41,9 +41,7 @@ pub enum SignerError {
     Secret(SecretError),
     /// The store is sealed under another secret.
     WrongSecret,
-    /// A record does not open: changed, moved, or cut.
-    Sealed(Table, OpenError),
-    /// A record does not read as what it should be.
+    /// A record does not open, or does not read as what it should be: changed, moved, or cut.
     Record(Table, &'static str),
     /// The revocation rows do not add up to what the last signed head says.
     Feed(String),
@@ -64,11 +62,8 @@ impl fmt::Display for SignerError {
                 "the secret is not the one this store is sealed under: inject the right one (after a `rewrap` \
                  that is the new one)",
             ),
-            Self::Sealed(table, error) => {
-                write!(f, "table {}: {error}: the store was tampered with; restore from the backup", table.name())
-            }
             Self::Record(table, what) => {
-                write!(f, "table {}: a record does not read ({what}); restore from the backup", table.name())
+                write!(f, "table {}: a record does not read ({what}): restore from the backup", table.name())
             }
             Self::Feed(what) => write!(
                 f,
@@ -150,10 +145,7 @@ pub(crate) enum Effect {
     TokensGone(u64),
     RevocationsGone(u64),
     /// A step has covered everything that was not covered.
-    Step {
-        position: FeedPosition,
-        set: Arc<RevocationSet>,
-    },
+    Step(FeedPosition, Arc<RevocationSet>),
     Position(FeedPosition),
     Head(Box<Head>, Vec<u8>),
     Publication(Arc<PublicationSecret>),
@@ -181,7 +173,7 @@ impl Memory {
             clear(Table::Meta, CHECK, &kek.check_value()),
             sealed(Table::Meta, CORE, &core.encode()),
             sealed(Table::Meta, ROOTS, &encode_roots(roots)),
-            sealed(Table::Meta, LAST_MINT, &Writer::default().time(None).done()),
+            sealed(Table::Meta, LAST_MINT, &[0; 8]),
             sealed(Table::PublicationKeys, first.id().as_bytes(), &first.encode()),
             clear(Table::KeyLists, &1u64.to_be_bytes(), &list),
         ])
@@ -207,15 +199,15 @@ impl Memory {
         let core = Core::decode(&open(CORE)?).map_err(bad(Table::Meta))?;
         // One for each signer that shares the store.
         let mut last_mint = None;
-        each_of(store, Table::Meta, LAST_MINT, |key, value| {
-            let plain = unseal(&kek, Table::Meta, key, value)?;
-            last_mint = last_mint.max(Reader::new(&plain).time().map_err(bad(Table::Meta))?);
+        each(store, Table::Meta, |key, value| {
+            if key.starts_with(LAST_MINT) {
+                let plain = unseal(&kek, Table::Meta, key, value)?;
+                last_mint = last_mint.max(Reader::new(&plain).time().map_err(bad(Table::Meta))?);
+            }
             Ok(())
         })?;
         let roots = decode_roots(&open(ROOTS)?).map_err(bad(Table::Meta))?;
-        let last =
-            Scan { table: Table::KeyLists, prefix: &[], after: None, order: Order::Backward, limit: 1 };
-        let last = store.scan(last)?.into_iter().next();
+        let last = store.end(Table::KeyLists, Order::Backward)?;
         let (_, list_bytes) = last.ok_or(SignerError::Record(Table::KeyLists, "missing"))?;
         let list = KeyList::verify(&list_bytes, core.feed, &roots)
             .map_err(|_| SignerError::Record(Table::KeyLists, "not signed by the root keys"))?;
@@ -294,7 +286,7 @@ impl Memory {
             }
             Effect::TokensGone(count) => self.tokens = self.tokens.saturating_sub(*count),
             Effect::RevocationsGone(count) => self.revocations = self.revocations.saturating_sub(*count),
-            Effect::Step { position, set } => {
+            Effect::Step(position, set) => {
                 self.position = *position;
                 self.revoked.published(Arc::clone(set));
                 self.uncovered.clear();
@@ -346,15 +338,12 @@ impl Memory {
         // What the protocol says of a client is all there is to know, so its layout is the
         // record's; the state that depends on the clock is worked out on reading.
         let reach = if self.local.contains(&info.key) { LOCAL } else { ANYWHERE };
-        let plain = Writer::default()
-            .u8(reach)
-            .raw(&info.encode().unwrap_or_else(|_| random::stop("a record does not fit its layout")))
-            .done();
-        self.put(Table::Clients, info.key.as_bytes(), &plain)
+        let info_bytes = info.encode().unwrap_or_else(|_| random::stop("a record does not fit its layout"));
+        self.put(Table::Clients, info.key.as_bytes(), &[&[reach], &info_bytes[..]].concat())
     }
 
     pub(crate) fn put_last_mint(&self, at: Timestamp) -> Op {
-        self.put(Table::Meta, &self.mint_row, &Writer::default().time(Some(at)).done())
+        self.put(Table::Meta, &self.mint_row, &at.millis().to_be_bytes())
     }
 
     /// A sealed row.
@@ -388,7 +377,7 @@ pub(crate) fn unseal(
     key: &[u8],
     value: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, SignerError> {
-    kek.open(table, key, value).map_err(|error| SignerError::Sealed(table, error))
+    kek.open(table, key, value).map_err(|error| SignerError::Record(table, error.as_str()))
 }
 
 pub(crate) fn bad(table: Table) -> impl Fn(BadRecord) -> SignerError {
@@ -399,20 +388,11 @@ pub(crate) fn bad(table: Table) -> impl Fn(BadRecord) -> SignerError {
 pub(crate) fn each(
     store: &dyn Store,
     table: Table,
-    visit: impl FnMut(&[u8], &[u8]) -> Result<(), SignerError>,
-) -> Result<(), SignerError> {
-    each_of(store, table, &[], visit)
-}
-
-fn each_of(
-    store: &dyn Store,
-    table: Table,
-    prefix: &[u8],
     mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), SignerError>,
 ) -> Result<(), SignerError> {
     let mut after: Option<Vec<u8>> = None;
     loop {
-        let scan = Scan { table, prefix, after: after.as_deref(), order: Order::Forward, limit: PAGE };
+        let scan = Scan { table, prefix: &[], after: after.as_deref(), order: Order::Forward, limit: PAGE };
         let rows = store.scan(scan)?;
         for (key, value) in &rows {
             visit(key, value)?;

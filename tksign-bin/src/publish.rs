@@ -132,7 +132,7 @@ impl Publisher {
             tree.put(&FeedPath::KeyList { version }, value.to_vec());
             Ok(())
         })?;
-        memory.apply(&Effect::Step { position: state.position(), set: Arc::new(state.set().clone()) });
+        memory.apply(&Effect::Step(state.position(), Arc::new(state.set().clone())));
         memory.revocations = count.saturating_sub(codec::count(uncovered.len()));
         uncovered.iter().for_each(|row| memory.apply(&Effect::Revoked(*row)));
         if let Some((head, bytes)) = signed.zip(head) {
@@ -225,7 +225,7 @@ impl Publisher {
         let position = step.as_ref().map_or(self.state.position(), |step| step.position);
         let set = step.as_ref().map_or(self.state.set(), Step::set);
         let mut plan = self.moved(view, position)?;
-        plan.effects.push(Effect::Step { position, set: Arc::new(set.clone()) });
+        plan.effects.push(Effect::Step(position, Arc::new(set.clone())));
         for row in memory.uncovered.values() {
             let row = RevocationRow { covered: Some(position), ..*row };
             plan.ops.push(Op::Put(Table::Revocations, row.key(), revoked::value(&memory.core, &row)));

@@ -12,7 +12,7 @@ use tkcore::revocation::{Query, Revocations as _, Rule, Status};
 use tkcore::{BranchId, KeyId, LineageId, Subject, Tenant, Timestamp};
 use zeroize::Zeroizing;
 
-use crate::codec::{BadRecord, Writer};
+use crate::codec::{BadRecord, Reader, length};
 use crate::keys::{Core, record};
 use crate::memory::{Effect, Memory, SignerError, bad, unseal};
 use crate::random;
@@ -49,7 +49,7 @@ impl TokenRecord {
         let info = Zeroizing::new(
             self.info.encode().unwrap_or_else(|_| random::stop("a record does not fit its layout")),
         );
-        Zeroizing::new(Writer::with_capacity(512).u8(1).bytes(&branches).raw(&info).done())
+        Zeroizing::new([&[1], &length(&branches)[..], &branches, &info].concat())
     }
 
     fn decode(id: LineageId, bytes: &[u8]) -> Result<Self, BadRecord> {
@@ -98,7 +98,7 @@ impl Find<'_> {
 
 /// The row that puts something into the queue of what is to be removed at a time.
 fn queue(at: Timestamp, what: u8, key: &[u8]) -> Vec<u8> {
-    Writer::default().u8(b'x').u64(at.millis()).u8(what).raw(key).done()
+    [b"x", &at.millis().to_be_bytes()[..], &[what], key].concat()
 }
 
 /// Has a row of the table of kept answers removed at a time.
@@ -111,26 +111,18 @@ pub(crate) fn register(memory: &Memory, token: &TokenRecord) -> Vec<Op> {
     let id = token.lineage.as_bytes();
     let sealed = memory.kek.seal(Table::Tokens, id, &token.encode());
     let mut ops = vec![Op::Create(Table::Tokens, id.to_vec(), sealed)];
-    ops.extend(rows(&memory.core, token).map(|key| Op::Put(Table::Index, key, Vec::new())));
+    ops.extend(rows(&memory.core, token).into_iter().map(|key| Op::Put(Table::Index, key, Vec::new())));
     ops
 }
 
-fn rows(core: &Core, token: &TokenRecord) -> impl Iterator<Item = Vec<u8>> {
-    let lineage = token.lineage;
-    let find = [
-        Some(Find::Tenant(&token.tenant).prefix(core)),
-        token.subject.as_ref().map(|subject| Find::Subject(&token.tenant, subject).prefix(core)),
-        token.parent.map(|parent| Find::Parent(parent).prefix(core)),
-        Some(Find::Key(token.key).prefix(core)),
-    ];
-    let branches = token.branches.iter().map(|branch| Find::Branch(*branch).prefix(core)).collect::<Vec<_>>();
-    let named = find
-        .into_iter()
-        .flatten()
-        .chain(branches)
-        .map(move |prefix| [&prefix, &lineage.as_bytes()[..]].concat());
-    let end = token.expiry.map(|at| queue(at.saturating_add(KEPT_AFTER_EXPIRY), b't', lineage.as_bytes()));
-    named.chain(end)
+fn rows(core: &Core, token: &TokenRecord) -> Vec<Vec<u8>> {
+    let lineage = token.lineage.as_bytes();
+    let mut found_by = vec![Find::Tenant(&token.tenant), Find::Key(token.key)];
+    found_by.extend(token.subject.as_ref().map(|subject| Find::Subject(&token.tenant, subject)));
+    found_by.extend(token.parent.map(Find::Parent));
+    found_by.extend(token.branches.iter().map(|branch| Find::Branch(*branch)));
+    let named = found_by.iter().map(|find| [&find.prefix(core), &lineage[..]].concat());
+    named.chain(token.expiry.map(|at| queue(at.saturating_add(KEPT_AFTER_EXPIRY), b't', lineage))).collect()
 }
 
 /// The lineages that a look-up names, a page of them, and the cursor to go on with.
@@ -192,14 +184,14 @@ pub(crate) fn info(view: &View<'_>, lineage: LineageId) -> Result<Option<TokenIn
     let mut last_seen = None;
     if let Some(sealed) = view.store.get(Table::Seen, lineage.as_bytes())? {
         let plain = unseal(&view.memory.kek, Table::Seen, lineage.as_bytes(), &sealed)?;
-        last_seen = crate::codec::Reader::new(&plain).time().map_err(bad(Table::Seen))?;
+        last_seen = Reader::new(&plain).time().map_err(bad(Table::Seen))?;
     }
     Ok(Some(TokenInfo { revoked, last_seen, ..token.info }))
 }
 
 /// The row that notes when a registered lineage was last seen by a remote verify.
 pub(crate) fn seen(memory: &Memory, lineage: LineageId, at: Timestamp) -> Op {
-    memory.put(Table::Seen, lineage.as_bytes(), &Writer::default().time(Some(at)).done())
+    memory.put(Table::Seen, lineage.as_bytes(), &at.millis().to_be_bytes())
 }
 
 /// Removes what has ended: registry entries, and answers that no retry will ask for.
@@ -208,7 +200,7 @@ pub(crate) fn sweep(view: &View<'_>) -> Result<Plan, SignerError> {
     let mut plan = Plan::default();
     let mut tokens = 0u64;
     for (key, _) in view.store.scan(scan)? {
-        let mut reader = crate::codec::Reader::new(&key);
+        let mut reader = Reader::new(&key);
         let due = (reader.u8(), reader.u64(), reader.u8());
         let (Ok(_), Ok(at), Ok(what)) = due else { return Err(SignerError::Record(Table::Index, "queue")) };
         if at > view.now.millis() {
@@ -221,7 +213,8 @@ pub(crate) fn sweep(view: &View<'_>) -> Result<Plan, SignerError> {
                 let lineage = row.try_into().map_err(|_| SignerError::Record(Table::Index, "queue"))?;
                 let lineage = LineageId::from_bytes(lineage);
                 if let Some(token) = load(view.store, view.memory, lineage)? {
-                    plan.ops.extend(rows(&view.memory.core, &token).map(|key| Op::Delete(Table::Index, key)));
+                    let rows = rows(&view.memory.core, &token);
+                    plan.ops.extend(rows.into_iter().map(|key| Op::Delete(Table::Index, key)));
                     plan.ops.push(Op::Delete(Table::Tokens, row.to_vec()));
                     plan.ops.push(Op::Delete(Table::Seen, row.to_vec()));
                     tokens = tokens.saturating_add(1);

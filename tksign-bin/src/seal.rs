@@ -14,6 +14,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
+use crate::codec::length;
 use crate::random;
 use crate::secret::Secret;
 use crate::store::Table;
@@ -43,13 +44,19 @@ pub enum OpenError {
     NotAuthentic,
 }
 
+impl OpenError {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Form => "it has no form this version knows",
+            Self::OtherSecret => "it is sealed under another secret",
+            Self::NotAuthentic => "it was changed or moved",
+        }
+    }
+}
+
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Form => "a sealed record has no form this version knows",
-            Self::OtherSecret => "a record is sealed under another secret",
-            Self::NotAuthentic => "a sealed record was changed or moved",
-        })
+        f.write_str(self.as_str())
     }
 }
 
@@ -144,14 +151,11 @@ impl Kek {
     }
 
     fn associated(&self, table: Table, key: &[u8]) -> Vec<u8> {
-        crate::codec::Writer::default()
-            .raw(b"tk-record-v1")
-            .raw(&self.authority.0)
-            .bytes(table.name().as_bytes())
-            .bytes(key)
-            .raw(&self.id)
-            .u8(FORMAT)
-            .done()
+        let table = table.name().as_bytes();
+        let (table_length, key_length) = (length(table), length(key));
+        let parts: [&[u8]; 8] =
+            [b"tk-record-v1", &self.authority.0, &table_length, table, &key_length, key, &self.id, &[FORMAT]];
+        parts.concat()
     }
 }
 

@@ -1,9 +1,6 @@
 //! The server: its listeners, what stands behind each, and how it stops.
 
-use std::fmt;
-use std::io;
 use std::path::Path;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +16,7 @@ use crate::http::{
     Authority, Doors, Gate, Handler, Kind, Metrics, MetricsPage, Public, Reply, Rpc, Timeouts, family, first,
 };
 use crate::peer::Peer;
+use crate::random;
 use crate::session::{Rate, ServerKey, Sessions};
 
 /// Name of the control socket in the state folder.
@@ -73,22 +71,6 @@ pub(crate) struct Bound {
     pub(crate) metrics: Vec<String>,
 }
 
-/// Why the server does not start.
-#[derive(Debug)]
-pub(crate) enum ServeError {
-    Bind(BindError),
-    Signals(io::Error),
-}
-
-impl fmt::Display for ServeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bind(error) => error.fmt(f),
-            Self::Signals(error) => write!(f, "signals cannot be received: {error}"),
-        }
-    }
-}
-
 /// Listens and serves until SIGTERM or SIGINT, then stops taking connections, lets what is
 /// under way end, and returns. `ready` is told where it listens, once it does.
 pub(crate) async fn serve<A: Authority>(
@@ -99,9 +81,9 @@ pub(crate) async fn serve<A: Authority>(
     feed: FeedTree,
     more_metrics: Box<dyn Fn(&mut String) + Send + Sync>,
     ready: impl FnOnce(Bound),
-) -> Result<(), ServeError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
+) -> Result<(), BindError> {
+    let signals = |kind| signal(kind).unwrap_or_else(|_| random::stop("signals cannot be received"));
+    let (mut terminate, mut interrupt) = (signals(SignalKind::terminate()), signals(SignalKind::interrupt()));
     let metrics = Arc::new(Metrics::default());
     let sessions = Arc::new(Sessions::new(key, config.rate.unwrap_or(RATE)));
     let timeouts = Timeouts::default();
@@ -119,26 +101,16 @@ pub(crate) async fn serve<A: Authority>(
     };
     // All are bound before any is served, so that a second server on the same addresses fails
     // whole.
-    let control = Listener::control(&folder.join(CONTROL_SOCKET)).map_err(ServeError::Bind)?;
-    let (rpc_doors, rpc_bound) = bind(&config.rpc, &mut config.inherited).await.map_err(ServeError::Bind)?;
-    let (public_doors, public_bound) =
-        bind(&config.public, &mut config.inherited).await.map_err(ServeError::Bind)?;
-    let (metrics_doors, metrics_bound) =
-        bind(&config.metrics, &mut config.inherited).await.map_err(ServeError::Bind)?;
-    let rpc_gate = Gate::new(RPC_CONNECTIONS, RPC_CONNECTIONS_EACH);
-    let public_gate = Gate::new(PUBLIC_CONNECTIONS, PUBLIC_CONNECTIONS_EACH);
+    let control = Listener::control(&folder.join(CONTROL_SOCKET))?;
+    let (rpc_doors, rpc_bound) = bind(&config.rpc, &mut config.inherited).await?;
+    let (public_doors, public_bound) = bind(&config.public, &mut config.inherited).await?;
+    let (metrics_doors, metrics_bound) = bind(&config.metrics, &mut config.inherited).await?;
     let both = Arc::new(Both { rpc: Arc::clone(&rpc), public: Arc::clone(&public) });
-    doors.open(control, Gate::new(FEW_CONNECTIONS, FEW_CONNECTIONS), both, Arc::clone(&metrics));
-    for door in rpc_doors {
-        doors.open(door, Arc::clone(&rpc_gate), Arc::clone(&rpc), Arc::clone(&metrics));
-    }
-    for door in public_doors {
-        doors.open(door, Arc::clone(&public_gate), Arc::clone(&public), Arc::clone(&metrics));
-    }
-    for door in metrics_doors {
-        let gate = Gate::new(FEW_CONNECTIONS, FEW_CONNECTIONS);
-        doors.open(door, gate, Arc::clone(&page), Arc::clone(&metrics));
-    }
+    let few = || Gate::new(FEW_CONNECTIONS, FEW_CONNECTIONS);
+    doors.open(vec![control], few(), &both, &metrics);
+    doors.open(rpc_doors, Gate::new(RPC_CONNECTIONS, RPC_CONNECTIONS_EACH), &rpc, &metrics);
+    doors.open(public_doors, Gate::new(PUBLIC_CONNECTIONS, PUBLIC_CONNECTIONS_EACH), &public, &metrics);
+    doors.open(metrics_doors, few(), &page, &metrics);
     // The sender lives as long as the feed, which is served.
     let _ = tokio::time::timeout(FIRST_HEAD, head.wait_for(|position| position.epoch > 0)).await;
     ready(Bound { rpc: rpc_bound, public: public_bound, metrics: metrics_bound });
@@ -148,7 +120,7 @@ pub(crate) async fn serve<A: Authority>(
             sessions.sweep(monotonic());
         }
     });
-    first(pin!(terminate.recv()), pin!(interrupt.recv())).await;
+    first(terminate.recv(), interrupt.recv()).await;
     config.notify.tell("STOPPING=1");
     sweeping.abort();
     doors.close(PATIENCE).await;

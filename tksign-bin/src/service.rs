@@ -1,7 +1,6 @@
 //! Every request of every client goes through [`Service::handle`]: role, parameters, decision,
 //! durability, answer, in this order and nowhere else.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest as _, Sha256};
@@ -22,7 +21,7 @@ use crate::registry;
 use crate::roles;
 use crate::store::{Op, Table};
 use crate::tally::Tally;
-use crate::writer::{Plan, View, Writer};
+use crate::writer::{Answer, Payload, Plan, View, Writer};
 use crate::{audit, exchange, issue, lists, operate, revoke, verify};
 
 /// What the operator settles once, when the signer starts.
@@ -84,20 +83,6 @@ pub struct Service {
     pub(crate) started: Timestamp,
     pub(crate) read_only: Option<Arc<ReadOnly>>,
     sandbox: Arc<OnceLock<Text>>,
-    counters: Arc<Counters>,
-}
-
-/// What is only counted. Read for the metrics.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Requests of keys that no client has.
-    pub strangers: AtomicU64,
-    /// Requests of clients.
-    pub requests: AtomicU64,
-    /// Of these, refused.
-    pub refused: AtomicU64,
-    /// Verifies among the requests.
-    pub verifies: AtomicU64,
 }
 
 /// What a request brings besides its parameters.
@@ -173,7 +158,7 @@ impl Service {
         read_only: Option<Arc<ReadOnly>>,
     ) -> Self {
         let (started, options, sandbox) = (clock.now(), Arc::new(options), Arc::default());
-        Self { writer, clock, options, tally, started, read_only, sandbox, counters: Arc::default() }
+        Self { writer, clock, options, tally, started, read_only, sandbox }
     }
 
     /// The feed this signer publishes.
@@ -199,22 +184,11 @@ impl Service {
         let _ = self.sandbox.set(Text::lossy(&report.to_string()));
     }
 
-    /// What is only counted.
-    #[must_use]
-    pub fn counters(&self) -> &Counters {
-        &self.counters
-    }
-
     /// Answers one request of one client, whatever it holds: the payload of an answer or of a
     /// refusal. `caller` is who the session proved it to be.
-    pub async fn handle(&self, caller: ClientKey, peer: Peer, request: &[u8]) -> Vec<u8> {
-        match self.answer(caller, peer, request).await {
-            Ok(payload) => payload,
-            Err(error) => {
-                count(&self.counters.refused);
-                Response::error(&error)
-            }
-        }
+    pub async fn handle(&self, caller: ClientKey, peer: Peer, request: &[u8]) -> Payload {
+        let answer = self.answer(caller, peer, request).await;
+        answer.unwrap_or_else(|error| Zeroizing::new(Response::error(&error)))
     }
 
     /// Finishes what waits, publishes what is not yet published, and closes the store.
@@ -222,7 +196,7 @@ impl Service {
         self.writer.stop().await;
     }
 
-    async fn answer(&self, caller: ClientKey, peer: Peer, request: &[u8]) -> Result<Vec<u8>, RpcError> {
+    async fn answer(&self, caller: ClientKey, peer: Peer, request: &[u8]) -> Answer {
         let now = self.clock.now();
         let found = self.writer.read(|memory| {
             let here = peer == Peer::Control || !memory.local.contains(&caller);
@@ -230,10 +204,8 @@ impl Service {
         });
         let Some(client) = found else {
             // One constant answer, and no line: a stranger gets no disk to fill.
-            count(&self.counters.strangers);
             return Err(Code::NotAllowed.error());
         };
-        count(&self.counters.requests);
         let request = Request::decode(request).map_err(|error| Code::BadParameters.detail(error.0))?;
         let Some(operation) = Operation::from_code(request.operation) else {
             let event =
@@ -251,13 +223,10 @@ impl Service {
         }
         let (params, replica) = (request.params, self.options.litestream.as_deref());
         match operation {
-            Operation::Verify => {
-                count(&self.counters.verifies);
-                match Verify::params(params) {
-                    Ok(asked) => verify::answer(self, &ask.client, &asked),
-                    Err(error) => Err(self.refuse(ask.event(), Code::BadParameters.detail(error.0)).await),
-                }
-            }
+            Operation::Verify => match Verify::params(params) {
+                Ok(asked) => verify::answer(self, &ask.client, &asked),
+                Err(error) => Err(self.refuse(ask.event(), Code::BadParameters.detail(error.0)).await),
+            },
             Operation::Mint => self.decide(ask, params, issue::mint).await,
             Operation::Revoke => replicated(self.decide(ask, params, revoke::revoke).await, replica).await,
             Operation::RevokePresented => {
@@ -314,7 +283,7 @@ impl Service {
         ask: Ask,
         params: &[u8],
         decide: impl Fn(&View<'_>, &Ask, C) -> Decided<C> + Send + 'static,
-    ) -> Result<Vec<u8>, RpcError> {
+    ) -> Answer {
         let digest = digest(&ask, params);
         let params = Zeroizing::new(params.to_vec());
         let decide = move |view: &View<'_>, ask: &mut Ask| {
@@ -330,7 +299,7 @@ impl Service {
             }
             let params = C::params(&params).map_err(|error| Code::BadParameters.detail(error.0))?;
             let (mut plan, answer) = decide(view, ask, params)?;
-            plan.answer = C::answer(&answer).map_err(|_| Code::AnswerTooLarge.error())?;
+            plan.answer = Zeroizing::new(C::answer(&answer).map_err(|_| Code::AnswerTooLarge.error())?);
             if keeps {
                 keep(view, ask, &digest, &mut plan);
             }
@@ -359,14 +328,17 @@ fn answer_key(memory: &Memory, ask: &Ask) -> Vec<u8> {
 }
 
 /// The kept answer of a request that is repeated.
-fn kept(view: &View<'_>, ask: &Ask, digest: &[u8; 32]) -> Result<Option<Vec<u8>>, No> {
+fn kept(view: &View<'_>, ask: &Ask, digest: &[u8; 32]) -> Result<Option<Payload>, No> {
     let key = answer_key(view.memory, ask);
     let Some(sealed) = view.store.get(Table::Idempotency, &key)? else { return Ok(None) };
     let plain = unseal(&view.memory.kek, Table::Idempotency, &key, &sealed)?;
     let bad = crate::memory::bad(Table::Idempotency);
     let mut reader = record(&plain).map_err(&bad)?;
     let then: [u8; 32] = reader.array().map_err(&bad)?;
-    if then == *digest { Ok(Some(reader.rest().to_vec())) } else { Err(Code::IdempotencyConflict.into()) }
+    if then != *digest {
+        return Err(Code::IdempotencyConflict.into());
+    }
+    Ok(Some(Zeroizing::new(reader.rest().to_vec())))
 }
 
 fn keep(view: &View<'_>, ask: &Ask, digest: &[u8; 32], plan: &mut Plan) {
@@ -383,11 +355,7 @@ impl crate::http::Authority for Service {
         self.writer.read(|memory| memory.clients.contains_key(client))
     }
 
-    async fn handle(&self, client: ClientKey, peer: Peer, request: &[u8]) -> Vec<u8> {
+    async fn handle(&self, client: ClientKey, peer: Peer, request: &[u8]) -> Payload {
         Self::handle(self, client, peer, request).await
     }
-}
-
-fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
 }

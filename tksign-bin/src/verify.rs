@@ -8,18 +8,20 @@ use tkcore::{
     Basis, BranchId, BranchIds, Budget, Error, Identifier, KeyId, LineageFacts, Presented, Scratch,
     Timestamp, Token, Verified, limits,
 };
+use zeroize::Zeroizing;
 
 use crate::keys::{Core, KeyRecord};
 use crate::memory::Memory;
 use crate::service::Service;
+use crate::writer::Answer;
 
 /// Answers a verify, and counts it.
-pub(crate) fn answer(service: &Service, client: &ClientInfo, asked: &Verify) -> Result<Vec<u8>, RpcError> {
+pub(crate) fn answer(service: &Service, client: &ClientInfo, asked: &Verify) -> Answer {
     let now = service.clock.now();
     let mut lineage = None;
     let result = judge(service, client, asked, now, &mut lineage);
     service.tally.count(client.key, lineage, result.is_ok(), now);
-    Verify::answer(&result?).map_err(|_| Code::AnswerTooLarge.error())
+    Verify::answer(&result?).map(Zeroizing::new).map_err(|_| Code::AnswerTooLarge.error())
 }
 
 fn judge(

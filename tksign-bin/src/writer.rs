@@ -12,6 +12,7 @@ use std::sync::{Arc, RwLock};
 use tkcore::Timestamp;
 use tkcore::protocol::{AuditEvent, Code, RpcError};
 use tokio::sync::oneshot;
+use zeroize::Zeroizing;
 
 use crate::audit;
 use crate::clock::{Clock, monotonic};
@@ -57,7 +58,7 @@ pub(crate) struct Plan {
     pub(crate) effects: Vec<Effect>,
     pub(crate) events: Vec<AuditEvent>,
     /// The answer's payload, given once all of the above is durable.
-    pub(crate) answer: Vec<u8>,
+    pub(crate) answer: Payload,
 }
 
 impl Plan {
@@ -68,7 +69,9 @@ impl Plan {
 }
 
 type Decide = Box<dyn Fn(&View<'_>) -> Result<Plan, No> + Send>;
-type Answer = Result<Vec<u8>, RpcError>;
+/// What is said to a client. It may hold a token or a delegated key.
+pub(crate) type Payload = Zeroizing<Vec<u8>>;
+pub(crate) type Answer = Result<Payload, RpcError>;
 
 enum Job {
     Decide(Decide, oneshot::Sender<Answer>),
@@ -183,19 +186,19 @@ impl Thread {
         let mut stop = None;
         while stop.is_none() {
             let wait = self.guard.wait(self.publisher.due(&self.working, monotonic()));
-            let mut group = Vec::new();
-            match queue.recv_timeout(wait) {
-                Ok(job) => {
-                    take(job, &mut group, &mut stop);
-                    while group.len() < GROUP && stop.is_none() {
-                        match queue.try_recv() {
-                            Ok(job) => take(job, &mut group, &mut stop),
-                            Err(_) => break,
-                        }
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
+            let first = match queue.recv_timeout(wait) {
+                Ok(job) => Some(job),
+                Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
+            };
+            let mut group = Vec::new();
+            for job in first.into_iter().chain(queue.try_iter()).take(GROUP) {
+                match job {
+                    #[cfg(feature = "etcd")]
+                    Job::News => {}
+                    Job::Decide(decide, reply) => group.push((decide, reply)),
+                    Job::Stop(reply) => stop = Some(reply),
+                }
             }
             #[cfg(feature = "etcd")]
             self.follow();
@@ -361,15 +364,6 @@ impl Thread {
             eprintln!("tksign: the store committed what it reported as failed; stopping, start again");
             std::process::abort();
         }
-    }
-}
-
-fn take(job: Job, group: &mut Vec<Waiting>, stop: &mut Option<oneshot::Sender<()>>) {
-    match job {
-        #[cfg(feature = "etcd")]
-        Job::News => {}
-        Job::Decide(decide, reply) => group.push((decide, reply)),
-        Job::Stop(reply) => *stop = Some(reply),
     }
 }
 

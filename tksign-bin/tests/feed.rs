@@ -335,7 +335,7 @@ fn a_forged_or_changed_row_does_not_open() {
     };
     for table in ["keys", "clients"] {
         let error = tamper(&mut with_two_revocations(), &swap(table));
-        assert!(matches!(error, SignerError::Sealed(..)), "{table}: {error}");
+        assert!(matches!(error, SignerError::Record(..)), "{table}: {error}");
     }
     let error = tamper(
         &mut with_two_revocations(),

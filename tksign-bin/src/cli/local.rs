@@ -14,6 +14,7 @@ use crate::secret::Secret;
 use crate::service::Options;
 use crate::signer::Signer;
 use crate::store::StoreError;
+use crate::writer::Payload;
 use crate::{FeedTree, SignerError};
 
 /// An open signer and the client in whose name it is called.
@@ -32,7 +33,7 @@ impl Local {
     }
 
     /// One request payload, one answer payload.
-    pub(super) fn handle(&self, payload: &[u8]) -> Vec<u8> {
+    pub(super) fn handle(&self, payload: &[u8]) -> Payload {
         self.runtime.block_on(self.signer.service.handle(self.speaker, Peer::Control, payload))
     }
 
@@ -100,7 +101,7 @@ pub(super) fn failure(error: &SignerError) -> Failure {
             }
             StoreError::Database(_) => (Exit::Store, "look at the disk; restore the last backup if it stays"),
         },
-        SignerError::Sealed(..) | SignerError::Record(..) | SignerError::Feed(_) => {
+        SignerError::Record(..) | SignerError::Feed(_) => {
             (Exit::Store, "the store was changed outside of the signer: restore the last backup")
         }
         _ => (Exit::Store, "look at tksign doctor"),

@@ -113,7 +113,7 @@ impl Reach {
         let payload = Zeroizing::new(params.request(id, None).map_err(too_large)?);
         let answer = match self {
             Self::Running(control) => control.exchange(&payload)?,
-            Self::Local(local) => Zeroizing::new(local.handle(&payload)),
+            Self::Local(local) => local.handle(&payload),
         };
         match C::read_answer(&answer) {
             Ok(Ok(answer)) => Ok(answer),

@@ -2,7 +2,6 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::json;
@@ -13,10 +12,9 @@ use super::{Exit, Failure, Streams, control, follow, local, reach, restore, stat
 use crate::Litestream;
 use crate::feed_tree::FeedTree;
 use crate::fence;
-use crate::host::{self, Address, Calls, Files, Inherited, Notify, Report, Sandbox};
-use crate::http::{Kind, family};
-use crate::serve::{self, Bound, Config, ServeError};
-use crate::service::{AuditNames, Options, Service};
+use crate::host::{self, Address, BindError, Calls, Files, Inherited, Notify, Report, Sandbox};
+use crate::serve::{self, Bound, Config};
+use crate::service::{AuditNames, Options};
 use crate::session::{Rate, ServerKey};
 
 const EXAMPLE: &str = "\
@@ -142,7 +140,7 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     drop(secret);
     let served = runtime.block_on(async {
         let service = signer.service;
-        let (keys, counters, shown) = (service.clone(), service.clone(), service.clone());
+        let (keys, gauges, shown) = (service.clone(), service.clone(), service.clone());
         let key = ServerKey::new(move || keys.statics());
         let notify = config.notify.clone();
         let publishing =
@@ -155,7 +153,7 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
             Arc::new(service.clone()),
             signer.feed,
             Box::new(move |page| {
-                service_metrics(&counters, page);
+                fence::gauges(&gauges, page);
                 #[cfg(feature = "etcd")]
                 mirror.iter().for_each(|mirror| super::etcd::metrics(mirror, page));
             }),
@@ -261,11 +259,8 @@ fn litestream(matches: &ArgMatches) -> Result<Option<Arc<Litestream>>, Failure> 
     found.ok_or_else(|| Failure::usage(format!("{} is not there", database.display())))
 }
 
-pub(super) fn failure(error: ServeError) -> Failure {
-    match error {
-        ServeError::Bind(error) => Failure::new(Exit::Address, &error, error.next()),
-        ServeError::Signals(_) => Failure::new(Exit::Local, error, "raise the limits on files"),
-    }
+pub(super) fn failure(error: BindError) -> Failure {
+    Failure::new(Exit::Address, &error, error.next())
 }
 
 /// Says where it listens, once it does.
@@ -333,17 +328,4 @@ fn publish(feed: FeedTree, to: PathBuf) -> tokio::task::JoinHandle<()> {
             }
         }
     })
-}
-
-fn service_metrics(service: &Service, page: &mut String) {
-    fence::gauges(service, page);
-    let counters = service.counters();
-    for (name, help, count) in [
-        ("tksign_requests", "Requests of clients.", &counters.requests),
-        ("tksign_requests_refused", "Of these, refused.", &counters.refused),
-        ("tksign_requests_of_strangers", "Requests of keys that no client has.", &counters.strangers),
-        ("tksign_verifies", "Verifies among the requests.", &counters.verifies),
-    ] {
-        family(page, Kind::Counter, (name, help), [("", count.load(Ordering::Relaxed))]);
-    }
 }

@@ -21,6 +21,7 @@ use crate::secret::Secret;
 use crate::service::{Options, Service};
 use crate::signer::Signer;
 use crate::store::{Sqlite, StoreError};
+use crate::writer::Payload;
 
 /// How often it is looked whether the copy has changed: as often as replication brings something.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
@@ -131,7 +132,7 @@ impl Authority for Follower {
         Authority::knows(&self.service(), client)
     }
 
-    async fn handle(&self, client: ClientKey, peer: Peer, request: &[u8]) -> Vec<u8> {
+    async fn handle(&self, client: ClientKey, peer: Peer, request: &[u8]) -> Payload {
         self.service().handle(client, peer, request).await
     }
 }

@@ -22,7 +22,7 @@ use tkcore::Timestamp;
 use tkcore::protocol::{AuditHead, ClientInfo, ClientState, FeedPosition, Role};
 use tkcore::revocation::Position;
 
-use crate::codec::{BadRecord, Reader, Writer, count};
+use crate::codec::{BadRecord, Reader, count, length};
 use crate::keys::Core;
 use crate::memory::{Memory, SignerError};
 use crate::store::StoreError;
@@ -70,13 +70,17 @@ impl Mark {
     }
 
     fn encode(&self, core: &Core, number: u64) -> Vec<u8> {
-        let to = Writer::default().raw(&MAGIC).u64(number).u64(self.position.epoch);
-        let to = to.u64(self.position.sequence).u64(self.key_list).u64(self.epoch);
-        let to = to.u64(self.audit.lines).raw(&self.audit.hash).u64(count(self.clients.len()));
-        let each = self.clients.iter();
-        let bytes = each.fold(to, |to, (alias, verifies)| to.raw(alias).u8(u8::from(*verifies))).done();
+        let Position { epoch, sequence } = self.position;
+        let numbers = [number, epoch, sequence, self.key_list, self.epoch, self.audit.lines];
+        let numbers = numbers.map(u64::to_be_bytes);
+        let mut bytes = [&MAGIC, numbers.as_flattened(), &self.audit.hash].concat();
+        bytes.extend_from_slice(&count(self.clients.len()).to_be_bytes());
+        for (alias, verifies) in &self.clients {
+            bytes.extend_from_slice(alias);
+            bytes.push(u8::from(*verifies));
+        }
         let tag = core.tag(&[b"high-water", &bytes]);
-        Writer::default().bytes(&bytes).raw(&tag).done()
+        [&length(&bytes), &bytes[..], &tag].concat()
     }
 
     fn decode(core: &Core, slot: &[u8]) -> Result<(u64, Self), BadRecord> {

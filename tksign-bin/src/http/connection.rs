@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hyper::Request;
@@ -14,7 +14,6 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep};
@@ -88,16 +87,18 @@ impl Doors {
         self.stop.subscribe()
     }
 
-    /// Serves `handler` behind `listener`, in the background.
+    /// Serves `handler` behind listeners that share a gate, in the background.
     pub(crate) fn open<H: Handler>(
         &mut self,
-        listener: Listener,
+        listeners: Vec<Listener>,
         gate: Arc<Gate>,
-        handler: Arc<H>,
-        metrics: Arc<Metrics>,
+        handler: &Arc<H>,
+        metrics: &Arc<Metrics>,
     ) {
-        let stop = self.stop.subscribe();
-        self.tasks.spawn(accept(listener, gate, handler, metrics, stop, self.timeouts));
+        for listener in listeners {
+            let (gate, handler, metrics) = (Arc::clone(&gate), Arc::clone(handler), Arc::clone(metrics));
+            self.tasks.spawn(accept(listener, gate, handler, metrics, self.stop.subscribe(), self.timeouts));
+        }
     }
 
     /// Takes no new connection, lets every request under way end, closes the rest. At most
@@ -121,14 +122,8 @@ async fn accept<H: Handler>(
     let mut connections = JoinSet::new();
     let on_stop = stop.clone();
     loop {
-        let accepted = {
-            let stopped = pin!(stop.wait_for(|stop| *stop));
-            let accepted = pin!(listener.accept());
-            match first(accepted, stopped).await {
-                First::One(accepted) => accepted,
-                First::Other(_) => break,
-            }
-        };
+        let next = first(listener.accept(), stopped(&mut stop)).await;
+        let First::One(accepted) = next else { break };
         match accepted {
             Ok((stream, peer)) => match gate.enter(peer.origin()) {
                 Some(place) => {
@@ -140,7 +135,7 @@ async fn accept<H: Handler>(
                 }
                 None => {
                     metrics.turned_away();
-                    turn_away(&*stream);
+                    turn_away(stream);
                 }
             },
             Err(_) => sleep(ACCEPT_PAUSE).await,
@@ -170,19 +165,19 @@ async fn connection<H: Handler>(
         .max_headers(HEADER_LINES)
         .serve_connection(Paced::new(stream, timeouts.stalled), service);
     let mut connection = pin!(connection);
-    {
-        let stopped = pin!(async {
-            let stopped = pin!(stop.wait_for(|stop| *stop));
-            let _ = first(stopped, pin!(sleep(timeouts.connection))).await;
-        });
-        if let First::One(_) = first(connection.as_mut(), stopped).await {
-            return;
-        }
+    let over = first(stopped(&mut stop), sleep(timeouts.connection));
+    if let First::One(_) = first(connection.as_mut(), over).await {
+        return;
     }
     connection.as_mut().graceful_shutdown();
     // What is under way may end, and no more: `Paced` alone would let a trickle go on for days.
     let last = timeouts.wait.saturating_add(timeouts.stalled);
-    let _ = first(connection, pin!(sleep(last))).await;
+    let _ = first(connection, sleep(last)).await;
+}
+
+/// Waits until the server stops.
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// Which of two futures was ready first.
@@ -192,10 +187,8 @@ pub(crate) enum First<A, B> {
 }
 
 /// Waits for either; the first has precedence.
-pub(crate) async fn first<A: Future, B: Future>(
-    mut one: Pin<&mut A>,
-    mut other: Pin<&mut B>,
-) -> First<A::Output, B::Output> {
+pub(crate) async fn first<A: Future, B: Future>(one: A, other: B) -> First<A::Output, B::Output> {
+    let (mut one, mut other) = (pin!(one), pin!(other));
     poll_fn(|cx| {
         if let Poll::Ready(output) = one.as_mut().poll(cx) {
             return Poll::Ready(First::One(output));
@@ -206,28 +199,15 @@ pub(crate) async fn first<A: Future, B: Future>(
 }
 
 /// An accepted socket.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
-    /// Writes what it takes at once.
-    fn write_now(&self, bytes: &[u8]) -> io::Result<usize>;
-}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl Stream for TcpStream {
-    fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.try_write(bytes)
-    }
-}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-impl Stream for UnixStream {
-    fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.try_write(bytes)
-    }
-}
-
-/// Says once, if the socket takes it, that there is no room.
-fn turn_away(stream: &dyn Stream) {
+/// Says once, if the socket takes it at once, that there is no room.
+fn turn_away(mut stream: Box<dyn Stream>) {
     const FULL: &[u8] =
         b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-    let _ = stream.write_now(FULL);
+    let _ = Pin::new(&mut stream).poll_write(&mut Context::from_waker(Waker::noop()), FULL);
 }
 
 /// A socket that gives up on a client which takes no byte for too long.

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::peer::Origin;
-use crate::session::{Bucket, Rate, lock};
+use crate::session::{Bucket, Counts, Rate, lock};
 
 /// How many connections may be open: in all, and from one origin. Shared by the connections of
 /// one listener; each gives its place back when it ends.
@@ -17,7 +17,7 @@ pub(crate) struct Gate {
 #[derive(Debug, Default)]
 struct Open {
     all: usize,
-    each: HashMap<Origin, usize>,
+    each: Counts<Origin>,
 }
 
 /// A place for one connection.
@@ -35,14 +35,10 @@ impl Gate {
     /// A place, unless the gate or the origin's share of it is full.
     pub(crate) fn enter(self: &Arc<Self>, origin: Origin) -> Option<Place> {
         let mut open = lock(&self.open);
-        if open.all >= self.most {
+        if open.all >= self.most || open.each.of(&origin) >= self.most_each {
             return None;
         }
-        let each = open.each.entry(origin).or_default();
-        if *each >= self.most_each {
-            return None;
-        }
-        *each = each.saturating_add(1);
+        open.each.add(origin);
         open.all = open.all.saturating_add(1);
         Some(Place { gate: Arc::clone(self), origin })
     }
@@ -57,12 +53,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut open = lock(&self.gate.open);
         open.all = open.all.saturating_sub(1);
-        if let Some(each) = open.each.get_mut(&self.origin) {
-            *each = each.saturating_sub(1);
-            if *each == 0 {
-                open.each.remove(&self.origin);
-            }
-        }
+        open.each.remove(&self.origin);
     }
 }
 

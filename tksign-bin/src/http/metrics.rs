@@ -14,15 +14,22 @@ use super::reply::Reply;
 use crate::peer::Peer;
 use crate::session::lock;
 
+/// Name and help of a family.
+type Named = (&'static str, &'static str);
+
+const TURNED_AWAY: Named = ("tksign_connections_turned_away", "Connections for which there was no room.");
+const REFUSED: Named = ("tksign_messages_refused", "Messages that no session could read.");
+const HANDSHAKES: Named = ("tksign_handshakes", "Handshakes by outcome.");
+const CALLS: Named =
+    ("tksign_calls", "Authentic requests by operation and code of the answer; 0 is success.");
+const PUBLIC: Named = ("tksign_public_requests", "Requests to the public listener by status.");
+const WAITING: Named = ("tksign_long_polls_waiting", "Clients that wait for the next head.");
+
 /// What is counted at the doors. Labels are operations and codes, a closed set; never a
 /// client, a tenant or a token.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    turned_away: AtomicU64,
-    refused_messages: AtomicU64,
-    handshakes: Mutex<BTreeMap<&'static str, u64>>,
-    calls: Mutex<BTreeMap<(u16, u16), u64>>,
-    public: Mutex<BTreeMap<u16, u64>>,
+    counts: Mutex<BTreeMap<Named, BTreeMap<String, u64>>>,
     waiting: AtomicU64,
 }
 
@@ -38,12 +45,12 @@ impl Drop for Waiting<'_> {
 impl Metrics {
     /// A connection for which there was no room.
     pub(super) fn turned_away(&self) {
-        self.turned_away.fetch_add(1, Ordering::Relaxed);
+        self.add(TURNED_AWAY, String::new(), 1);
     }
 
     /// A message that no session could read.
     pub(super) fn refused_message(&self) {
-        self.refused_messages.fetch_add(1, Ordering::Relaxed);
+        self.add(REFUSED, String::new(), 1);
     }
 
     pub(super) fn handshake(&self, refused: Option<Refused>) {
@@ -54,18 +61,18 @@ impl Metrics {
             Some(Refused::Version { .. }) => "version",
             Some(_) => "malformed",
         };
-        add(&self.handshakes, outcome);
+        self.add(HANDSHAKES, format!("{{outcome=\"{outcome}\"}}"), 1);
     }
 
     /// An authentic request, by operation and by the code of its answer (0: success).
     pub(super) fn called(&self, operation: u16, code: u16) {
         // A client can send any code: all unknown ones are one.
-        let known = Operation::from_code(operation).map_or(0, Operation::code);
-        add(&self.calls, (known, code));
+        let name = Operation::from_code(operation).map_or("unknown", Operation::name);
+        self.add(CALLS, format!("{{operation=\"{name}\",code=\"{code:#06x}\"}}"), 1);
     }
 
     pub(super) fn public(&self, status: u16) {
-        add(&self.public, status);
+        self.add(PUBLIC, format!("{{status=\"{status}\"}}"), 1);
     }
 
     pub(super) fn wait(&self) -> Waiting<'_> {
@@ -73,36 +80,20 @@ impl Metrics {
         Waiting(&self.waiting)
     }
 
-    fn write(&self, to: &mut String) {
-        let one = |count: &AtomicU64| [("", count.load(Ordering::Relaxed))];
-        let what = ("tksign_connections_turned_away", "Connections for which there was no room.");
-        family(to, Kind::Counter, what, one(&self.turned_away));
-        let what = ("tksign_messages_refused", "Messages that no session could read.");
-        family(to, Kind::Counter, what, one(&self.refused_messages));
-        let handshakes = lock(&self.handshakes);
-        let labelled =
-            handshakes.iter().map(|(outcome, count)| (format!("{{outcome=\"{outcome}\"}}"), *count));
-        family(to, Kind::Counter, ("tksign_handshakes", "Handshakes by outcome."), labelled);
-        let calls = lock(&self.calls);
-        let labelled = calls.iter().map(|((operation, code), count)| {
-            let name = Operation::from_code(*operation).map_or("unknown", Operation::name);
-            (format!("{{operation=\"{name}\",code=\"{code:#06x}\"}}"), *count)
-        });
-        let help = "Authentic requests by operation and code of the answer; 0 is success.";
-        family(to, Kind::Counter, ("tksign_calls", help), labelled);
-        let public = lock(&self.public);
-        let labelled = public.iter().map(|(status, count)| (format!("{{status=\"{status}\"}}"), *count));
-        let what = ("tksign_public_requests", "Requests to the public listener by status.");
-        family(to, Kind::Counter, what, labelled);
-        let what = ("tksign_long_polls_waiting", "Clients that wait for the next head.");
-        family(to, Kind::Gauge, what, one(&self.waiting));
+    fn add(&self, what: Named, labels: String, count: u64) {
+        let mut counts = lock(&self.counts);
+        let sum = counts.entry(what).or_default().entry(labels).or_default();
+        *sum = sum.saturating_add(count);
     }
-}
 
-fn add<K: Ord>(counts: &Mutex<BTreeMap<K, u64>>, key: K) {
-    let mut counts = lock(counts);
-    let count = counts.entry(key).or_default();
-    *count = count.saturating_add(1);
+    fn write(&self, to: &mut String) {
+        // Alert rules ask for these: they are there from the start.
+        [TURNED_AWAY, REFUSED].into_iter().for_each(|what| self.add(what, String::new(), 0));
+        for (what, samples) in &*lock(&self.counts) {
+            family(to, Kind::Counter, *what, samples.iter().map(|(labels, count)| (labels, *count)));
+        }
+        family(to, Kind::Gauge, WAITING, [("", self.waiting.load(Ordering::Relaxed))]);
+    }
 }
 
 /// What a family of samples is.

@@ -1,6 +1,5 @@
 //! The public listener: the feed, health and readiness, and nothing else.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use tkcore::revocation::Position;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::connection::{First, Handler, first};
+use super::connection::{First, Handler, first, stopped};
 use super::metrics::Metrics;
 use super::range::{Part, names, part};
 use super::reply::Reply;
@@ -71,19 +70,18 @@ impl Public {
         let (mut stop, _waiting) = (self.stop.clone(), self.metrics.wait());
         // Not marked as seen here: a heartbeat that comes in between ends the wait as well.
         if *head.borrow() == after {
-            let ended = pin!(async {
-                let stopped = pin!(stop.wait_for(|stop| *stop));
-                matches!(first(stopped, pin!(sleep(self.patience))).await, First::One(_))
-            });
-            match first(pin!(head.changed()), ended).await {
+            let ended = first(stopped(&mut stop), sleep(self.patience));
+            match first(head.changed(), ended).await {
                 First::One(_) => {}
                 // A client that hears "no news" before its time would take this for a server that
                 // holds no requests; told that it stops, it asks again soon.
-                First::Other(true) => {
+                First::Other(First::One(())) => {
                     return Reply::empty(StatusCode::SERVICE_UNAVAILABLE).cache("no-store").retry_after("0");
                 }
                 // Nothing new: not an error, and nothing that proves anything.
-                First::Other(false) => return Reply::empty(StatusCode::NO_CONTENT).cache("no-store"),
+                First::Other(First::Other(())) => {
+                    return Reply::empty(StatusCode::NO_CONTENT).cache("no-store");
+                }
             }
         }
         match self.feed.get("head") {

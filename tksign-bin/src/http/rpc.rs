@@ -19,6 +19,7 @@ use super::reply::{Reply, body};
 use crate::clock::monotonic;
 use crate::peer::Peer;
 use crate::session::{Opened, Sessions, refuse};
+use crate::writer::Payload;
 
 /// Handshakes that are computed at once, each on a thread beside the one that serves requests.
 const HANDSHAKES: usize = 2;
@@ -29,7 +30,7 @@ pub(crate) trait Authority: Send + Sync + 'static {
     /// Whether a key is a client's at all.
     fn knows(&self, client: &ClientKey) -> bool;
     /// Answers a request payload with an answer payload.
-    fn handle(&self, client: ClientKey, peer: Peer, request: &[u8]) -> impl Future<Output = Vec<u8>> + Send;
+    fn handle(&self, client: ClientKey, peer: Peer, request: &[u8]) -> impl Future<Output = Payload> + Send;
 }
 
 /// Sessions in front of an authority.
@@ -83,17 +84,15 @@ impl<A: Authority> Rpc<A> {
         let answer = match self.sessions.allow(&client, monotonic()) {
             Err(wait) => {
                 let millis = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
-                Response::error(&Code::RateLimited.error().retry_after(millis))
+                Zeroizing::new(Response::error(&Code::RateLimited.error().retry_after(millis)))
             }
             Ok(()) => {
                 let handled = self.authority.handle(client, peer, &opened.payload);
-                let late =
-                    |_| Response::error(&Code::Busy.detail("it may still be done; ask with the same id"));
-                tokio::time::timeout(self.timeouts.operation, handled).await.unwrap_or_else(late)
+                let late = Code::Busy.detail("it may still be done; ask with the same id");
+                let answer = tokio::time::timeout(self.timeouts.operation, handled).await;
+                answer.unwrap_or_else(|_| Zeroizing::new(Response::error(&late)))
             }
         };
-        // It may hold a token or a delegated key.
-        let answer = Zeroizing::new(answer);
         self.metrics.called(asked, Response::code_of(&answer));
         opened.answer(&answer)
     }

@@ -19,6 +19,7 @@ use crate::feed_tree::FeedTree;
 use crate::host::{Address, Inherited, Listener};
 use crate::peer::Peer;
 use crate::session::{Rate, ServerKey, Sessions};
+use crate::writer::Payload;
 
 struct Echo;
 
@@ -26,8 +27,8 @@ impl Authority for Echo {
     fn knows(&self, _: &ClientKey) -> bool {
         true
     }
-    async fn handle(&self, _: ClientKey, _: Peer, request: &[u8]) -> Vec<u8> {
-        request.to_vec()
+    async fn handle(&self, _: ClientKey, _: Peer, request: &[u8]) -> Payload {
+        request.to_vec().into()
     }
 }
 
@@ -95,8 +96,8 @@ fn server(timeouts: Timeouts, most: usize) -> Server {
                 _ => panic!("not TCP"),
             };
             tell.send((at(&one), at(&other))).unwrap();
-            doors.open(one, Gate::new(most, most), rpc, Arc::clone(&metrics));
-            doors.open(other, Gate::new(most, most), public, metrics);
+            doors.open(vec![one], Gate::new(most, most), &rpc, &metrics);
+            doors.open(vec![other], Gate::new(most, most), &public, &metrics);
             let _ = stopped.await;
             doors.close(Duration::from_secs(30)).await;
         });

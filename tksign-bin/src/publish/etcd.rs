@@ -104,7 +104,7 @@ impl Publisher {
         let waits = memory.uncovered.values().filter(|row| !set.has(&row.revocation, row.day));
         let waits: Vec<_> = waits.map(|row| Effect::Revoked(*row)).collect();
         let again = Effect::RevocationsGone(count(waits.len()));
-        let step = Effect::Step { position, set: Arc::new(set.clone()) };
+        let step = Effect::Step(position, Arc::new(set.clone()));
         Ok([vec![step], waits, vec![again]].concat())
     }
 

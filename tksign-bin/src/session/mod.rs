@@ -7,6 +7,6 @@ mod table;
 mod tests;
 
 pub(crate) use noise::ServerKey;
-pub(crate) use rate::Bucket;
 pub use rate::Rate;
+pub(crate) use rate::{Bucket, Counts};
 pub(crate) use table::{Opened, Sessions, lock, refuse};

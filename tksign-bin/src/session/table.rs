@@ -8,7 +8,7 @@ use tkcore::protocol::{
 use zeroize::Zeroizing;
 
 use super::noise::{ServerKey, Transport};
-use super::rate::{Bucket, Rate};
+use super::rate::{Bucket, Counts, Rate};
 use crate::codec::count;
 use crate::random;
 
@@ -52,28 +52,18 @@ struct Tables {
 #[derive(Default)]
 struct Pool {
     sessions: HashMap<SessionId, Arc<Session>>,
-    each: HashMap<ClientKey, usize>,
+    each: Counts<ClientKey>,
 }
 
 impl Pool {
-    fn of(&self, client: &ClientKey) -> usize {
-        self.each.get(client).copied().unwrap_or_default()
-    }
-
     fn insert(&mut self, id: SessionId, session: Arc<Session>) {
-        let count = self.each.entry(session.client).or_default();
-        *count = count.saturating_add(1);
+        self.each.add(session.client);
         self.sessions.insert(id, session);
     }
 
     fn remove(&mut self, id: &SessionId) -> Option<Arc<Session>> {
         let session = self.sessions.remove(id)?;
-        if let Some(count) = self.each.get_mut(&session.client) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.each.remove(&session.client);
-            }
-        }
+        self.each.remove(&session.client);
         Some(session)
     }
 
@@ -236,7 +226,7 @@ impl Tables {
                 return Err(Refused::Busy);
             }
         }
-        if self.unconfirmed.of(&session.client) >= UNCONFIRMED_PER_CLIENT {
+        if self.unconfirmed.each.of(&session.client) >= UNCONFIRMED_PER_CLIENT {
             self.unconfirmed.remove_first(&session.client, |other| other.opened);
         }
         self.unconfirmed.insert(id, session);
@@ -257,8 +247,8 @@ impl Tables {
     /// Moves a session whose client has shown that it holds the keys.
     fn confirm(&mut self, id: &SessionId) {
         let Some(session) = self.unconfirmed.remove(id) else { return };
-        let full =
-            self.confirmed.of(&session.client) >= PER_CLIENT || self.confirmed.sessions.len() >= SESSIONS;
+        let full = self.confirmed.each.of(&session.client) >= PER_CLIENT
+            || self.confirmed.sessions.len() >= SESSIONS;
         // Where the table is full of other clients' sessions this request is answered, and the
         // next one needs a handshake.
         if !full || self.confirmed.remove_first(&session.client, |other| lock(&other.state).used) {

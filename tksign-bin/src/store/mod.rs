@@ -37,75 +37,53 @@ mod sqlite;
 pub(crate) use sqlite::DATABASE;
 pub use sqlite::Sqlite;
 
-/// The tables. What stands in a value is said by the module that writes it; *sealed* values are
-/// made by [`crate::Kek`], the others are public or say nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Table {
-    /// Named single values: authority and check value in clear, everything else sealed.
-    Meta,
-    /// Key records by key id; sealed.
-    Keys,
-    /// Publication keys by key id; sealed.
-    PublicationKeys,
-    /// Key lists by version; public bytes.
-    KeyLists,
-    /// Client records by the client's public key; sealed.
-    Clients,
-    /// Minted tokens by lineage id; sealed. Never holds a token or a tail.
-    Tokens,
-    /// When a lineage was last seen by a remote verify, by lineage id; sealed.
-    Seen,
-    /// Look-ups: one byte of kind, 16 bytes of keyed hash, lineage id; empty values.
-    Index,
-    /// Revocations by their canonical bytes; authenticated, since their content is published.
-    Revocations,
-    /// Deltas by epoch and sequence; public bytes.
-    Deltas,
-    /// The step chain's state and the last signed head; public bytes.
-    Feed,
-    /// Kept answers by client and idempotency key; sealed.
-    Idempotency,
-    /// Audit lines by number; names are keyed hashes.
-    Audit,
+macro_rules! tables {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        /// The tables. What stands in a value is said by the module that writes it; *sealed* values
+        /// are made by [`crate::Kek`], the others are public or say nothing.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Table { $($(#[$doc])* $name,)* }
+
+        impl Table {
+            /// Every table, in the order of the schema.
+            pub const ALL: [Self; 13] = [$(Self::$name,)*];
+
+            /// The table's name, in SQL, in a cluster's keys and in what a sealed record is bound to.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
 }
 
-impl Table {
-    /// Every table, in the order of the schema.
-    pub const ALL: [Self; 13] = [
-        Self::Meta,
-        Self::Keys,
-        Self::PublicationKeys,
-        Self::KeyLists,
-        Self::Clients,
-        Self::Tokens,
-        Self::Seen,
-        Self::Index,
-        Self::Revocations,
-        Self::Deltas,
-        Self::Feed,
-        Self::Idempotency,
-        Self::Audit,
-    ];
-
-    /// The table's name, in SQL, in a cluster's keys and in what a sealed record is bound to.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Meta => "meta",
-            Self::Keys => "keys",
-            Self::PublicationKeys => "publication_keys",
-            Self::KeyLists => "key_lists",
-            Self::Clients => "clients",
-            Self::Tokens => "tokens",
-            Self::Seen => "seen",
-            Self::Index => "lookup",
-            Self::Revocations => "revocations",
-            Self::Deltas => "deltas",
-            Self::Feed => "feed",
-            Self::Idempotency => "idempotency",
-            Self::Audit => "audit",
-        }
-    }
+tables! {
+    /// Named single values: authority and check value in clear, everything else sealed.
+    Meta = "meta";
+    /// Key records by key id; sealed.
+    Keys = "keys";
+    /// Publication keys by key id; sealed.
+    PublicationKeys = "publication_keys";
+    /// Key lists by version; public bytes.
+    KeyLists = "key_lists";
+    /// Client records by the client's public key; sealed.
+    Clients = "clients";
+    /// Minted tokens by lineage id; sealed. Never holds a token or a tail.
+    Tokens = "tokens";
+    /// When a lineage was last seen by a remote verify, by lineage id; sealed.
+    Seen = "seen";
+    /// Look-ups: one byte of kind, 16 bytes of keyed hash, lineage id; empty values.
+    Index = "lookup";
+    /// Revocations by their canonical bytes; authenticated, since their content is published.
+    Revocations = "revocations";
+    /// Deltas by epoch and sequence; public bytes.
+    Deltas = "deltas";
+    /// The step chain's state and the last signed head; public bytes.
+    Feed = "feed";
+    /// Kept answers by client and idempotency key; sealed.
+    Idempotency = "idempotency";
+    /// Audit lines by number; names are keyed hashes.
+    Audit = "audit";
 }
 
 /// One write.
@@ -273,6 +251,14 @@ pub trait Store: Send {
     /// # Errors
     /// The store cannot be read.
     fn scan(&self, scan: Scan<'_>) -> Result<Vec<Row>, StoreError>;
+
+    /// The first row of a table in an order, if it has one.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn end(&self, table: Table, order: Order) -> Result<Option<Row>, StoreError> {
+        Ok(self.scan(Scan { table, prefix: &[], after: None, order, limit: 1 })?.pop())
+    }
 
     /// How many rows start with `prefix`.
     ///

@@ -1,12 +1,12 @@
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params, params_from_iter};
 use rustix::fs::{FlockOperation, flock};
 
 use super::schema::{self, APPLICATION_ID};
-use super::{Change, Op, Order, Refusal, Row, Scan, Store, StoreError, Table};
+use super::{Change, Expect, Op, Order, Refusal, Row, Scan, Store, StoreError, Table};
 
 /// Name of the database in the signer's folder.
 pub(crate) const DATABASE: &str = "tksign.db";
@@ -51,27 +51,23 @@ impl Sqlite {
     /// Each way in which it cannot be used has its own [`StoreError`].
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let path = folder.join(DATABASE);
-        match fs::metadata(&path) {
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(StoreError::Missing(folder.to_owned()));
-            }
-            Err(error) => return Err(StoreError::Io(path, error)),
+        match path.try_exists() {
+            Ok(true) => Self::connect(&path, lock(folder)?),
+            Ok(false) => Err(StoreError::Missing(folder.to_owned())),
+            Err(error) => Err(StoreError::Io(path, error)),
         }
-        Self::connect(&path, lock(folder)?)
     }
 
     fn connect(path: &Path, lock: File) -> Result<Self, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-        let (application, version) =
-            identify(&connection).map_err(|error| match error.sqlite_error_code() {
-                Some(ErrorCode::NotADatabase) => StoreError::Foreign(path.to_owned()),
-                _ => failed(error),
-            })?;
-        let fresh = application == 0 && version == 0 && is_empty(&connection).map_err(failed)?;
-        if application != APPLICATION_ID && !fresh {
-            return Err(StoreError::Foreign(path.to_owned()));
+        let foreign = || StoreError::Foreign(path.to_owned());
+        let (application, version, is_fresh) = match identify(&connection) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => return Err(foreign()),
+            identified => identified.map_err(failed)?,
+        };
+        if application != APPLICATION_ID && !is_fresh {
+            return Err(foreign());
         }
         if version > schema::newest() {
             return Err(StoreError::Newer(version, schema::newest()));
@@ -85,30 +81,30 @@ impl Sqlite {
     }
 
     fn write(&self, change: &Change) -> Result<bool, rusqlite::Error> {
-        for expect in &change.expects {
-            if self.value(expect.table, &expect.key)? != expect.value {
+        for Expect { table, key, value } in &change.expects {
+            if self.value(*table, key)? != *value {
                 return Ok(false);
             }
         }
+        let run =
+            |sql: &str, row: &[&[u8]]| self.connection.prepare_cached(sql)?.execute(params_from_iter(row));
         for op in &change.ops {
             match op {
                 Op::Create(table, key, value) => {
                     let sql = format!("INSERT OR IGNORE INTO {} (key, value) VALUES (?1, ?2)", table.name());
-                    if self.connection.prepare_cached(&sql)?.execute(params![key, value])? == 0 {
+                    if run(&sql, &[key, value])? == 0 {
                         return Ok(false);
                     }
                 }
                 Op::Put(table, key, value) => {
-                    let sql = format!(
-                        "INSERT INTO {} (key, value) VALUES (?1, ?2)
-                         ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                        table.name()
-                    );
-                    self.connection.prepare_cached(&sql)?.execute(params![key, value])?;
+                    let change = "ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+                    run(
+                        &format!("INSERT INTO {} (key, value) VALUES (?1, ?2) {change}", table.name()),
+                        &[key, value],
+                    )?;
                 }
                 Op::Delete(table, key) => {
-                    let sql = format!("DELETE FROM {} WHERE key = ?1", table.name());
-                    self.connection.prepare_cached(&sql)?.execute(params![key])?;
+                    run(&format!("DELETE FROM {} WHERE key = ?1", table.name()), &[key])?;
                 }
             }
         }
@@ -134,47 +130,31 @@ impl Store for Sqlite {
     }
 
     fn scan(&self, scan: Scan<'_>) -> Result<Vec<Row>, StoreError> {
-        let (low, high) = bounds(scan.prefix);
-        let table = scan.table.name();
+        let (mut low, mut high) = bounds(scan.prefix);
         let limit = i64::try_from(scan.limit).unwrap_or(i64::MAX);
-        // A NULL bound is no bound.
-        let sql = match scan.order {
-            Order::Forward => format!(
-                "SELECT key, value FROM {table} WHERE key >= ?1 AND (?2 IS NULL OR key < ?2)
-                 AND (?3 IS NULL OR key > ?3) ORDER BY key LIMIT ?4"
-            ),
-            Order::Backward => format!(
-                "SELECT key, value FROM {table} WHERE key >= ?1 AND (?2 IS NULL OR key < ?2)
-                 AND (?3 IS NULL OR key < ?3) ORDER BY key DESC LIMIT ?4"
-            ),
-        };
-        // Start at the cursor when there is one, so that a page costs its own length.
-        let low = match (scan.order, scan.after) {
-            (Order::Forward, Some(after)) if after > low.as_slice() => after.to_vec(),
-            _ => low,
-        };
-        let high = match (scan.order, scan.after, high) {
-            (Order::Backward, Some(after), Some(high)) if after < high.as_slice() => Some(after.to_vec()),
-            (Order::Backward, Some(after), None) => Some(after.to_vec()),
-            (_, _, high) => high,
-        };
+        // It starts at the cursor, so that a page costs its own length.
+        match (scan.order, scan.after) {
+            // The first key after another is that one and a zero.
+            (Order::Forward, Some(after)) => low = low.max([after, &[0]].concat()),
+            (Order::Backward, Some(after)) => {
+                high = Some(high.map_or(after.to_vec(), |high| high.min(after.to_vec())));
+            }
+            (_, None) => {}
+        }
+        let direction = if scan.order == Order::Forward { "ASC" } else { "DESC" };
+        let sql = format!(
+            "SELECT key, value FROM {} WHERE {BOUNDS} ORDER BY key {direction} LIMIT ?3",
+            scan.table.name()
+        );
         let mut statement = self.connection.prepare_cached(&sql).map_err(failed)?;
-        let rows = statement
-            .query_map(params![low, high, scan.after, limit], |row| Ok((row.get(0)?, row.get(1)?)))
-            .map_err(failed)?;
-        rows.collect::<Result<_, _>>().map_err(failed)
+        let rows = statement.query_map(params![low, high, limit], |row| Ok((row.get(0)?, row.get(1)?)));
+        rows.and_then(Iterator::collect).map_err(failed)
     }
 
     fn count(&self, table: Table, prefix: &[u8]) -> Result<u64, StoreError> {
         let (low, high) = bounds(prefix);
-        let sql =
-            format!("SELECT count(*) FROM {} WHERE key >= ?1 AND (?2 IS NULL OR key < ?2)", table.name());
-        let count: i64 = self
-            .connection
-            .prepare_cached(&sql)
-            .and_then(|mut statement| statement.query_row(params![low, high], |row| row.get(0)))
-            .map_err(failed)?;
-        Ok(u64::try_from(count).unwrap_or(0))
+        let sql = format!("SELECT count(*) FROM {} WHERE {BOUNDS}", table.name());
+        self.connection.query_row(&sql, params![low, high], |row| row.get(0)).map_err(failed)
     }
 
     fn begin(&mut self) -> Result<(), StoreError> {
@@ -231,14 +211,12 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
     }
 }
 
-fn identify(connection: &Connection) -> rusqlite::Result<(u32, u32)> {
+/// Whose database it is, its schema's version, and whether nothing is in it yet.
+fn identify(connection: &Connection) -> rusqlite::Result<(u32, u32, bool)> {
     let application = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let version = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    Ok((application, version))
-}
-
-fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
+    let is_empty = connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?;
+    Ok((application, version, is_empty && application == 0 && version == 0))
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
@@ -261,6 +239,9 @@ fn healthy(connection: &Connection, pragma: &str) -> Result<(), StoreError> {
     let verdict: String = connection.query_row(pragma, [], |row| row.get(0)).map_err(failed)?;
     if verdict == "ok" { Ok(()) } else { Err(StoreError::Damaged(verdict)) }
 }
+
+/// A NULL bound is no bound.
+const BOUNDS: &str = "key >= ?1 AND (?2 IS NULL OR key < ?2)";
 
 /// The half-open range of keys that start with `prefix`; no upper end after 0xff bytes only.
 fn bounds(prefix: &[u8]) -> (Vec<u8>, Option<Vec<u8>>) {

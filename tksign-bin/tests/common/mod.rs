@@ -114,7 +114,7 @@ impl World {
     }
 
     pub fn raw(&self, caller: ClientKey, peer: Peer, request: &[u8]) -> Vec<u8> {
-        run(self.signer().service.handle(caller, peer, request))
+        run(self.signer().service.handle(caller, peer, request)).to_vec()
     }
 
     pub fn call_as<C: Call>(
