@@ -81,8 +81,7 @@ fn told_by(work: impl FnOnce()) -> String {
     LISTENING.call_once(|| tracing::subscriber::set_global_default(Listener).unwrap());
     let recorder = Recorder::default();
     tracing::subscriber::with_default(recorder.clone(), work);
-    let told = recorder.0.lock().unwrap().0.clone();
-    told
+    recorder.0.lock().unwrap().0.clone()
 }
 
 fn block_on<F: Future>(future: F) -> F::Output {
