@@ -9,7 +9,7 @@
 )]
 
 mod clock;
-mod nginx;
+mod proxy;
 
 use std::fmt::Display;
 use std::io::{Read as _, Write as _};
@@ -23,7 +23,7 @@ use testkit::signer::{self, Running};
 use tkcore::{TokenBuf, attenuate};
 
 pub use clock::Clock;
-pub use nginx::Nginx;
+pub use proxy::Proxy;
 
 /// No measure of speed, only an end for a test that hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use harness::{Answer, Clock, Nginx, Service, client, revoke, signer, text, until};
+use harness::{Answer, Clock, Proxy, Service, client, revoke, signer, text, until};
 use testkit::signer::{Running, With, workspace};
 use tkcore::protocol::{Bytes, Expiry, Mint, MintCaveat, Permit};
 use tkcore::{KeyClass, Name, TokenBuf};
@@ -38,7 +38,7 @@ pub(crate) enum Clocks {
 
 pub(crate) struct World {
     pub(crate) signer: Running,
-    pub(crate) feed_host: Nginx,
+    pub(crate) feed_host: Proxy,
     pub(crate) clock: Clock,
     services: Vec<Instance>,
     /// Tokens that nobody has seen, minted while the signer was there.
@@ -66,7 +66,7 @@ impl World {
             signer.set_with(With { arguments: Vec::new(), environment: clock.environment() });
             signer.serve();
         }
-        let feed_host = Nginx::start(test, &MIRROR.replace("PUBLIC", signer.public()))?;
+        let feed_host = Proxy::nginx(test, &MIRROR.replace("PUBLIC", signer.public()))?;
         // The services call the signer itself, and have the feed from its host alone.
         let mut mirrored = Trust::from_file(&signer.trust()).unwrap();
         mirrored.feeds = vec![format!("http://{}", feed_host.listen())];
