@@ -3,12 +3,14 @@
 //! ```text
 //! tksign keys create --tenant acme --audience builds --delegable
 //! tksign clients add --name builds --role keys --audience builds --key …
-//! delegated-example --trust trust.json --client-key builds.key --state feed --listen 127.0.0.1:8080
+//! delegated-example --trust trust.json --client-key builds.key --state feed --listen 127.0.0.1:8080 \
+//!   --keys builds.keys --secret builds.secret
 //! ```
 //!
 //! The price: whoever breaks into this service can mint tokens for it (and for no other service:
-//! the signer refuses to vouch for them elsewhere). Keys are held in memory alone, so a restart
-//! needs the signer once.
+//! the signer refuses to vouch for them elsewhere). Without `--keys` the keys are in memory alone, and
+//! a restart needs the signer once; with it they lie in that file, sealed under 32 bytes or more of
+//! `--secret`, a file of mode 0600 that is kept elsewhere: `head -c 32 /dev/urandom > builds.secret`.
 
 use std::error::Error as StdError;
 use std::process::ExitCode;
@@ -17,7 +19,7 @@ use std::time::Duration;
 use options::Options;
 use tiny_http::{Method, Request, Response, Server};
 use tkcore::{Error, Grant, Malformed};
-use tkverify::{ClientKey, Trust, Verifier};
+use tkverify::{ClientKey, KeyFile, Trust, Verifier};
 
 /// The audience that tokens for this service name.
 const AUDIENCE: &str = "builds";
@@ -41,15 +43,19 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn StdError>> {
-    let options = Options::read(1, &["trust", "client-key", "state", "listen"])?;
-    let verifier = Verifier::builder()
+    let options = Options::read(1, &["trust", "client-key", "state", "listen", "keys", "secret"])?;
+    let mut builder = Verifier::builder()
         .trust(Trust::from_file(options.need("trust")?.as_ref())?)
         .client_key(ClientKey::read(options.need("client-key")?.as_ref())?)
         .folder(options.need("state")?)
         .audience(AUDIENCE)
         .delegated_keys()
-        .grace("download", GRACE)
-        .build()?;
+        .grace("download", GRACE);
+    if let Some(file) = options.get("keys") {
+        builder =
+            builder.delegated_keys_in(KeyFile::with_secret_file(file, options.need("secret")?.as_ref())?);
+    }
+    let verifier = builder.build()?;
     verifier.wait_until_loaded(LOADED);
     let server = Server::http(options.get("listen").unwrap_or("127.0.0.1:8080"))
         .map_err(|error| -> Box<dyn StdError> { error })?;
