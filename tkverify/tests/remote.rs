@@ -10,7 +10,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -472,6 +472,77 @@ fn the_nearest_address_that_answers_is_asked() {
         verify(&remote, &token).unwrap();
     }
     assert_eq!(silent_server.requests(), asked, "an address that failed is left alone for a while");
+}
+
+/// PR-70: of two that answer the nearer one is asked; when it is gone the other one, with nobody noticing, and the nearer
+/// one again once it is back.
+#[test]
+fn of_two_that_answer_the_nearer_one_is_asked() {
+    let signer = signer();
+    let token = minted(&signer);
+    let far = Between::new(&signer, |_, _, reply| {
+        // Far beyond what a busy machine adds to the near one.
+        std::thread::sleep(Duration::from_secs(2));
+        reply
+    });
+    let gone = Arc::new(AtomicBool::new(false));
+    let near = Between::new(&signer, {
+        let gone = Arc::clone(&gone);
+        move |_, _, reply| if gone.load(Ordering::SeqCst) { Reply::Close } else { reply }
+    });
+    let asked = |between: &Between| between.recorded().iter().filter(|(path, _)| path == "/v1/rpc").count();
+    let remote =
+        Remote::new(&[far.address(&signer), near.address(&signer)], client(&signer, &["verify"])).unwrap();
+    let remote = remote.with_deadline(Duration::from_secs(60));
+    // Each is measured once, whichever was named first.
+    for _ in 0..2 {
+        verify(&remote, &token).unwrap();
+    }
+    assert_eq!((asked(&far), asked(&near)), (1, 1));
+    for _ in 0..10 {
+        verify(&remote, &token).unwrap();
+    }
+    assert_eq!((asked(&far), asked(&near)), (1, 11));
+    gone.store(true, Ordering::SeqCst);
+    verify(&remote, &token).unwrap();
+    assert_eq!(asked(&far), 2);
+    gone.store(false, Ordering::SeqCst);
+    let before = asked(&near);
+    for calls in 0.. {
+        verify(&remote, &token).unwrap();
+        if asked(&near) > before {
+            break;
+        }
+        assert!(calls < 100, "it rests for half a second, and each call took two");
+    }
+}
+
+/// PR-70, PR-32: every address fails at first; after the pause they are asked again, and what was asked for is done once.
+#[test]
+fn all_addresses_are_tried_a_second_time_under_the_same_request_id() {
+    let signer = signer();
+    // The handshake goes through; of the calls a broken connection counts twice at its address.
+    let failing = || {
+        let calls = AtomicUsize::new(0);
+        Between::new(&signer, move |_, request, reply| {
+            if request.path == "/v1/rpc" && calls.fetch_add(1, Ordering::SeqCst) < 2 {
+                return Reply::Close;
+            }
+            reply
+        })
+    };
+    let between = [failing(), failing()];
+    let addresses = between.each_ref().map(|between| between.address(&signer));
+    let before = signer.must("tokens list", &["--json"]).lines().count();
+    let minter = Remote::new(&addresses, client(&signer, &["mint"])).unwrap();
+    minter.with_deadline(Duration::from_secs(60)).mint(&mint_params(), request_id().unwrap()).unwrap();
+    let calls: usize = between
+        .iter()
+        .map(|between| between.recorded().iter().filter(|(path, _)| path == "/v1/rpc").count())
+        .sum();
+    assert_eq!(calls, 5, "two at each address, then one that is answered");
+    // The signer got all five and answered the last with what it had done at the first.
+    assert_eq!(signer.must("tokens list", &["--json"]).lines().count(), before + 1);
 }
 
 /// PR-71.

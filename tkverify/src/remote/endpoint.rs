@@ -44,6 +44,36 @@ struct Health {
     rests_until: Duration,
 }
 
+impl Health {
+    /// Sorts addresses: resting ones last, ones not measured lately first so that they are,
+    /// then by the time of an answer.
+    fn distance(&self, now: Duration) -> (bool, Duration) {
+        let answer = match self.answer {
+            Some((answer, at)) if now.saturating_sub(at) < MEASURED => answer,
+            Some(_) | None => Duration::ZERO,
+        };
+        (now < self.rests_until, answer)
+    }
+
+    fn failed(&mut self, now: Duration) {
+        let factor = 1u32.checked_shl(self.failures).unwrap_or(u32::MAX);
+        let rest = REST.saturating_mul(factor).min(REST_MOST);
+        self.failures = self.failures.saturating_add(1);
+        self.rests_until = now.saturating_add(rest);
+    }
+
+    fn answered(&mut self, started: Duration, now: Duration) {
+        let took = now.saturating_sub(started);
+        self.failures = 0;
+        self.rests_until = Duration::ZERO;
+        let smoothed = match self.answer {
+            Some((before, _)) => before.saturating_mul(7).saturating_add(took) / 8,
+            None => took,
+        };
+        self.answer = Some((smoothed, now));
+    }
+}
+
 /// Why an address gave no answer. `again`: not a reason to leave it alone for a while.
 pub(super) struct Failure {
     pub(super) trouble: Trouble,
@@ -105,36 +135,14 @@ impl Endpoint {
         &self.address.url
     }
 
-    /// Sorts addresses: resting ones last, ones not measured lately first so that they are,
-    /// then by the time of an answer.
+    /// Where it stands among all addresses: the smallest is asked first.
     pub(super) fn distance(&self, now: Duration) -> (bool, Duration) {
-        let health = lock(&self.health);
-        let answer = match health.answer {
-            Some((answer, at)) if now.saturating_sub(at) < MEASURED => answer,
-            Some(_) | None => Duration::ZERO,
-        };
-        (now < health.rests_until, answer)
+        lock(&self.health).distance(now)
     }
 
     /// Leaves the address alone for a while.
     pub(super) fn rest(&self, clock: &SystemClock) {
-        let mut health = lock(&self.health);
-        let factor = 1u32.checked_shl(health.failures).unwrap_or(u32::MAX);
-        let rest = REST.saturating_mul(factor).min(REST_MOST);
-        health.failures = health.failures.saturating_add(1);
-        health.rests_until = clock.read().monotonic.saturating_add(rest);
-    }
-
-    fn answered(&self, started: Duration, now: Duration) {
-        let took = now.saturating_sub(started);
-        let mut health = lock(&self.health);
-        health.failures = 0;
-        health.rests_until = Duration::ZERO;
-        let smoothed = match health.answer {
-            Some((before, _)) => before.saturating_mul(7).saturating_add(took) / 8,
-            None => took,
-        };
-        health.answer = Some((smoothed, now));
+        lock(&self.health).failed(clock.read().monotonic);
     }
 
     /// Sends one payload and gives the decrypted answer. A session that is not known there any
@@ -158,7 +166,7 @@ impl Endpoint {
                         Frame::Accepted(answer) if answer.number == sealed.number => {
                             let opened = session.open(sealed.number, answer.message);
                             let opened = opened.ok_or(fail(Trouble::NotAuthentic))?;
-                            self.answered(started, deadline.now());
+                            lock(&self.health).answered(started, deadline.now());
                             return Ok(opened);
                         }
                         Frame::Accepted(_) => return Err(fail(Trouble::NotAuthentic)),
@@ -272,4 +280,58 @@ fn transport(error: &ureq::Error) -> Trouble {
 /// What a lock guards here is replaced whole, so a thread that stopped in between left no half.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    fn measured(took: u64, at: u64) -> Health {
+        let mut health = Health::default();
+        health.answered(ms(at - took), ms(at));
+        health
+    }
+
+    /// PR-70.
+    #[test]
+    fn the_nearest_comes_first_the_unmeasured_before_it_and_the_failed_last() {
+        let now = ms(10_000);
+        let (near, far, new) = (measured(5, 9_000), measured(80, 9_000), Health::default());
+        let mut failed = measured(1, 9_000);
+        failed.failed(ms(9_900));
+        let mut order = [&failed, &far, &near, &new];
+        order.sort_by_key(|health| health.distance(now));
+        let at = |health: &Health| order.iter().position(|other| std::ptr::eq(*other, health)).unwrap();
+        assert_eq!([at(&new), at(&near), at(&far), at(&failed)], [0, 1, 2, 3]);
+        // A measurement of ten minutes ago is none.
+        assert_eq!(near.distance(ms(9_000) + MEASURED), (false, Duration::ZERO));
+    }
+
+    #[test]
+    fn one_slow_answer_does_not_make_a_near_address_far() {
+        let mut near = measured(10, 1_000);
+        near.answered(ms(2_000), ms(2_090));
+        assert_eq!(near.distance(ms(2_100)), (false, ms(20)));
+    }
+
+    /// PR-70.
+    #[test]
+    fn who_fails_again_and_again_rests_twice_as_long_each_time_and_half_a_minute_at_most() {
+        let mut health = Health::default();
+        for rest in [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000] {
+            health.failed(ms(1));
+            assert!(health.distance(ms(rest)).0 && !health.distance(ms(rest + 1)).0, "{rest}");
+        }
+        (0..100).for_each(|_| health.failed(ms(1)));
+        assert!(!health.distance(REST_MOST + ms(1)).0);
+        // One answer, and it counts as any other.
+        health.answered(ms(40_000), ms(40_010));
+        assert_eq!(health.distance(ms(40_010)), (false, ms(10)));
+        health.failed(ms(1));
+        assert!(!health.distance(ms(501)).0, "its failures are forgotten");
+    }
 }

@@ -220,6 +220,10 @@ fn pause() -> Duration {
     // Without randomness there is no request id either.
     let _ = getrandom::fill(&mut random);
     let [random] = random;
+    part_of_pause(random)
+}
+
+fn part_of_pause(random: u8) -> Duration {
     PAUSE.saturating_mul(u32::from(random)) / 255
 }
 
@@ -231,4 +235,19 @@ pub fn request_id() -> Result<RequestId, RemoteError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|_| RemoteError::Random)?;
     Ok(RequestId::from_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_of_a_signer_that_restarted_come_back_at_moments_spread_over_the_whole_pause() {
+        assert_eq!((part_of_pause(0), part_of_pause(255)), (Duration::ZERO, PAUSE));
+        assert!((0..255).all(|random| part_of_pause(random) < part_of_pause(random + 1)));
+        // Of a thousand clients each tenth of the pause has its share: 100, and 20 is out of reach of chance.
+        let mut tenths = [0; 11];
+        (0..1_000).for_each(|_| tenths[(pause().as_millis() * 10 / PAUSE.as_millis()) as usize] += 1);
+        assert!(tenths[..10].iter().all(|share| *share > 20), "{tenths:?}");
+    }
 }
