@@ -436,6 +436,7 @@ impl Builder {
             asks: Asks::new(self.asks, self.patience),
             feed,
             counters: Counters::default(),
+            ask_trouble: Mutex::default(),
             turn: AtomicUsize::new(0),
             alone: AtomicU64::new(0),
             follower: Mutex::new(follower),

@@ -4,8 +4,8 @@
 //! thread stands still or a task sleeps (`asks`), and holds nothing.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -458,6 +458,8 @@ impl Inner {
     fn answered(&self, asked: Result<VerifyAnswer, AskError>, presented: &Presented<'_>) -> Answer {
         let identifier = presented.claimed_identifier()?;
         self.counters.asks.one();
+        let trouble = asked.as_ref().err().and_then(|error| error.outcome().1);
+        *self.ask_trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
         let answer = asked.map_err(|e| {
             if matches!(e, AskError::Unreachable(_)) {
                 self.counters.asks_failed.one();

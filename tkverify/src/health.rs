@@ -1,6 +1,7 @@
 //! How a verifier is, with reasons: made for readiness probes, and for the person who is woken.
 
 use std::fmt;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use tkcore::Timestamp;
@@ -69,6 +70,8 @@ impl Health {
     pub(crate) fn of(inner: &Inner) -> Self {
         let mut health = Self::of_feed(inner);
         health.reasons.extend(inner.keys.trouble());
+        let ask = inner.ask_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        health.reasons.extend(ask.map(|why| format!("the last ask: {why}")));
         health.cold = inner.keys.is_empty() && inner.memory.held().lineages == 0;
         health
     }

@@ -4,7 +4,7 @@
 //! use tkverify::{ClientKey, Trust, Verifier};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let trust = Trust::from_file("trust.json".as_ref())?; // 1. whom to believe; `tksign init` wrote it
+//! let trust = Trust::from_file("trust.json".as_ref())?; // 1. whom to believe; `tksign serve` writes it
 //! let key = ClientKey::read("client.key".as_ref())?; // 2. who asks; `tkverify keygen` made it
 //! let verifier = Verifier::builder().trust(trust).client_key(key).build()?; // 3. once a process
 //! # let authorization = "Bearer tk1_";

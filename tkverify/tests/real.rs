@@ -186,6 +186,36 @@ fn the_check_command_says_yes_and_why_not() {
         if token.as_bytes()[token.len() - 6] == b'A' { "B" } else { "A" },
     );
     assert_eq!(code(&check(&forged, &["--action", "read", "--fact", "app=17"])), 11);
+    // A key that the signer does not know: not the token's fault, and said to whom it concerns.
+    let stranger = signer.dir().join("stranger.key");
+    ClientKey::generate().unwrap().write(&stranger).unwrap();
+    let more = ["--client-key", stranger.to_str().unwrap(), "--tenant", "acme", "--action", "read", "--json"];
+    let turned_away =
+        with_input(&[&["check", "--trust", trust.to_str().unwrap()], &more[..]].concat(), &token);
+    assert_eq!(code(&turned_away), 14, "{turned_away:?}");
+    assert!(text(&turned_away.stdout).contains("\"code\":\"signer-unreachable\""), "{turned_away:?}");
+    assert!(text(&turned_away.stderr).contains("does not take this client; check"), "{turned_away:?}");
+    // The trust file of `init` says whom to believe and not where: the next step is another file.
+    let init = std::path::Path::new(&signer.state()).join("trust.json");
+    let nowhere = with_input(
+        &[
+            "check",
+            "--trust",
+            init.to_str().unwrap(),
+            "--client-key",
+            &key,
+            "--tenant",
+            "acme",
+            "--action",
+            "read",
+        ],
+        &token,
+    );
+    assert_eq!(code(&nowhere), 25, "{nowhere:?}");
+    assert!(
+        text(&nowhere.stderr).contains("names no signer\nnext: give the trust file that `tksign serve"),
+        "{nowhere:?}"
+    );
     signer.must("revoke token", &[&lineage(&token)]);
     let revoked = check(&token, &["--action", "read", "--fact", "app=17"]);
     assert_eq!(code(&revoked), 13, "{revoked:?}");

@@ -348,6 +348,27 @@ fn a_flood_of_strangers_gets_503_and_known_lineages_do_not_notice() {
 }
 
 #[test]
+fn health_says_why_the_last_ask_brought_nothing() {
+    let kit = Kit::new();
+    let verifier = kit.verifier();
+    let [first, second, third] = [(); 3].map(|()| kit.mint(&Spec::new("acme").caveat("action in read")));
+    assert!(check(&verifier, &first, "read").is_ok());
+    assert!(verifier.health().reasons.is_empty());
+    kit.signer().stop();
+    assert_eq!(check(&verifier, &second, "read"), Err(NotKnowable::SignerUnreachable.into()));
+    let health = verifier.health();
+    assert_eq!(health.reasons, ["the last ask: the test stopped it"]);
+    assert!(health.is_ready() && health.to_string().starts_with("fresh; "), "known lineages are decided");
+    // A refusal is an answer.
+    kit.signer().start();
+    kit.signer().revoke(Revocation::Global {
+        before: kit.clock().read().wall.saturating_add(Duration::from_secs(9)),
+    });
+    assert!(check(&verifier, &third, "read").is_err());
+    assert!(verifier.health().reasons.is_empty());
+}
+
+#[test]
 fn stale_refuses_by_default_and_the_policies_of_an_action_are_kept() {
     let kit = Kit::new();
     let token = kit.mint(&Spec::new("acme").life(None).caveat("action in read,list,write"));

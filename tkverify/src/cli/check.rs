@@ -7,7 +7,6 @@ use tkcore::{Error, Grant, RequestBuilder, Timestamp, Vocabulary, danger};
 
 use super::{Exit, Failure, Streams, input, json_flag, trust};
 use crate::client_key::ClientKey;
-use crate::feed::Freshness;
 use crate::verifier::Verifier;
 
 /// How long a first state may take to load before the check gives up.
@@ -80,8 +79,7 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
         let vocabulary = danger::admit_tenant_wide(Vocabulary::builder()).build();
         builder = builder.vocabulary(vocabulary.map_err(|e| Failure::new(Exit::Bug, e, "report this"))?);
     }
-    let verifier =
-        builder.build().map_err(|e| Failure::new(Exit::Config, e, "check the trust file and the options"))?;
+    let verifier = builder.build().map_err(|e| Failure::new(Exit::Config, e, trust::NEXT))?;
     verifier.wait_until_loaded(LOAD);
     let tenant = matches.get_one::<String>("tenant").cloned().unwrap_or_default();
     let mut request = verifier.request(&tenant);
@@ -96,7 +94,7 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     let verdict = verifier.check(value.as_bytes(), &request);
     let health = verifier.health();
     tell(&verdict, matches, streams)?;
-    if verdict.is_err() && health.freshness == Freshness::Stale {
+    if matches!(verdict, Err(Error::NotKnowable(_))) || verdict.is_err() && !health.is_ready() {
         writeln!(streams.stderr, "tkverify check: {health}")?;
     }
     Ok(verdict.as_ref().map_or_else(exit, |_| Exit::Ok))
@@ -138,6 +136,7 @@ fn tell(
             }),
             Err(e) => json!({
                 "granted": false,
+                "code": e.code(),
                 "owner": format!("{:?}", e.owner()).to_lowercase(),
                 "reason": e.to_string(),
             }),

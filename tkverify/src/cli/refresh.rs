@@ -106,7 +106,7 @@ fn is_good(driver: &Driver, max_age: Option<u64>) -> bool {
 }
 
 fn config(e: BuildError) -> Failure {
-    Failure::new(Exit::Config, e, "compare the trust file with the one that `tksign init` printed")
+    Failure::new(Exit::Config, e, trust::NEXT)
 }
 
 /// What happened in one run.
