@@ -8,6 +8,7 @@
  *   TK_DISK_RULES  a file that is looked at before each call; its first line is one of
  *                  "ok", "full" (ENOSPC on every write that grows a file), "eio-write",
  *                  "eio-sync"; absent: ok
+ *   TK_DISK_KILL   the process is killed (SIGKILL) at the so-manieth record, counted from 1
  *
  * A record: kind 1, inode 8, offset 8, length 4, then as many bytes (little-endian). Writes and
  * renames are recorded before they are made, syncs after they have succeeded: whoever cuts the record
@@ -22,6 +23,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -36,6 +38,7 @@
 static char root[PATH_MAX];
 static size_t root_len;
 static int log_fd = -1;
+static long kill_at;
 static const char *rules;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -66,6 +69,8 @@ static void start(void) {
     root_len = strlen(root);
   }
   rules = getenv("TK_DISK_RULES");
+  const char *at_record = getenv("TK_DISK_KILL");
+  if (at_record) kill_at = atol(at_record);
   const char *log = getenv("TK_DISK_LOG");
   if (log) log_fd = real_open(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
 }
@@ -92,6 +97,7 @@ static uint64_t inode(int fd) {
 }
 
 static void record(char kind, uint64_t file, uint64_t offset, const void *bytes, size_t len) {
+  if (kill_at && --kill_at == 0) kill(getpid(), SIGKILL);
   if (log_fd < 0) return;
   unsigned char head[21];
   uint32_t size = (uint32_t)len;

@@ -359,3 +359,32 @@ impl crate::http::Authority for Service {
         Self::handle(self, client, peer, request).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::store::StoreError;
+
+    use super::*;
+
+    #[test]
+    fn clients_hear_no_path_of_the_server() {
+        let path = || "/srv/tksign".into();
+        let broken = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        for error in [
+            StoreError::Missing(path()),
+            StoreError::Exists(path()),
+            StoreError::Held(path()),
+            StoreError::Foreign(path()),
+            StoreError::Newer(9, 1),
+            StoreError::Io(path(), broken()),
+            StoreError::Full,
+        ] {
+            let told = No::from(error).error;
+            assert_eq!(told.code, Code::StoreFailed);
+            assert!(!told.detail.as_str().contains("/srv"), "{told}");
+        }
+        for error in [SignerError::WrongSecret, SignerError::Feed("/srv/tksign".to_owned())] {
+            assert_eq!(No::from(error).error.detail.as_str(), "");
+        }
+    }
+}

@@ -70,6 +70,66 @@ fn init_makes_a_signer_once_and_leaves_the_root_key_outside() {
     assert_eq!(std::fs::read(&root).unwrap(), kept);
 }
 
+/// Killed before or after every single change that `init` makes on the disk: nobody serves what is
+/// half made, and running it again makes a signer whose root key signs its key lists.
+#[test]
+fn an_init_that_is_killed_at_any_step_is_made_good_by_the_next() {
+    use std::os::unix::process::ExitStatusExt as _;
+    let mut steps = 0..200;
+    let all = steps.find(|step| {
+        let dir = TempDir::new();
+        let (state, root, good) =
+            (path(&dir, "state"), path(&dir, "root.key"), secret(&dir, "secret", 1, 0o400));
+        let init = ["init", "--dir", &state, "--secret-file", &good, "--root-key-out", &root];
+        let killed = Command::new(binary())
+            .args(init)
+            .env("LD_PRELOAD", testkit::disk::library())
+            .env("TK_DISK_ROOT", dir.path())
+            .env("TK_DISK_KILL", (step + 1).to_string())
+            .output()
+            .unwrap();
+        if killed.status.success() {
+            return true;
+        }
+        assert_eq!(killed.status.signal(), Some(9), "{}", String::from_utf8_lossy(&killed.stderr));
+        let (is_unfinished, has_store) =
+            (dir.join("state/init.part").exists(), dir.join("state/tksign.db").exists());
+        if is_unfinished && has_store {
+            let status = tksign(&["status", "--dir", &state, "--secret-file", &good]);
+            assert_eq!(status.code, Some(22), "{step}: {}", status.stderr);
+            assert!(status.stderr.contains("run tksign init again"), "{}", status.stderr);
+        }
+        if dir.join("root.key").exists() {
+            // It was killed after its last change.
+            fails(&tksign(&init), 22, "there is a store in");
+        } else {
+            let again = tksign(&init);
+            assert_eq!(again.code, Some(0), "step {step}: {}{}", again.stdout, again.stderr);
+            serde_json::from_str::<serde_json::Value>(&again.stdout).unwrap();
+        }
+        // The whole proof takes three programs more: often, and where the store counted already.
+        if step % 8 != 0 && (is_unfinished || !has_store) {
+            return false;
+        }
+        let (list, signed) = (path(&dir, "list"), path(&dir, "signed"));
+        let keys = |args: &[&str]| {
+            let reach = ["--dir", &state, "--secret-file", &good];
+            let reach = if args[1] == "sign" { &[][..] } else { &reach[..] };
+            let done = tksign(&[&["keys"][..], args, reach].concat());
+            assert_eq!(done.code, Some(0), "step {step}: {}", done.stderr);
+        };
+        keys(&["publication", "prepare", "--out", &list]);
+        keys(&["publication", "sign", "--root-key", &root, &list, "--out", &signed]);
+        keys(&["publication", "install", &signed]);
+        for folder in [dir.path().to_owned(), dir.join("state")] {
+            let left = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+            assert!(left.into_iter().all(|name| !name.to_string_lossy().ends_with(".part")), "step {step}");
+        }
+        false
+    });
+    assert!(all.is_some_and(|steps| steps > 30), "{all:?}");
+}
+
 #[test]
 fn a_wrong_secret_is_told_at_start() {
     let mut signer = Running::start();
@@ -81,7 +141,13 @@ fn a_wrong_secret_is_told_at_start() {
     fails(&serve(&secret(&dir, "open", 1, 0o644)), 21, "must be 0400");
     fails(&serve(&path(&dir, "absent")), 21, "cannot be read");
     dir.write("short", 0o400, "short");
-    fails(&serve(&path(&dir, "short")), 21, "bytes");
+    let short = serve(&path(&dir, "short"));
+    fails(&short, 21, "bytes");
+    assert!(short.stderr.contains("next: make another: head -c 32 /dev/urandom"), "{}", short.stderr);
+    dir.write("typed", 0o400, "123123123123123123123123123123123123");
+    let typed = serve(&path(&dir, "typed"));
+    fails(&typed, 21, "not random");
+    assert!(typed.stderr.contains("next: make another: head -c 32 /dev/urandom"), "{}", typed.stderr);
     fails(&tksign(&["serve", "--dir", &state]), 21, "no secret");
     // Commands say first that no server runs.
     fails(&tksign(&["status", "--dir", &state]), 21, "no signer runs in");

@@ -4,7 +4,8 @@
 //! ```
 //!
 //! `keygen` writes the authority's id and secret key (mode 0600) and prints the id and the public
-//! key, which is all that a holder needs to add a caveat for this service. `serve` belongs behind
+//! key, which is all that a holder needs to add a caveat for this service; or an issuer, with
+//! `tksign mint … --third-party https://HOST/v1/discharge AUTHORITY KEY 'subject = ann'`. `serve` belongs behind
 //! a proxy that speaks https: clients contact nothing else, loopback excepted.
 
 use std::error::Error;

@@ -13,6 +13,7 @@ use super::local;
 use super::reach;
 use super::{Exit, Failure, Streams, values};
 use crate::clock::SystemClock;
+use crate::secret::Secret;
 use crate::signer::{Signer, Trust};
 
 const EXAMPLE: &str = "\
@@ -44,73 +45,114 @@ fn urls(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name("URL").action(ArgAction::Append).help(help)
 }
 
+/// Is there while `init` works, so that what a crash leaves is known for what it is: nobody has
+/// got a key of it, and the next `init` begins anew.
+const UNFINISHED: &str = "init.part";
+
+/// Everything else that `init` makes in the state folder.
+const MADE: [&str; 8] = [
+    control::STORE_FILE,
+    "tksign.db-wal",
+    "tksign.db-shm",
+    Speaker::Operator.file(),
+    Speaker::Mint.file(),
+    Speaker::Revoke.file(),
+    control::SIGNER_KEY,
+    control::TRUST_FILE,
+];
+
+/// Whether `init` was cut off in this folder.
+pub(super) fn is_unfinished(folder: &Path) -> bool {
+    folder.join(UNFINISHED).exists()
+}
+
 pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
     let folder = values::dir(matches);
     let secret = reach::secret(matches)?;
-    let root_out = matches.get_one::<PathBuf>("root-key-out").cloned();
-    let root_out = root_out.unwrap_or_else(|| folder.join("root.key"));
+    let root = matches.get_one::<PathBuf>("root-key-out").cloned();
+    let root = root.unwrap_or_else(|| folder.join("root.key"));
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
     made.map_err(|error| unwritable(&folder, &error))?;
-    let store = folder.join(control::STORE_FILE);
-    if store.exists() {
-        return Err(Failure::new(
-            Exit::Store,
-            format!("there is a store in {} already", folder.display()),
-            "use the store that is there, or name another --dir",
-        ));
-    }
-    // All files are opened before anything is made, so that no key is lost to a full disk or a
-    // wrong path. What an earlier try left without a store is of no use and replaced, except a
-    // root key, which may be another signer's.
-    let mut root = fresh(&root_out, 0o600)?;
-    let operator = key_file(&folder, Speaker::Operator)?;
-    let mint = key_file(&folder, Speaker::Mint)?;
-    let revoke = key_file(&folder, Speaker::Revoke)?;
-    let trust = match Signer::init_keeping(
-        &folder,
-        &secret,
-        &[
-            (operator, values::name("command line: operator")?, Role::Operator),
-            (mint, values::name("command line: mint")?, Role::Mint(everything())),
-            (revoke, values::name("command line: revoke")?, Role::Revoke),
-        ],
-        &SystemClock,
-        |seed| write_hex(&mut root, seed),
-    ) {
-        Ok(trust) => trust,
-        Err(error) => {
-            // Only what this run has made, and it is empty or useless.
-            for path in [
-                &root_out,
-                &folder.join("operator.key"),
-                &folder.join("mint.key"),
-                &folder.join("revoke.key"),
-                &store,
-            ] {
-                let _ = fs::remove_file(path);
-            }
-            return Err(local::failure(&error));
+    // The root key comes to its place last of all, when everything that it is for is there.
+    let mut part = root.clone().into_os_string();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    if is_unfinished(&folder) {
+        writeln!(streams.stderr, "an init that was cut off is removed, and done anew")?;
+        clean(&folder, &part)?;
+    } else if folder.join(control::STORE_FILE).exists() {
+        if !part.exists() || root.exists() {
+            return Err(Failure::new(
+                Exit::Store,
+                format!("there is a store in {} already", folder.display()),
+                "use the store that is there, or name another --dir",
+            ));
         }
-    };
-    let signer_path = folder.join(control::SIGNER_KEY);
-    remove(&signer_path)?;
-    write_hex(&mut fresh(&signer_path, 0o644)?, &trust.static_key)
-        .map_err(|error| unwritable(&signer_path, &error))?;
-    let list =
-        |name| matches.get_many::<String>(name).unwrap_or_default().map(String::as_str).collect::<Vec<_>>();
-    let text = trust_json(&trust, &list("rpc-url"), &list("feed-url"));
-    let trust_path = folder.join(control::TRUST_FILE);
-    remove(&trust_path)?;
-    let written = writeln!(fresh(&trust_path, 0o644)?, "{text}");
-    written.map_err(|error| unwritable(&trust_path, &error))?;
-    writeln!(streams.stdout, "{text}")?;
+        writeln!(streams.stderr, "an init that was cut off at its last step is finished")?;
+        return finish(&folder, &part, &root, streams);
+    }
+    // Another signer's root key, perhaps.
+    if root.exists() {
+        return Err(unwritable(&root, &io::ErrorKind::AlreadyExists.into()));
+    }
+    remove(&part)?;
+    // Opened before anything is made, so that no key is lost to a full disk or a wrong path.
+    let kept = fresh(&part, 0o600)?;
+    let done = fresh(&folder.join(UNFINISHED), 0o600)
+        .and_then(|_| synced(&folder))
+        .and_then(|()| make(matches, &folder, &secret, kept))
+        // From here on it counts.
+        .and_then(|()| remove(&folder.join(UNFINISHED)));
+    if let Err(failure) = done {
+        let _ = clean(&folder, &part);
+        return Err(failure);
+    }
+    synced(&folder)?;
+    finish(&folder, &part, &root, streams)
+}
+
+/// Makes everything but the root key's place.
+fn make(matches: &ArgMatches, folder: &Path, secret: &Secret, mut kept: File) -> Result<(), Failure> {
+    let operator = key_file(folder, Speaker::Operator)?;
+    let mint = key_file(folder, Speaker::Mint)?;
+    let revoke = key_file(folder, Speaker::Revoke)?;
+    let local = [
+        (operator, values::name("command line: operator")?, Role::Operator),
+        (mint, values::name("command line: mint")?, Role::Mint(everything())),
+        (revoke, values::name("command line: revoke")?, Role::Revoke),
+    ];
+    let keep = |seed: &[u8; 32]| write_hex(&mut kept, seed);
+    let trust = Signer::init_keeping(folder, secret, &local, &SystemClock, keep);
+    let trust = trust.map_err(|error| local::failure(&error))?;
+    new_file(&folder.join(control::SIGNER_KEY), 0o644, &values::to_hex(&trust.static_key))?;
+    let list = |name| matches.get_many::<String>(name).unwrap_or_default().map(String::as_str).collect();
+    let text = trust_json(&trust, list("rpc-url"), list("feed-url")).to_string();
+    new_file(&folder.join(control::TRUST_FILE), 0o644, &text)?;
+    synced(folder)
+}
+
+/// Puts the root key into its place, and shows what services must be given.
+fn finish(folder: &Path, part: &Path, root: &Path, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
+    fs::rename(part, root).map_err(|error| unwritable(root, &error))?;
+    synced(root.parent().filter(|at| !at.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+    let trust = folder.join(control::TRUST_FILE);
+    let text = fs::read_to_string(&trust).map_err(|error| unwritable(&trust, &error))?;
+    write!(streams.stdout, "{text}")?;
     writeln!(
         streams.stderr,
         "made a signer in {}\nthe root key is in {}: carry it away and keep it offline",
         folder.display(),
-        root_out.display()
+        root.display()
     )?;
     Ok(Exit::Ok)
+}
+
+/// Removes what was made, the mark last.
+fn clean(folder: &Path, part: &Path) -> Result<(), Failure> {
+    MADE.iter().try_for_each(|name| remove(&folder.join(name)))?;
+    remove(part)?;
+    synced(folder)?;
+    remove(&folder.join(UNFINISHED))
 }
 
 /// A new client key for the command line, in a new file; what an earlier try left is replaced.
@@ -118,7 +160,7 @@ fn key_file(folder: &Path, speaker: Speaker) -> Result<ClientKey, Failure> {
     let (secret, public) = control::generate().ok_or_else(|| bug("no key can be made"))?;
     let path = folder.join(speaker.file());
     remove(&path)?;
-    write_hex(&mut fresh(&path, 0o600)?, secret.as_slice()).map_err(|error| unwritable(&path, &error))?;
+    new_file(&path, 0o600, &Zeroizing::new(values::to_hex(secret.as_slice())))?;
     Ok(public)
 }
 
@@ -129,7 +171,7 @@ fn everything() -> MintPower {
 }
 
 /// What every service must be given: whom to believe, and where to ask.
-fn trust_json(trust: &Trust, rpc: &[&str], feeds: &[&str]) -> serde_json::Value {
+fn trust_json(trust: &Trust, rpc: Vec<&str>, feeds: Vec<&str>) -> serde_json::Value {
     let key = values::to_hex(&trust.static_key);
     json!({
         "feed": trust.feed.to_string(),
@@ -142,12 +184,19 @@ fn trust_json(trust: &Trust, rpc: &[&str], feeds: &[&str]) -> serde_json::Value 
 
 /// A new file; never one that is there, nor through a link.
 fn fresh(path: &Path, mode: u32) -> Result<File, Failure> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-        .map_err(|error| unwritable(path, &error))
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    file.map_err(|error| unwritable(path, &error))
+}
+
+/// A new file with one line.
+fn new_file(path: &Path, mode: u32, line: &str) -> Result<(), Failure> {
+    let mut file = fresh(path, mode)?;
+    writeln!(file, "{line}").and_then(|()| file.sync_all()).map_err(|error| unwritable(path, &error))
+}
+
+/// What was made and removed in a folder outlives a power loss.
+fn synced(folder: &Path) -> Result<(), Failure> {
+    File::open(folder).and_then(|file| file.sync_all()).map_err(|error| unwritable(folder, &error))
 }
 
 fn remove(path: &Path) -> Result<(), Failure> {

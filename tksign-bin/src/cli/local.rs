@@ -7,7 +7,7 @@ use tkcore::protocol::ClientKey;
 use tokio::runtime::{Builder, Runtime};
 
 use super::control::{self, Speaker};
-use super::{Exit, Failure};
+use super::{Exit, Failure, init};
 use crate::clock::SystemClock;
 use crate::peer::Peer;
 use crate::secret::Secret;
@@ -68,6 +68,13 @@ pub(super) fn open(
     secret: &Secret,
     options: Options,
 ) -> Result<Signer, Failure> {
+    if init::is_unfinished(folder) {
+        return Err(Failure::new(
+            Exit::Store,
+            format!("init was cut off in {}", folder.display()),
+            "run tksign init again: it begins anew",
+        ));
+    }
     Signer::open_guarded(folder, feed, secret, options, Arc::new(SystemClock))
         .map_err(|error| failure(&error))
 }

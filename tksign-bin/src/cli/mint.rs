@@ -1,14 +1,20 @@
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use tkcore::protocol::{Bytes, Expiry, Mint, MintCaveat, Permit};
-use tkcore::{KeyClass, TokenBuf};
+use tkcore::protocol::{Bytes, Expiry, Mint, MintCaveat, Permit, SecretKey, Text};
+use tkcore::{AuthorityId, AuthorityPublic, CaveatKey, KeyClass, SealTo, TokenBuf, seal_ticket};
 
 use super::control::Speaker;
 use super::reach::{self, Reach};
 use super::{Exit, Failure, Streams, output, values};
+use crate::random;
 
 const EXAMPLE: &str = "\
 Example:
   tksign mint --tenant acme --subject user:17 --expires 8h --caveat 'action in read,list'
+  tksign mint --tenant acme --expires 8h --caveat 'action = read' \\
+    --third-party https://login.example/v1/discharge 5f0a… 77c1… 'subject = user:17'
+
+A third party must agree before the token counts: where to ask, its id, its public key, and what it
+must find true, if anything. Whoever holds the token gets its discharge there.
 
 The token is the one thing printed on standard output. It is a secret: whoever has it can use it.";
 
@@ -41,6 +47,14 @@ pub(super) fn describe() -> Command {
                     .action(ArgAction::Append)
                     .help("A caveat the token starts with; repeat for more"),
             )
+            .arg(
+                Arg::new("third-party")
+                    .long("third-party")
+                    .value_names(["URL", "AUTHORITY", "KEY", "CAVEAT"])
+                    .num_args(3..)
+                    .action(ArgAction::Append)
+                    .help("Somebody who must agree, by id and public key in hexadecimal; repeat for more"),
+            )
             .arg(values::flag("unrestricted", "Mean it: no caveat but of time"))
             .arg(values::flag("never-expires", "Mean it: --expires never"))
             .arg(values::request_id_arg()),
@@ -49,7 +63,10 @@ pub(super) fn describe() -> Command {
 
 pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
     let permit = |name| if values::set(matches, name) { Permit::Given } else { Permit::Withheld };
-    let caveats = matches.get_many::<String>("caveat").unwrap_or_default();
+    let first = matches.get_many::<String>("caveat").unwrap_or_default();
+    let first = first.map(|caveat| Ok(MintCaveat::FirstParty(Bytes(caveat.as_bytes().to_vec()))));
+    let others = matches.get_occurrences::<String>("third-party").into_iter().flatten();
+    let others = others.map(|values| third_party(&values.map(String::as_str).collect::<Vec<_>>()));
     let params = Mint {
         tenant: values::name(values::need(matches, "tenant")?)?,
         audience: values::maybe_name(matches, "audience")?,
@@ -57,7 +74,7 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
         subject: values::maybe_name(matches, "subject")?,
         label: values::maybe_name(matches, "label")?,
         expiry: values::expiry(values::need(matches, "expires")?)?,
-        caveats: caveats.map(|caveat| MintCaveat::FirstParty(Bytes(caveat.as_bytes().to_vec()))).collect(),
+        caveats: first.chain(others).collect::<Result<_, _>>()?,
         unrestricted: permit("unrestricted"),
         never_expires: permit("never-expires"),
     };
@@ -86,4 +103,22 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
         writeln!(streams.stderr, "lineage {}  key {}  expires {expires}", answer.lineage, answer.key)?;
     }
     Ok(Exit::Ok)
+}
+
+/// A caveat that a third party discharges. The key of the discharge's chain goes sealed to the third
+/// party and sealed into the token; nobody keeps it.
+fn third_party(values: &[&str]) -> Result<MintCaveat, Failure> {
+    let wrong = |what: &str| Failure::usage(format!("--third-party {}: {what}", values.join(" ")));
+    let [url, authority, key, caveats @ ..] = values else { return Err(wrong("URL AUTHORITY KEY")) };
+    let authority = values::id(authority, "authority id", AuthorityId::from_hex)?;
+    let public = values::hex(key).map(AuthorityPublic::from_bytes);
+    let public = public.ok_or_else(|| wrong("a public key has 64 hexadecimal digits"))?;
+    let (key, ephemeral) = (random::secret(), random::secret());
+    let to = SealTo::Public { key: &public, ephemeral: &ephemeral };
+    let ticket = seal_ticket(authority, &to, &CaveatKey::from_bytes(*key), caveats);
+    Ok(MintCaveat::ThirdParty {
+        location: Text::new(url).ok_or_else(|| wrong("the URL is too long"))?,
+        ticket: Bytes(ticket.map_err(|error| wrong(&error.to_string()))?),
+        key: SecretKey::new(*key),
+    })
 }

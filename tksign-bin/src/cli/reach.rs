@@ -61,18 +61,22 @@ pub(super) fn secret(matches: &ArgMatches) -> Result<Secret, Failure> {
         file: matches.get_one::<PathBuf>("secret-file").cloned(),
         environment: variable.and_then(|name| std::env::var(name).ok()).map(Zeroizing::new),
     };
-    Secret::load(&sources).map_err(|error| {
-        let next = match error {
-            SecretError::None => "add --secret-file FILE",
-            SecretError::Length(_) | SecretError::NotRandom => {
-                "make another: head -c 32 /dev/urandom > FILE && chmod 0400 FILE"
-            }
-            SecretError::Mode(..) => "chmod 0400 it, and see who could read it before",
-            SecretError::Owner(..) => "run this as the file's owner",
-            _ => "give the secret that this store was made with",
-        };
-        Failure::new(Exit::Secret, error, next)
-    })
+    Secret::load(&sources)
+        .map_err(|error| bad_secret(&error, "give the secret that this store was made with"))
+}
+
+/// What is wrong with a secret; `next` where it is just not there.
+pub(super) fn bad_secret(error: &SecretError, next: &str) -> Failure {
+    let next = match error {
+        SecretError::None => "add --secret-file FILE",
+        SecretError::Length(_) | SecretError::NotRandom => {
+            "make another: head -c 32 /dev/urandom > FILE && chmod 0400 FILE"
+        }
+        SecretError::Mode(..) => "chmod 0400 it, and see who could read it before",
+        SecretError::Owner(..) => "run this as the file's owner",
+        SecretError::Unreadable(..) => next,
+    };
+    Failure::new(Exit::Secret, error, next)
 }
 
 impl Reach {

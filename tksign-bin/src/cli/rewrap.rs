@@ -26,12 +26,9 @@ pub(super) fn describe() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
-    let sources = SecretSources {
-        file: matches.get_one::<PathBuf>("new-secret-file").cloned(),
-        ..SecretSources::default()
-    };
-    let secret = Secret::load(&sources)
-        .map_err(|error| Failure::new(Exit::Secret, error, "make a new secret of 32 random bytes"))?;
+    let file = matches.get_one::<PathBuf>("new-secret-file").cloned();
+    let secret = Secret::load(&SecretSources { file, ..SecretSources::default() })
+        .map_err(|error| reach::bad_secret(&error, "make it first: see --help"))?;
     let params = Rewrap { secret: SecretBytes::from(secret.expose()) };
     let answer = Reach::open(matches)?.call(&params)?;
     let facts = output::Facts::default()

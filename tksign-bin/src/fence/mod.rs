@@ -36,7 +36,7 @@ use crate::clock::Clock;
 use crate::memory::{Effect, Memory, SignerError};
 use crate::publish::Publisher;
 use crate::secret::Secret;
-use crate::service::Options;
+use crate::service::{No, Options};
 use crate::signer::Signer;
 use crate::store::{Change, Op, Refusal, Sqlite, Store, Table};
 
@@ -82,7 +82,10 @@ impl Guard {
         let is_client = |effect: &Effect| matches!(effect, Effect::Client(_) | Effect::ClientGone(_));
         self.is_behind |= effects.iter().any(is_client);
         let noted = if self.is_behind { self.note(memory) } else { Ok(()) };
-        noted.map_err(|error| Code::StoreFailed.detail(&format!("it is done, and not noted: {error}")))
+        noted.map_err(|error| {
+            let why = No::from(error).error.detail;
+            Code::StoreFailed.detail(&format!("it is done, and not noted: {why}"))
+        })
     }
 }
 

@@ -12,6 +12,7 @@ mod search;
 mod second;
 mod stolen;
 mod strangers;
+mod third;
 mod wire;
 
 use testkit::signer::Running;
