@@ -18,8 +18,13 @@ use crate::revocation::path::FeedPath;
 use crate::revocation::set::RevocationSet;
 use crate::revocation::snapshot::Snapshot;
 
-/// After that many delta files the folder gets a snapshot of its own, however small they are.
+/// After that many delta files the folder gets a snapshot of its own, however small they are,
 const DELTA_FILES: usize = 256;
+
+/// or one file for so many bytes of the snapshot, where that is more: each costs a start the opening of
+/// a file, but a snapshot of ten million rows written anew for every 256 steps would be most of what a
+/// disk does.
+const FILE_BYTES: u64 = 16 * 1024;
 
 /// And when they are together more than one part in this many of the snapshot.
 const REWRITE_PART: u64 = 10;
@@ -376,7 +381,8 @@ impl Files {
 
     fn are_many(&self) -> bool {
         let part = (self.snapshot_bytes / REWRITE_PART).max(REWRITE_BYTES);
-        self.delta_bytes > part || self.deltas.len() > DELTA_FILES
+        let files = usize::try_from(self.snapshot_bytes / FILE_BYTES).unwrap_or(usize::MAX);
+        self.delta_bytes > part || self.deltas.len() > files.max(DELTA_FILES)
     }
 }
 
@@ -389,4 +395,26 @@ fn audit(before: &Head, now: &Head, out: &mut Vec<Effect>) {
 
 fn size(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::revocation::delta::Span;
+
+    #[test]
+    fn a_folder_is_written_anew_for_many_bytes_or_many_files() {
+        let delta = FeedPath::Delta { epoch: 1, span: Span::One, number: 1 };
+        let are_many = |snapshot_bytes, delta_bytes, files| {
+            let deltas = alloc::vec![delta; files];
+            Files { snapshot: None, snapshot_bytes, deltas, delta_bytes }.are_many()
+        };
+        for (snapshot, bytes, files) in
+            [(0, 64 * 1024, 256), (256 * 16 * 1024, 419_430, 256), (141_400_000, 14_140_000, 8630)]
+        {
+            assert!(!are_many(snapshot, bytes, files), "{snapshot}");
+            assert!(are_many(snapshot, bytes + 1, files), "{snapshot}");
+            assert!(are_many(snapshot, bytes, files + 1), "{snapshot}");
+        }
+    }
 }
