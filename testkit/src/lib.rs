@@ -5,12 +5,14 @@
 //! - [`process::Process`]: a real child process, awaited by the line it prints and killed on drop.
 //! - [`signer`]: the real `tksign` program, built when it is not there.
 //! - [`disk`]: power losses and broken disks under a real program.
+//! - [`Clock`]: another time for a running process.
 //! - [`need`]: for tests that need a program which is not ours.
 //! - [`table`]: tables in `docs/` that tests keep true.
 //! - [`etcd::Etcd`]: real etcd members on loopback.
 //! - [`http::Server`]: a loopback server that answers exactly what a test tells it to, however wrong.
 
 pub mod alloc;
+mod clock;
 mod dir;
 pub mod disk;
 pub mod etcd;
@@ -20,5 +22,6 @@ pub mod process;
 pub mod signer;
 pub mod table;
 
+pub use clock::Clock;
 pub use dir::TempDir;
 pub use need::{need, not_run};

@@ -154,12 +154,7 @@ impl Running {
     /// When it does not come up, or runs already.
     pub fn serve(&mut self) {
         assert!(self.process.is_none(), "it runs already");
-        let mut command = Command::new(binary());
-        command.args(["serve", "--dir", &self.state(), "--secret-file", &self.secret()]);
-        command.args(["--rpc", &self.rpc, "--public", &self.public, "--metrics", &self.metrics]);
-        command.args(["--trust-out", &text(&self.trust())]);
-        command.args(&self.with.arguments).envs(self.with.environment.iter().cloned());
-        let mut process = Process::start(&mut command);
+        let mut process = Process::start(&mut self.command());
         let line =
             process.await_line("ready line", |line| line.contains("\"ready\":true").then(|| line.to_owned()));
         let address = |name: &str| {
@@ -169,6 +164,17 @@ impl Running {
         };
         (self.rpc, self.public, self.metrics) = (address("rpc"), address("public"), address("metrics"));
         self.process = Some(process);
+    }
+
+    /// What [`Running::serve`] starts.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(binary());
+        command.args(["serve", "--dir", &self.state(), "--secret-file", &self.secret()]);
+        command.args(["--rpc", &self.rpc, "--public", &self.public, "--metrics", &self.metrics]);
+        command.args(["--trust-out", &text(&self.trust())]);
+        command.args(&self.with.arguments).envs(self.with.environment.iter().cloned());
+        command
     }
 
     /// Gives the next start of the server these arguments beside the usual, in place of those

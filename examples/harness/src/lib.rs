@@ -8,7 +8,6 @@
     reason = "a test fails by panicking, and may read the clock"
 )]
 
-mod clock;
 mod proxy;
 
 use std::fmt::Display;
@@ -22,8 +21,8 @@ use testkit::process::{Finished, Process, run};
 use testkit::signer::{self, Running};
 use tkcore::{TokenBuf, attenuate};
 
-pub use clock::Clock;
 pub use proxy::Proxy;
+pub use testkit::Clock;
 
 /// No measure of speed, only an end for a test that hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -24,17 +24,21 @@ pub struct Connection(Box<dyn Stream>);
 impl Connection {
     /// To `ADDRESS:PORT` or `unix:PATH`.
     pub fn to(address: &str) -> Self {
+        Self::try_to(address).unwrap()
+    }
+
+    pub fn try_to(address: &str) -> io::Result<Self> {
         match address.strip_prefix("unix:") {
             Some(path) => {
-                let stream = UnixStream::connect(path).unwrap();
-                stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                Self(Box::new(stream))
+                let stream = UnixStream::connect(path)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                Ok(Self(Box::new(stream)))
             }
             None => {
-                let stream = TcpStream::connect(address).unwrap();
-                stream.set_nodelay(true).unwrap();
-                stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                Self(Box::new(stream))
+                let stream = TcpStream::connect(address)?;
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                Ok(Self(Box::new(stream)))
             }
         }
     }
@@ -133,7 +137,12 @@ impl Line {
 
     /// A session on any listener; the refusal is what came instead.
     pub fn at(address: &str, pinned: &[u8; 32], key: &Key) -> Result<Self, Answer> {
-        let mut connection = Connection::to(address);
+        Self::try_at(address, pinned, key).unwrap()
+    }
+
+    /// The same where the connection may break.
+    pub fn try_at(address: &str, pinned: &[u8; 32], key: &Key) -> io::Result<Result<Self, Answer>> {
+        let mut connection = Connection::try_to(address)?;
         let prologue = prologue(VERSION);
         let mut state = Builder::new(NOISE.parse().unwrap())
             .local_private_key(&key.private)
@@ -144,9 +153,9 @@ impl Line {
         let mut handshake = [0; HANDSHAKE_REQUEST_BYTES];
         state.write_message(&[], &mut handshake).unwrap();
         let body = SessionRequest { version: VERSION, handshake }.encode();
-        let (status, body) = connection.post(SESSION_PATH, &body).unwrap();
+        let (status, body) = connection.post(SESSION_PATH, &body)?;
         let Ok(Frame::<SessionAnswer>::Accepted(answer)) = Frame::<SessionAnswer>::decode(&body) else {
-            return Err((status, body));
+            return Ok(Err((status, body)));
         };
         state.read_message(&answer.handshake, &mut [0; 64]).unwrap();
         let transport = state.into_stateless_transport_mode().unwrap();
@@ -155,7 +164,7 @@ impl Line {
         random.copy_from_slice(&Key::generate().private()[..16]);
         let id = u128::from_be_bytes(random);
         let session = answer.session;
-        Ok(Self { connection, transport, session, next: 0, id })
+        Ok(Ok(Self { connection, transport, session, next: 0, id }))
     }
 
     /// The body of a call under the next number.

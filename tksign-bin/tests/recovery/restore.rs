@@ -1,6 +1,10 @@
 //! A restore takes back nothing that was acknowledged.
 
-use testkit::process::Finished;
+use std::time::{Duration, Instant};
+
+use testkit::http::{Reply, Server};
+use testkit::process::{Finished, PATIENCE, Process};
+use tkcore::revocation::Head;
 
 use crate::scene::Scene;
 
@@ -8,7 +12,11 @@ use crate::scene::Scene;
 struct After {
     scene: Scene,
     newest: String,
+    /// What [`After::mirror`] shows.
     older: String,
+    mirror: Mirror,
+    /// A service's `tkverify refresh`, which goes on through everything, and its folder.
+    follower: (Process, String),
     removed: String,
     minter: String,
     verifier: String,
@@ -18,8 +26,40 @@ struct After {
 /// Of a revoked token, and of one whose key was retired: the signer knows no such key any more.
 const AFTERWARDS: [Option<i32>; 2] = [Some(13), Some(11)];
 
+/// A mirror whose copy is authentic and ends where the database's does.
+struct Mirror {
+    _server: Server,
+    /// A trust file that names it alone.
+    trust: String,
+}
+
+impl Mirror {
+    fn start(scene: &Scene) -> Self {
+        let root = scene.path("mirror");
+        scene.signer.must("publish", &[&root]);
+        let server = Server::start(move |request| match std::fs::read(format!("{root}{}", request.path)) {
+            Ok(bytes) => Reply::ok(bytes),
+            Err(_) => Reply::status(404),
+        });
+        let trust = std::fs::read_to_string(scene.signer.trust()).unwrap();
+        let mut trust: serde_json::Value = serde_json::from_str(&trust).unwrap();
+        trust["feeds"] = [server.url()].into();
+        scene.signer.dir().write("mirrored.json", 0o644, trust.to_string());
+        Self { _server: server, trust: scene.path("mirrored.json") }
+    }
+}
+
 fn after() -> After {
-    let scene = Scene::with(&[]);
+    happened(Scene::with(&[]), |_, _| {})
+}
+
+/// The same with an hour between the copy and the loss, by the clock of all processes.
+fn after_an_hour(test: &str) -> Option<After> {
+    Some(happened(Scene::by_own_clock(test)?, Scene::set_clock))
+}
+
+/// `passes` lets the time be so many minutes after the copy was made.
+fn happened(scene: Scene, passes: impl Fn(&Scene, i64)) -> After {
     scene.key("acme");
     let retired = scene.key("beta");
     let verifier = scene.client("verifier.key", "verify");
@@ -31,20 +71,30 @@ fn after() -> After {
     scene.mint("beta", "beta");
     scene.signer.must("revoke token", &[&early]);
     let (newest, older) = (scene.path("newest"), scene.path("older"));
-    scene.refreshed(&older);
+    let follower = (scene.follow(&scene.path("followed")), scene.path("followed"));
+    // The step of what was just revoked is in every folder from here on.
+    scene.refreshed_past(&newest, "1.0");
+    let mirror = Mirror::start(&scene);
+    assert_eq!(scene.refresh_from(&mirror.trust, &older).code, Some(0));
     scene.signer.must("backup", &[&scene.path("copy.db")]);
     // From here on the copy knows nothing. A head with each step is out before the machine is lost:
     // the signer itself refuses from the commit on, the folder from the step that follows it.
     let before = scene.refreshed(&newest);
+    passes(&scene, 20);
     scene.signer.must("revoke token", &[&late]);
     let between = scene.refreshed_past(&newest, &before);
+    passes(&scene, 40);
     scene.signer.must("keys retire", &[&retired]);
-    scene.refreshed_past(&newest, &between);
+    let between = scene.refreshed_past(&newest, &between);
+    passes(&scene, 61);
     scene.signer.must("clients remove", &[&removed]);
+    let last = scene.mint("acme", "last");
+    scene.signer.must("revoke token", &[&last]);
+    scene.refreshed_past(&newest, &between);
     let codes = [("late", "acme"), ("beta", "beta")]
         .map(|(token, tenant)| scene.check("verifier.key", token, tenant, &newest).code);
     assert_eq!(codes, AFTERWARDS, "{}", scene.check("verifier.key", "late", "acme", &newest).stderr);
-    After { scene, newest, older, removed, minter, verifier, retired }
+    After { scene, newest, older, mirror, follower, removed, minter, verifier, retired }
 }
 
 #[track_caller]
@@ -84,6 +134,24 @@ impl After {
         assert_eq!(scene.check("removed.key", "alive", "acme", &self.newest).code, Some(14));
     }
 
+    /// The service that was there all the time goes on with the new epoch.
+    fn follower_has_it(&self) {
+        let (process, folder) = &self.follower;
+        let epoch = || {
+            let head = std::fs::read(format!("{folder}/head")).ok()?;
+            Head::parse_unverified(&head).ok().map(|head| head.position.epoch)
+        };
+        // It waits longer and longer between its tries while nothing is published, up to a minute.
+        let began = Instant::now();
+        while epoch() != Some(2) {
+            assert!(began.elapsed() < 3 * PATIENCE, "{}", process.output());
+            // Another process writes the folder, and says nothing when all is well.
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let checked = self.scene.check("verifier.key", "late", "acme", folder);
+        assert_eq!(checked.code, Some(13), "{}", checked.stderr);
+    }
+
     /// The end of it: one history, nothing lives again, who may have been removed waits.
     fn is_whole(&self) {
         let scene = &self.scene;
@@ -96,6 +164,7 @@ impl After {
             assert_eq!(scene.check("verifier.key", "alive", "acme", folder).code, Some(0));
             assert_eq!(scene.check("removed.key", "alive", "acme", folder).code, Some(14));
         }
+        self.follower_has_it();
         let keys = scene.json("keys list", &[]);
         let beta = keys.iter().find(|key| key["key"] == *self.retired).unwrap();
         assert_eq!(beta["state"], "retired");
@@ -117,9 +186,7 @@ impl After {
     }
 }
 
-#[test]
-fn a_restore_un_revokes_nothing_and_brings_no_client_back() {
-    let mut after = after();
+fn un_revokes_nothing(mut after: After) {
     let newest = after.newest.clone();
     after.come_back(Some(&newest));
     after.only_reads();
@@ -136,9 +203,18 @@ fn a_restore_un_revokes_nothing_and_brings_no_client_back() {
 }
 
 #[test]
-fn a_mirror_that_hides_the_newest_head_hides_nothing() {
-    let mut after = after();
-    // What the mirror shows is authentic and as old as the copy.
+fn a_restore_un_revokes_nothing_and_brings_no_client_back() {
+    un_revokes_nothing(after());
+}
+
+#[test]
+fn a_restore_to_an_hour_ago_un_revokes_nothing_and_brings_no_client_back() {
+    if let Some(after) = after_an_hour("a_restore_to_an_hour_ago") {
+        un_revokes_nothing(after);
+    }
+}
+
+fn hides_nothing(mut after: After) {
     let (older, newest) = (after.older.clone(), after.newest.clone());
     after.come_back(Some(&older));
     after.only_reads();
@@ -150,6 +226,23 @@ fn a_mirror_that_hides_the_newest_head_hides_nothing() {
     says(&after.scene.merge(Some(&newest), &[]), 0, "2.0");
     after.serve(Some(&newest));
     after.is_whole();
+}
+
+#[test]
+fn a_mirror_that_hides_the_newest_head_hides_nothing() {
+    let after = after();
+    // What it shows is authentic and as old as the copy.
+    assert_eq!(after.scene.refresh_from(&after.mirror.trust, &after.older).code, Some(0));
+    hides_nothing(after);
+}
+
+#[test]
+fn a_mirror_that_hides_the_last_hour_hides_nothing() {
+    if let Some(after) = after_an_hour("a_mirror_that_hides_the_last_hour") {
+        // By now its head is older than a head may be, and the folder has nothing else.
+        says(&after.scene.refresh_from(&after.mirror.trust, &after.older), 23, "");
+        hides_nothing(after);
+    }
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! A signer, its clients and its tokens, by the command lines alone.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use testkit::process::{Finished, run};
+use testkit::Clock;
+use testkit::process::{Finished, Process, run};
 use testkit::signer::{Running, With, binary, tkverify};
 
 pub(crate) fn text(path: impl AsRef<Path>) -> String {
@@ -14,12 +16,39 @@ pub(crate) fn text(path: impl AsRef<Path>) -> String {
 /// A signer with helpers around it.
 pub(crate) struct Scene {
     pub(crate) signer: Running,
+    /// By which everything here lives, where that is not the machine's.
+    clock: Option<Clock>,
 }
 
 impl Scene {
     pub(crate) fn with(arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|text| (*text).to_owned()).collect();
-        Self { signer: Running::start_with(With { arguments, ..With::default() }) }
+        Self { signer: Running::start_with(With { arguments, ..With::default() }), clock: None }
+    }
+
+    /// The same by a clock that the test moves; `None` when `faketime` is missing.
+    pub(crate) fn by_own_clock(test: &str) -> Option<Self> {
+        let mut scene = Self::with(&[]);
+        // In its own folder, since its sandbox lets it read nothing else.
+        let clock = Clock::new(test, scene.signer.dir().join("state/clock"))?;
+        scene.signer.stop();
+        scene.signer.environment(clock.environment());
+        scene.signer.serve();
+        scene.clock = Some(clock);
+        Some(scene)
+    }
+
+    /// Sets the clock of all so many minutes after the real time.
+    pub(crate) fn set_clock(&self, minutes: i64) {
+        self.clock.as_ref().expect("a clock of its own").set(minutes * 60);
+    }
+
+    /// Runs `tkverify` by the scene's clock.
+    pub(crate) fn tkverify(&self, args: &[&str]) -> Finished {
+        let variables = self.clock.as_ref().map(Clock::environment).unwrap_or_default();
+        let variables = variables.iter().map(|(name, value)| format!("{name}={value}"));
+        let program = text(tkverify());
+        run("env", variables.chain([program]).chain(args.iter().map(|arg| (*arg).to_owned())), b"")
     }
 
     pub(crate) fn path(&self, name: &str) -> String {
@@ -60,12 +89,24 @@ impl Scene {
     pub(crate) fn check(&self, client: &str, token: &str, tenant: &str, feed: &str) -> Finished {
         let (trust, key, token) = (text(self.signer.trust()), self.path(client), self.path(token));
         let args = ["check", "--trust", &trust, "--client-key", &key, "--token-file", &token, "--dir", feed];
-        run(tkverify(), args.into_iter().chain(["--tenant", tenant, "--action", "read"]), b"")
+        self.tkverify(&[&args[..], &["--tenant", tenant, "--action", "read"]].concat())
     }
 
     pub(crate) fn refresh(&self, folder: &str) -> Finished {
-        let trust = text(self.signer.trust());
-        run(tkverify(), ["refresh", "--once", "--json", "--trust", &trust, "--dir", folder], b"")
+        self.refresh_from(&text(self.signer.trust()), folder)
+    }
+
+    /// Brings a folder up to date from where a trust file says.
+    pub(crate) fn refresh_from(&self, trust: &str, folder: &str) -> Finished {
+        self.tkverify(&["refresh", "--once", "--json", "--trust", trust, "--dir", folder])
+    }
+
+    /// Keeps a folder up to date, as a service's machine does.
+    pub(crate) fn follow(&self, folder: &str) -> Process {
+        let mut command = Command::new(tkverify());
+        command.args(["refresh", "--trust", &text(self.signer.trust()), "--dir", folder]);
+        command.envs(self.clock.as_ref().map(Clock::environment).unwrap_or_default());
+        Process::start(&mut command)
     }
 
     /// Brings a folder up to date and gives its position.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use testkit::need;
+use crate::need;
 
 /// The library that comes between a program and the system's wall clock.
 const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
@@ -18,6 +18,9 @@ pub struct Clock {
 
 impl Clock {
     /// A clock that says the right time, kept in a new file; `None` when `faketime` is missing.
+    ///
+    /// # Panics
+    /// When the file cannot be written, or when everything is required.
     #[must_use]
     pub fn new(test: &str, file: PathBuf) -> Option<Self> {
         need(test, LIBRARY, "apt-get install faketime")?;
@@ -27,11 +30,14 @@ impl Clock {
     }
 
     /// What a process needs in its environment to live by this clock.
+    ///
+    /// # Panics
+    /// When the file's name is not UTF-8.
     #[must_use]
     pub fn environment(&self) -> Vec<(String, String)> {
         [
             ("LD_PRELOAD", LIBRARY),
-            ("FAKETIME_TIMESTAMP_FILE", self.file.to_str().unwrap()),
+            ("FAKETIME_TIMESTAMP_FILE", self.file.to_str().expect("test folders are UTF-8")),
             ("FAKETIME_NO_CACHE", "1"),
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
             ("DONT_FAKE_MONOTONIC", "1"),
@@ -41,15 +47,18 @@ impl Clock {
     }
 
     /// Sets it to so many seconds after the real time.
+    ///
+    /// # Panics
+    /// When its file cannot be written.
     pub fn set(&self, seconds: i64) {
         // Whole or not at all: the process reads it at every look at the clock.
         let part = self.file.with_extension("part");
-        fs::write(&part, format!("{seconds:+}\n")).unwrap();
-        fs::rename(&part, &self.file).unwrap();
+        let written = fs::write(&part, format!("{seconds:+}\n")).and_then(|()| fs::rename(&part, &self.file));
+        written.expect("the clock's file is written");
     }
 
     /// Sets it so much after the real time.
     pub fn after(&self, ahead: Duration) {
-        self.set(i64::try_from(ahead.as_secs()).unwrap());
+        self.set(i64::try_from(ahead.as_secs()).unwrap_or(i64::MAX));
     }
 }
