@@ -116,7 +116,7 @@ impl Core {
 }
 
 /// The public half of a static key. It can be worked out of any 32 bytes.
-fn public(secret: &[u8; 32]) -> [u8; 32] {
+pub(crate) fn public(secret: &[u8; 32]) -> [u8; 32] {
     let worked_out = DefaultResolver.resolve_dh(&DHChoice::Curve25519).and_then(|mut dh| {
         dh.set(secret);
         dh.pubkey().try_into().ok()

@@ -1,4 +1,4 @@
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 use tkcore::protocol::{
     Bytes, ClientAdd, ClientConfirm, ClientInfo, ClientKey, ClientList, ClientRemove, ClientState, MintPower,
     Narrowing, Permit, Role,
@@ -18,8 +18,7 @@ A key is the public half that tkverify keygen prints. Each key has one role: ver
 revoke-presented, exchange, keys or operator.";
 
 pub(super) fn describe() -> Command {
-    let key =
-        || Arg::new("key").value_name("KEY").required(true).help("The client's public key, 64 hex digits");
+    let key = || values::place_arg("key", "KEY", "The client's public key, 64 hex digits");
     Command::new("clients")
         .about("Who may call the signer, and for what")
         .after_help(EXAMPLE)
@@ -39,21 +38,13 @@ pub(super) fn describe() -> Command {
                     "operator",
                 ]))
                 .arg(values::text_arg("audience", "NAME", "verify, keys: the service it is"))
-                .arg(
-                    Arg::new("tenant")
-                        .long("tenant")
-                        .value_name("NAME")
-                        .action(ArgAction::Append)
-                        .help("mint: only for these tenants; repeat for more"),
-                )
+                .arg(values::many_arg("tenant", "NAME", "mint: only for these tenants; repeat for more"))
                 .arg(values::text_arg("max-lifetime", "DURATION", "mint: longest life of a token"))
-                .arg(
-                    Arg::new("require-caveat")
-                        .long("require-caveat")
-                        .value_name("TEXT")
-                        .action(ArgAction::Append)
-                        .help("mint: every token must carry this caveat; repeat for more"),
-                )
+                .arg(values::many_arg(
+                    "require-caveat",
+                    "TEXT",
+                    "mint: every token must carry this caveat; repeat for more",
+                ))
                 .arg(values::flag("allow-unrestricted", "mint: also tokens without a caveat but of time"))
                 .arg(values::flag("allow-never-expires", "mint: also tokens that never expire"))
                 .arg(values::text_arg("expires", "TIME", "The key counts until then"))
@@ -79,31 +70,18 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
                 role: role(matches)?,
                 expiry: values::get(matches, "expires").map(values::time).transpose()?,
             };
-            let id = values::request_id(matches)?;
-            let answer = Reach::open(matches)?.call_as(&params, id)?;
-            output::show(matches, streams, facts(&answer))?;
+            output::show(matches, streams, facts(&Reach::change(matches, &params)?))?;
         }
         Some(("list", matches)) => {
-            let mut rows = Vec::new();
-            Reach::open(matches)?.pages(
-                |from| ClientList { from },
-                |client| {
-                    rows.push(facts(&client));
-                    Ok(())
-                },
-            )?;
-            output::list(matches, streams, rows)?;
+            reach::list(matches, streams, |from| ClientList { from }, facts)?;
         }
         Some(("remove", matches)) => {
             let key = key(matches)?;
-            let id = values::request_id(matches)?;
-            Reach::open(matches)?.call_as(&ClientRemove { key }, id)?;
+            Reach::change(matches, &ClientRemove { key })?;
             writeln!(streams.stderr, "removed {key}")?;
         }
         Some(("confirm", matches)) => {
-            let key = key(matches)?;
-            let id = values::request_id(matches)?;
-            let answer = Reach::open(matches)?.call_as(&ClientConfirm { key }, id)?;
+            let answer = Reach::change(matches, &ClientConfirm { key: key(matches)? })?;
             output::show(matches, streams, facts(&answer))?;
         }
         _ => return Ok(Exit::Usage),
@@ -146,7 +124,7 @@ fn role(matches: &ArgMatches) -> Result<Role, Failure> {
 fn mint_power(matches: &ArgMatches) -> Result<MintPower, Failure> {
     let permit = |name| if values::set(matches, name) { Permit::Given } else { Permit::Withheld };
     let tenants = matches.get_many::<String>("tenant");
-    let caveats = matches.get_many::<String>("require-caveat").unwrap_or_default();
+    let caveats = values::many(matches, "require-caveat");
     let narrowing = Narrowing {
         tenants: tenants.map(|all| all.map(|one| values::name(one)).collect()).transpose()?,
         max_lifetime: values::get(matches, "max-lifetime").map(values::duration).transpose()?,

@@ -16,6 +16,7 @@ use tkcore::protocol::{
 use zeroize::Zeroizing;
 
 use super::{Exit, Failure, values};
+use crate::keys::public;
 use crate::random;
 
 /// In whose name a command speaks. Roles are disjoint, so the command line has one client key
@@ -75,9 +76,12 @@ impl Control {
         let key = private_key(&folder.join(speaker.file()))?;
         let signer = read_hex(&folder.join(SIGNER_KEY))?;
         let socket = folder.join(crate::serve::CONTROL_SOCKET);
-        let mut handshake = initiator(&key, &signer).ok_or_else(|| bug("the keys make no handshake"))?;
+        let mut handshake =
+            initiator(&key, &signer).ok_or_else(|| Failure::bug("the keys make no handshake"))?;
         let mut message = [0; HANDSHAKE_REQUEST_BYTES];
-        handshake.write_message(&[], &mut message).map_err(|_| bug("the handshake does not begin"))?;
+        handshake
+            .write_message(&[], &mut message)
+            .map_err(|_| Failure::bug("the handshake does not begin"))?;
         let body = SessionRequest { version: VERSION, handshake: message }.encode();
         let answer = post(&socket, SESSION_PATH, &body, SESSION_BODY_BYTES).map_err(|e| broken(&e))?;
         let answer = match Frame::<SessionAnswer>::decode(&answer).map_err(|_| no_answer())? {
@@ -93,8 +97,9 @@ impl Control {
                 "check who runs in this folder; restart the signer",
             )
         })?;
-        let transport =
-            handshake.into_stateless_transport_mode().map_err(|_| bug("the handshake does not end"))?;
+        let transport = handshake
+            .into_stateless_transport_mode()
+            .map_err(|_| Failure::bug("the handshake does not end"))?;
         Ok(Self { socket, session: answer.session, transport, next: 0 })
     }
 
@@ -162,10 +167,6 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
     Failure::new(Exit::Local, format!("{}: {error}", path.display()), next)
 }
 
-fn bug(what: &'static str) -> Failure {
-    Failure::new(Exit::Bug, what, "report this with the version of tksign")
-}
-
 fn broken(error: &io::Error) -> Failure {
     Failure::new(
         Exit::Unreachable,
@@ -199,23 +200,16 @@ fn refusal(refused: Refused) -> Failure {
 }
 
 /// A new key pair.
-pub(super) fn generate() -> Option<(Zeroizing<[u8; 32]>, ClientKey)> {
-    let secret = Zeroizing::new(random::bytes());
-    let public = public(&secret)?;
-    Some((secret, public))
+pub(super) fn generate() -> (Zeroizing<[u8; 32]>, ClientKey) {
+    let secret = random::secret();
+    let public = ClientKey::from_bytes(public(&secret));
+    (secret, public)
 }
 
 /// Who the speaker of a folder is.
 pub(super) fn speaker_public(folder: &Path, speaker: Speaker) -> Result<ClientKey, Failure> {
     let secret = private_key(&folder.join(speaker.file()))?;
-    public(&secret).ok_or_else(|| bug("the key is none"))
-}
-
-fn public(secret: &[u8; 32]) -> Option<ClientKey> {
-    use snow::resolvers::{CryptoResolver as _, DefaultResolver};
-    let mut exchange = DefaultResolver.resolve_dh(&snow::params::DHChoice::Curve25519)?;
-    exchange.set(secret);
-    exchange.pubkey().try_into().ok().map(ClientKey::from_bytes)
+    Ok(ClientKey::from_bytes(public(&secret)))
 }
 
 /// An object from the running server; `None`: it has none there.

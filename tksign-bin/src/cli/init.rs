@@ -3,7 +3,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 use serde_json::json;
 use tkcore::protocol::{ClientKey, MintPower, Narrowing, Permit, Role};
 use zeroize::Zeroizing;
@@ -30,19 +30,21 @@ pub(super) fn describe() -> Command {
         Command::new("init").about("Make a new signer: store, keys, key list, operator").after_help(EXAMPLE),
     )
     .arg(values::dir_arg())
-    .arg(
-        Arg::new("root-key-out")
-            .long("root-key-out")
-            .value_name("FILE")
-            .value_parser(clap::value_parser!(PathBuf))
-            .help("Where to write the root private key [default: DIR/root.key]"),
-    )
-    .arg(urls("rpc-url", "Where services reach the signer, for the trust file; repeat for more"))
-    .arg(urls("feed-url", "Where the feed is served, for the trust file; repeat for more"))
-}
-
-fn urls(name: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).value_name("URL").action(ArgAction::Append).help(help)
+    .arg(values::path_arg(
+        "root-key-out",
+        "FILE",
+        "Where to write the root private key [default: DIR/root.key]",
+    ))
+    .arg(values::many_arg(
+        "rpc-url",
+        "URL",
+        "Where services reach the signer, for the trust file; repeat for more",
+    ))
+    .arg(values::many_arg(
+        "feed-url",
+        "URL",
+        "Where the feed is served, for the trust file; repeat for more",
+    ))
 }
 
 /// Is there while `init` works, so that what a crash leaves is known for what it is: nobody has
@@ -69,8 +71,7 @@ pub(super) fn is_unfinished(folder: &Path) -> bool {
 pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
     let folder = values::dir(matches);
     let secret = reach::secret(matches)?;
-    let root = matches.get_one::<PathBuf>("root-key-out").cloned();
-    let root = root.unwrap_or_else(|| folder.join("root.key"));
+    let root = values::path(matches, "root-key-out").unwrap_or_else(|| folder.join("root.key"));
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
     made.map_err(|error| unwritable(&folder, &error))?;
     // The root key comes to its place last of all, when everything that it is for is there.
@@ -125,7 +126,7 @@ fn make(matches: &ArgMatches, folder: &Path, secret: &Secret, mut kept: File) ->
     let trust = Signer::init_keeping(folder, secret, &local, &SystemClock, keep);
     let trust = trust.map_err(|error| local::failure(&error))?;
     new_file(&folder.join(control::SIGNER_KEY), 0o644, &values::to_hex(&trust.static_key))?;
-    let list = |name| matches.get_many::<String>(name).unwrap_or_default().map(String::as_str).collect();
+    let list = |name| values::many(matches, name).collect();
     let text = trust_json(&trust, list("rpc-url"), list("feed-url")).to_string();
     new_file(&folder.join(control::TRUST_FILE), 0o644, &text)?;
     synced(folder)
@@ -157,7 +158,7 @@ fn clean(folder: &Path, part: &Path) -> Result<(), Failure> {
 
 /// A new client key for the command line, in a new file; what an earlier try left is replaced.
 fn key_file(folder: &Path, speaker: Speaker) -> Result<ClientKey, Failure> {
-    let (secret, public) = control::generate().ok_or_else(|| bug("no key can be made"))?;
+    let (secret, public) = control::generate();
     let path = folder.join(speaker.file());
     remove(&path)?;
     new_file(&path, 0o600, &Zeroizing::new(values::to_hex(secret.as_slice())))?;
@@ -222,8 +223,4 @@ fn unwritable(path: &Path, error: &io::Error) -> Failure {
         _ => "name another folder with --dir",
     };
     Failure::new(Exit::Local, format!("{}: {error}", path.display()), next)
-}
-
-fn bug(what: &'static str) -> Failure {
-    Failure::new(Exit::Bug, what, "report this with the version of tksign")
 }

@@ -1,4 +1,4 @@
-use clap::{Arg, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 use tkcore::protocol::{
     Bytes, KeyCreate, KeyInfo, KeyList, KeyRetire, KeyRotate, KeyState, PublicationDraft, PublicationPrepare,
     PublicationRotate,
@@ -25,8 +25,8 @@ Examples:
 const KEY_LIST_BYTES: u64 = 32 * 1024;
 
 pub(super) fn describe() -> Command {
-    let key = || Arg::new("key").value_name("KEY").required(true).help("The key id, in hexadecimal");
-    let file = || Arg::new("file").value_name("FILE").required(true).help("The signed key list");
+    let key = || values::place_arg("key", "KEY", "The key id, in hexadecimal");
+    let file = || values::place_arg("file", "FILE", "The signed key list");
     Command::new("keys")
         .about("Key records of tokens, and the keys that sign the feed")
         .after_help(EXAMPLE)
@@ -76,32 +76,18 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
                 audience: values::maybe_name(matches, "audience")?,
                 class: if delegable { KeyClass::Delegable } else { KeyClass::Ordinary },
             };
-            let id = values::request_id(matches)?;
-            let answer = Reach::open(matches)?.call_as(&params, id)?;
-            output::show(matches, streams, facts(&answer))?;
+            output::show(matches, streams, facts(&Reach::change(matches, &params)?))?;
         }
         Some(("list", matches)) => {
             let tenant = values::maybe_name(matches, "tenant")?;
-            let mut rows = Vec::new();
-            Reach::open(matches)?.pages(
-                |from| KeyList { tenant: tenant.clone(), from },
-                |key| {
-                    rows.push(facts(&key));
-                    Ok(())
-                },
-            )?;
-            output::list(matches, streams, rows)?;
+            reach::list(matches, streams, |from| KeyList { tenant: tenant.clone(), from }, facts)?;
         }
         Some(("rotate", matches)) => {
-            let key = key(matches)?;
-            let id = values::request_id(matches)?;
-            let answer = Reach::open(matches)?.call_as(&KeyRotate { key }, id)?;
+            let answer = Reach::change(matches, &KeyRotate { key: key(matches)? })?;
             output::show(matches, streams, facts(&answer))?;
         }
         Some(("retire", matches)) => {
-            let key = key(matches)?;
-            let id = values::request_id(matches)?;
-            let answer = Reach::open(matches)?.call_as(&KeyRetire { key }, id)?;
+            let answer = Reach::change(matches, &KeyRetire { key: key(matches)? })?;
             output::show(matches, streams, facts(&answer))?;
         }
         Some(("publication", matches)) => publication(matches, streams)?,
@@ -117,8 +103,7 @@ fn publication(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<(), Fa
             let next = values::set(matches, "next-epoch");
             let draft = if next { PublicationDraft::NextEpoch } else { PublicationDraft::SameEpoch };
             let out = values::need(matches, "out")?;
-            let id = values::request_id(matches)?;
-            let answer = Reach::open(matches)?.call_as(&PublicationPrepare { draft }, id)?;
+            let answer = Reach::change(matches, &PublicationPrepare { draft })?;
             std::fs::write(out, &answer.to_sign.0).map_err(|e| {
                 Failure::new(Exit::Local, format!("{out}: {e}"), "name a file that can be written")
             })?;
@@ -134,8 +119,7 @@ fn publication(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<(), Fa
             let mut list = Vec::new();
             let file = std::fs::File::open(path).map_err(unreadable)?;
             file.take(KEY_LIST_BYTES).read_to_end(&mut list).map_err(unreadable)?;
-            let id = values::request_id(matches)?;
-            Reach::open(matches)?.call_as(&PublicationRotate { key_list: Bytes(list) }, id)?;
+            Reach::change(matches, &PublicationRotate { key_list: Bytes(list) })?;
             writeln!(streams.stderr, "the key list is in force")?;
         }
         _ => return Err(Failure::usage("prepare, sign or install")),

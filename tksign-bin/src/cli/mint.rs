@@ -1,4 +1,4 @@
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 use tkcore::protocol::{Bytes, Expiry, Mint, MintCaveat, Permit, SecretKey, Text};
 use tkcore::{AuthorityId, AuthorityPublic, CaveatKey, KeyClass, SealTo, TokenBuf, seal_ticket};
 
@@ -40,20 +40,15 @@ pub(super) fn describe() -> Command {
                 )
                 .required(true),
             )
+            .arg(values::many_arg("caveat", "TEXT", "A caveat the token starts with; repeat for more"))
             .arg(
-                Arg::new("caveat")
-                    .long("caveat")
-                    .value_name("TEXT")
-                    .action(ArgAction::Append)
-                    .help("A caveat the token starts with; repeat for more"),
-            )
-            .arg(
-                Arg::new("third-party")
-                    .long("third-party")
-                    .value_names(["URL", "AUTHORITY", "KEY", "CAVEAT"])
-                    .num_args(3..)
-                    .action(ArgAction::Append)
-                    .help("Somebody who must agree, by id and public key in hexadecimal; repeat for more"),
+                values::many_arg(
+                    "third-party",
+                    "URL",
+                    "Somebody who must agree, by id and public key in hexadecimal; repeat for more",
+                )
+                .value_names(["URL", "AUTHORITY", "KEY", "CAVEAT"])
+                .num_args(3..),
             )
             .arg(values::flag("unrestricted", "Mean it: no caveat but of time"))
             .arg(values::flag("never-expires", "Mean it: --expires never"))
@@ -63,8 +58,8 @@ pub(super) fn describe() -> Command {
 
 pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
     let permit = |name| if values::set(matches, name) { Permit::Given } else { Permit::Withheld };
-    let first = matches.get_many::<String>("caveat").unwrap_or_default();
-    let first = first.map(|caveat| Ok(MintCaveat::FirstParty(Bytes(caveat.as_bytes().to_vec()))));
+    let first = values::many(matches, "caveat")
+        .map(|caveat| Ok(MintCaveat::FirstParty(Bytes(caveat.as_bytes().to_vec()))));
     let others = matches.get_occurrences::<String>("third-party").into_iter().flatten();
     let others = others.map(|values| third_party(&values.map(String::as_str).collect::<Vec<_>>()));
     let params = Mint {
@@ -87,8 +82,7 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     }
     let id = values::request_id(matches)?;
     let answer = Reach::open_as(matches, Speaker::Mint)?.call_as(&params, id)?;
-    let token = TokenBuf::from_v2(answer.token.expose().to_vec())
-        .map_err(|error| Failure::new(Exit::Bug, error, "report this with the version of tksign"))?;
+    let token = TokenBuf::from_v2(answer.token.expose().to_vec()).map_err(|error| Failure::bug(error))?;
     let text = token.to_text();
     if values::set(matches, "json") {
         let facts = output::Facts::default()

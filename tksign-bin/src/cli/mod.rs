@@ -89,6 +89,11 @@ impl Failure {
         Self { exit, what: what.to_string(), next: next.into() }
     }
 
+    /// What cannot be, unless this program is wrong.
+    fn bug(what: impl fmt::Display) -> Self {
+        Self::new(Exit::Bug, what, "report this with the version of tksign")
+    }
+
     /// A value of the command line that clap took and we cannot use.
     fn usage(what: impl fmt::Display) -> Self {
         Self::new(Exit::Usage, what, "see --help")

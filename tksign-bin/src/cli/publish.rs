@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 use hyper::body::Bytes;
 use tkcore::FeedId;
 use tkcore::protocol::Status;
@@ -18,17 +18,13 @@ Writes the feed as it is now, data first and the head last, so that any web serv
 tksign serve --publish DIR keeps a folder up to date.";
 
 pub(super) fn describe() -> Command {
-    reach::args(Command::new("publish").about("Write the feed to a folder").after_help(EXAMPLE)).arg(
-        Arg::new("to")
-            .value_name("FOLDER")
-            .required(true)
-            .value_parser(clap::value_parser!(PathBuf))
-            .help("The web server's root"),
-    )
+    let to = values::place_arg("to", "FOLDER", "The web server's root");
+    reach::args(Command::new("publish").about("Write the feed to a folder").after_help(EXAMPLE))
+        .arg(to.value_parser(clap::value_parser!(PathBuf)))
 }
 
 pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
-    let Some(to) = matches.get_one::<PathBuf>("to") else { return Ok(Exit::Usage) };
+    let to = &values::path(matches, "to").ok_or_else(|| Failure::usage("FOLDER"))?;
     let mut reach = Reach::open(matches)?;
     // In local mode this also waits for the writer, which signs a head as it starts.
     let status = reach.call(&Status {})?;
@@ -73,8 +69,7 @@ fn fetch(matches: &ArgMatches, feed: FeedId) -> Result<FeedTree, Failure> {
             tree.put(&path, Bytes::from(bytes));
         }
     }
-    let read = tkcore::revocation::Head::parse_unverified(&head)
-        .map_err(|error| Failure::new(Exit::Bug, error, "report this with the version of tksign"))?;
+    let read = tkcore::revocation::Head::parse_unverified(&head).map_err(|error| Failure::bug(error))?;
     tree.announce(read.position, head);
     Ok(tree)
 }

@@ -3,13 +3,13 @@
 
 use std::path::PathBuf;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 use tkcore::protocol::{Call, Code, Cursor, Fault, Page, RequestId, RpcError};
 use zeroize::Zeroizing;
 
 use super::control::{self, Control, Speaker};
 use super::local::Local;
-use super::{Exit, Failure, values};
+use super::{Exit, Failure, Streams, output, values};
 use crate::random;
 use crate::secret::{Secret, SecretError, SecretSources};
 
@@ -30,26 +30,20 @@ pub(super) fn args(command: Command) -> Command {
 /// Where the secret comes from; needed only when no server runs.
 pub(super) fn secret_args(command: Command) -> Command {
     command
+        .arg(values::path_arg(
+            "secret-file",
+            "FILE",
+            "The secret that seals the records: a file of mode 0400",
+        ))
         .arg(
-            Arg::new("secret-file")
-                .long("secret-file")
-                .value_name("FILE")
-                .value_parser(clap::value_parser!(PathBuf))
-                .help("The secret that seals the records: a file of mode 0400"),
+            values::text_arg("secret-fd", "N", "The secret, from an inherited file descriptor")
+                .value_parser(clap::value_parser!(u32)),
         )
-        .arg(
-            Arg::new("secret-fd")
-                .long("secret-fd")
-                .value_name("N")
-                .value_parser(clap::value_parser!(u32))
-                .help("The secret, from an inherited file descriptor"),
-        )
-        .arg(
-            Arg::new("insecure-secret-env")
-                .long("insecure-secret-env")
-                .value_name("VAR")
-                .help("The secret, from an environment variable, which other processes may read"),
-        )
+        .arg(values::text_arg(
+            "insecure-secret-env",
+            "VAR",
+            "The secret, from an environment variable, which other processes may read",
+        ))
 }
 
 /// Reads the secret from where the command line says.
@@ -58,7 +52,7 @@ pub(super) fn secret(matches: &ArgMatches) -> Result<Secret, Failure> {
     let sources = SecretSources {
         fd: matches.get_one("secret-fd").copied(),
         credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
-        file: matches.get_one::<PathBuf>("secret-file").cloned(),
+        file: values::path(matches, "secret-file"),
         environment: variable.and_then(|name| std::env::var(name).ok()).map(Zeroizing::new),
     };
     Secret::load(&sources)
@@ -122,8 +116,14 @@ impl Reach {
         match C::read_answer(&answer) {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(refused(&error)),
-            Err(error) => Err(Failure::new(Exit::Bug, error, "report this with the version of tksign")),
+            Err(error) => Err(Failure::bug(error)),
         }
+    }
+
+    /// One change, as the operator, under the request id of the command line.
+    pub(super) fn change<C: Call>(matches: &ArgMatches, params: &C) -> Result<C::Answer, Failure> {
+        let id = values::request_id(matches)?;
+        Self::open(matches)?.call_as(params, id)
     }
 
     /// Calls for every page of a list and gives each item to `each`.
@@ -144,8 +144,26 @@ impl Reach {
                 None => return Ok(()),
             }
         }
-        Err(Failure::new(Exit::Bug, "the list does not end", "report this with the version of tksign"))
+        Err(Failure::bug("the list does not end"))
     }
+}
+
+/// Shows all pages of a list, as the operator sees it.
+pub(super) fn list<C, T>(
+    matches: &ArgMatches,
+    streams: &mut Streams<'_>,
+    params: impl FnMut(Cursor) -> C,
+    facts: impl Fn(&T) -> output::Facts,
+) -> Result<(), Failure>
+where
+    C: Call<Answer = Page<T>>,
+{
+    let mut rows = Vec::new();
+    Reach::open(matches)?.pages(params, |item| {
+        rows.push(facts(&item));
+        Ok(())
+    })?;
+    output::list(matches, streams, rows)
 }
 
 /// What the signer refused, for a person.

@@ -54,7 +54,7 @@ fn rule(name: &'static str, about: &'static str) -> Command {
 }
 
 fn id_arg(value: &'static str) -> Arg {
-    Arg::new("id").value_name(value).required(true).help("In hexadecimal")
+    values::place_arg("id", value, "In hexadecimal")
 }
 
 fn tenant() -> Arg {

@@ -1,6 +1,4 @@
-use std::path::PathBuf;
-
-use clap::{Arg, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 use tkcore::protocol::{Rewrap, SecretBytes};
 
 use super::reach::{self, Reach};
@@ -16,17 +14,12 @@ Every record is sealed anew in one transaction; from then on the signer starts w
 
 pub(super) fn describe() -> Command {
     reach::args(Command::new("rewrap").about("Move every record to a new secret").after_help(EXAMPLE)).arg(
-        Arg::new("new-secret-file")
-            .long("new-secret-file")
-            .value_name("FILE")
-            .required(true)
-            .value_parser(clap::value_parser!(PathBuf))
-            .help("The new secret: a file of mode 0400"),
+        values::path_arg("new-secret-file", "FILE", "The new secret: a file of mode 0400").required(true),
     )
 }
 
 pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
-    let file = matches.get_one::<PathBuf>("new-secret-file").cloned();
+    let file = values::path(matches, "new-secret-file");
     let secret = Secret::load(&SecretSources { file, ..SecretSources::default() })
         .map_err(|error| reach::bad_secret(&error, "make it first: see --help"))?;
     let params = Rewrap { secret: SecretBytes::from(secret.expose()) };

@@ -3,7 +3,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 use serde_json::json;
 use tkcore::AuthorityId;
 use tkcore::protocol::StaticKeys;
@@ -31,8 +31,7 @@ Once it serves, it can open no file but those it needs, connect to nothing and r
 
 pub(super) fn describe() -> Command {
     let address = |name: &'static str, default: &'static str, help: &'static str| {
-        let arg = Arg::new(name).long(name).value_name("ADDRESS").action(ArgAction::Append).help(help);
-        let arg = arg.value_parser(|text: &str| text.parse::<Address>());
+        let arg = values::many_arg(name, "ADDRESS", help).value_parser(|text: &str| text.parse::<Address>());
         if default.is_empty() { arg } else { arg.default_value(default) }
     };
     let command = reach::secret_args(Command::new("serve").about("Run the signer").after_help(EXAMPLE))
@@ -45,48 +44,30 @@ pub(super) fn describe() -> Command {
         .arg(address("rpc", "127.0.0.1:7300", "Where services call; repeat for more"))
         .arg(address("public", "127.0.0.1:7301", "Where the feed, health and readiness are; repeat for more"))
         .arg(address("metrics", "", "Where metrics are; repeat for more"))
+        .arg(values::path_arg("publish", "DIR", "Keep a folder with the feed as well, for any web server"))
+        .arg(values::path_arg(
+            "trust-out",
+            "FILE",
+            "Write a trust file with the addresses it listens on in fact",
+        ))
         .arg(
-            Arg::new("publish")
-                .long("publish")
-                .value_name("DIR")
-                .value_parser(clap::value_parser!(PathBuf))
-                .help("Keep a folder with the feed as well, for any web server"),
+            values::text_arg("ready-fd", "N", "Write the line of addresses to this file descriptor instead")
+                .value_parser(clap::value_parser!(u32)),
         )
         .arg(
-            Arg::new("trust-out")
-                .long("trust-out")
-                .value_name("FILE")
-                .value_parser(clap::value_parser!(PathBuf))
-                .help("Write a trust file with the addresses it listens on in fact"),
+            values::text_arg("client-rate", "N", "Requests a second that each client may make on average")
+                .value_parser(clap::value_parser!(u32).range(1..=1_000_000)),
         )
-        .arg(
-            Arg::new("ready-fd")
-                .long("ready-fd")
-                .value_name("N")
-                .value_parser(clap::value_parser!(u32))
-                .help("Write the line of addresses to this file descriptor instead"),
-        )
-        .arg(
-            Arg::new("client-rate")
-                .long("client-rate")
-                .value_name("N")
-                .value_parser(clap::value_parser!(u32).range(1..=1_000_000))
-                .help("Requests a second that each client may make on average"),
-        )
-        .arg(
-            Arg::new("authentication")
-                .long("authentication")
-                .value_name("HEX")
-                .action(ArgAction::Append)
-                .help("A third party whose caveats count as authentication, for exchange; repeat for more"),
-        )
-        .arg(
-            Arg::new("litestream-socket")
-                .long("litestream-socket")
-                .value_name("PATH")
-                .value_parser(clap::value_parser!(PathBuf))
-                .help("Litestream's control socket: a revocation is acknowledged when the replica has it"),
-        )
+        .arg(values::many_arg(
+            "authentication",
+            "HEX",
+            "A third party whose caveats count as authentication, for exchange; repeat for more",
+        ))
+        .arg(values::path_arg(
+            "litestream-socket",
+            "PATH",
+            "Litestream's control socket: a revocation is acknowledged when the replica has it",
+        ))
         .arg(values::flag("audit-names", "Write names into the audit log as they are, not as keyed hashes"))
         .arg(values::flag("no-sandbox", "Serve without Landlock and seccomp, where they stand in the way"));
     #[cfg(feature = "etcd")]
@@ -239,7 +220,7 @@ fn ready_file(matches: &ArgMatches) -> Result<Option<File>, Failure> {
 }
 
 fn options(matches: &ArgMatches) -> Result<Options, Failure> {
-    let authorities = matches.get_many::<String>("authentication").unwrap_or_default();
+    let authorities = values::many(matches, "authentication");
     let names = values::set(matches, "audit-names");
     Ok(Options {
         authentication: authorities

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 use serde_json::{Value, json};
 use tkcore::protocol::{StaticKeys, StaticRetire, StaticRotate, Status};
 
@@ -23,7 +23,7 @@ pub(super) fn describe() -> Command {
             )
             .arg(values::request_id_arg()),
             reach::args(Command::new("retire").about("Accept the one before no more, and destroy it"))
-                .arg(Arg::new("key").value_name("KEY").required(true).help("Its public half, in hexadecimal"))
+                .arg(values::place_arg("key", "KEY", "Its public half, in hexadecimal"))
                 .arg(values::request_id_arg()),
         ])
 }
@@ -32,11 +32,11 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<(),
     let (name, matches) = matches.subcommand().ok_or_else(|| Failure::usage("list, rotate or retire"))?;
     let folder = values::dir(matches);
     let keys = match name {
-        "rotate" => Reach::open(matches)?.call_as(&StaticRotate {}, values::request_id(matches)?)?,
+        "rotate" => Reach::change(matches, &StaticRotate {})?,
         "retire" => {
             let key = values::hex(values::need(matches, "key")?)
                 .ok_or_else(|| Failure::usage("a static key has 64 hexadecimal digits"))?;
-            Reach::open(matches)?.call_as(&StaticRetire { key }, values::request_id(matches)?)?
+            Reach::change(matches, &StaticRetire { key })?
         }
         _ => {
             let status = Reach::open(matches)?.call(&Status {})?;

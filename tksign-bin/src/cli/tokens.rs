@@ -1,4 +1,4 @@
-use clap::{Arg, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 use tkcore::LineageId;
 use tkcore::protocol::{TokenInfo, TokenList, TokenShow};
 
@@ -12,7 +12,6 @@ Examples:
   tksign tokens show 9f3c…";
 
 pub(super) fn describe() -> Command {
-    let lineage = || Arg::new("lineage").value_name("LINEAGE").required(true).help("In hexadecimal");
     Command::new("tokens")
         .about("Which tokens exist, whose, until when, revoked by what")
         .after_help(EXAMPLE)
@@ -23,7 +22,11 @@ pub(super) fn describe() -> Command {
                 .arg(values::text_arg("tenant", "NAME", "Of this tenant"))
                 .arg(values::text_arg("subject", "NAME", "Of this subject").requires("tenant"))
                 .arg(values::text_arg("parent", "LINEAGE", "Made from this token")),
-            reach::args(Command::new("show").about("One token")).arg(lineage()),
+            reach::args(Command::new("show").about("One token")).arg(values::place_arg(
+                "lineage",
+                "LINEAGE",
+                "In hexadecimal",
+            )),
         ])
 }
 
@@ -34,15 +37,8 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
             let subject = values::maybe_name(matches, "subject")?;
             let parent = values::get(matches, "parent");
             let parent = parent.map(|text| values::id(text, "lineage", LineageId::from_hex)).transpose()?;
-            let mut rows = Vec::new();
-            Reach::open(matches)?.pages(
-                |from| TokenList { tenant: tenant.clone(), subject: subject.clone(), parent, from },
-                |token| {
-                    rows.push(facts(&token));
-                    Ok(())
-                },
-            )?;
-            output::list(matches, streams, rows)?;
+            let params = |from| TokenList { tenant: tenant.clone(), subject: subject.clone(), parent, from };
+            reach::list(matches, streams, params, facts)?;
         }
         Some(("show", matches)) => {
             let lineage = values::id(values::need(matches, "lineage")?, "lineage", LineageId::from_hex)?;

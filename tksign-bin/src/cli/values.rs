@@ -16,12 +16,22 @@ const FOLDER: &str = "/var/lib/tksign";
 const TOKEN_TEXT_BYTES: u64 = 32 * 1024;
 
 pub(super) fn dir_arg() -> Arg {
-    Arg::new("dir")
-        .long("dir")
-        .value_name("DIR")
-        .default_value(FOLDER)
-        .value_parser(clap::value_parser!(PathBuf))
-        .help("The signer's state folder")
+    path_arg("dir", "DIR", "The signer's state folder").default_value(FOLDER)
+}
+
+/// `--name`: a file or folder.
+pub(super) fn path_arg(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    text_arg(name, value, help).value_parser(clap::value_parser!(PathBuf))
+}
+
+/// `--name`, as often as it is wanted.
+pub(super) fn many_arg(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    text_arg(name, value, help).action(ArgAction::Append)
+}
+
+/// What stands without a name, and must.
+pub(super) fn place_arg(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).value_name(value).required(true).help(help)
 }
 
 /// `--json`: the same facts for programs.
@@ -49,6 +59,14 @@ pub(super) fn get<'a>(matches: &'a ArgMatches, name: &str) -> Option<&'a str> {
     matches.get_one::<String>(name).map(String::as_str)
 }
 
+pub(super) fn path(matches: &ArgMatches, name: &str) -> Option<PathBuf> {
+    matches.get_one(name).cloned()
+}
+
+pub(super) fn many<'a>(matches: &'a ArgMatches, name: &str) -> impl Iterator<Item = &'a str> {
+    matches.get_many::<String>(name).unwrap_or_default().map(String::as_str)
+}
+
 pub(super) fn need<'a>(matches: &'a ArgMatches, name: &str) -> Result<&'a str, Failure> {
     get(matches, name).ok_or_else(|| Failure::usage(format!("--{name} is needed")))
 }
@@ -58,7 +76,7 @@ pub(super) fn set(matches: &ArgMatches, name: &str) -> bool {
 }
 
 pub(super) fn dir(matches: &ArgMatches) -> PathBuf {
-    matches.get_one::<PathBuf>("dir").cloned().unwrap_or_else(|| FOLDER.into())
+    path(matches, "dir").unwrap_or_else(|| FOLDER.into())
 }
 
 pub(super) fn name(text: &str) -> Result<Name, Failure> {
