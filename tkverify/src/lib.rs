@@ -38,6 +38,7 @@ pub mod discharge;
 mod export;
 mod feed;
 mod health;
+mod https;
 mod key_file;
 mod keys;
 mod manner;

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
+#[cfg(feature = "tls")]
+#[path = "real/https.rs"]
+mod https;
 #[path = "real/nginx.rs"]
 mod nginx;
 

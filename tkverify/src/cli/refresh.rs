@@ -50,7 +50,8 @@ pub(super) fn describe() -> Command {
         .after_help(
             "Silent when all is well; says on standard error what is wrong and exits with a code per class\n\
              (see `tkverify --help`). Never leaves a worse state than it found. Safe to run twice at once:\n\
-             the second waits for what the first brings.\n\n\
+             the second waits for what the first brings. Addresses with https need the feature `tls`\n\
+             (and an authority of one's own SSL_CERT_FILE=FILE.pem); plain http is as safe: all is signed.\n\n\
              Example, for a crontab:\n  \
              * * * * * tkverify refresh --once --trust /etc/tk/trust.json --dir /var/cache/tk --max-age 600",
         )

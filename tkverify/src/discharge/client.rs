@@ -12,6 +12,7 @@ use super::flow::{Came, Flow, Step};
 use super::message::{self, BODY_BYTES};
 use super::origin::{Address, AddressError, Origin};
 use crate::clock::{Clock, SystemClock};
+use crate::https;
 
 /// Whether a person is there to log in somewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -89,6 +90,7 @@ type Show = dyn Fn(AuthorityId, &str) + Send + Sync;
 /// origin. Blocking; share it between threads.
 pub struct DischargeClient {
     agent: ureq::Agent,
+    https: https::Fault,
     authorities: BTreeMap<AuthorityId, Authority>,
     people: People,
     show: Box<Show>,
@@ -106,7 +108,8 @@ impl DischargeClient {
     /// A client that knows no authority yet and waits for no person.
     #[must_use]
     pub fn new() -> Self {
-        let config = ureq::Agent::config_builder()
+        let (config, https) = https::rooted(ureq::Agent::config_builder());
+        let config = config
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -118,6 +121,7 @@ impl DischargeClient {
             .build();
         Self {
             agent: config.new_agent(),
+            https,
             authorities: BTreeMap::new(),
             people: People::Never,
             show: Box::new(|_, _| ()),
@@ -171,9 +175,8 @@ impl DischargeClient {
         let unknown = || DischargeError::UnknownParty(Party::of(ticket, location.map(str::as_bytes)));
         let id = Ticket::parse(ticket).map_err(|_| unknown())?.authority();
         let authority = self.authorities.get(&id).ok_or_else(unknown)?;
-        if authority.address.is_secure() && cfg!(not(feature = "tls")) {
-            let why = "this program was built without https (feature `tls` of tkverify)";
-            return Err(DischargeError::Unreachable(why.to_owned()));
+        if let (Some(why), true) = (&self.https, authority.address.is_secure()) {
+            return Err(DischargeError::Unreachable(why.clone()));
         }
         let start = self.clock.read();
         let mut flow =
@@ -282,6 +285,8 @@ enum Sending {
 fn failure(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Timeout(_) => "it took too long".to_owned(),
+        // What TLS has against a server stands in its own words.
+        ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => error.to_string(),
         ureq::Error::Io(error) => error.kind().to_string(),
         ureq::Error::HostNotFound => "no such host".to_owned(),
         other => other.to_string(),

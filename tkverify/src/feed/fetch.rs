@@ -7,6 +7,8 @@ use std::time::Duration;
 use tkcore::Timestamp;
 use ureq::http::{HeaderMap, StatusCode};
 
+use crate::https;
+
 /// What to fetch.
 #[derive(Debug, Clone)]
 pub(crate) struct Want<'a> {
@@ -127,11 +129,13 @@ const HEADER_BYTES: usize = 16 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct Fetcher {
     agent: ureq::Agent,
+    https: https::Fault,
 }
 
 impl Fetcher {
     pub(crate) fn new() -> Self {
-        let config = ureq::Agent::config_builder()
+        let (config, https) = https::rooted(ureq::Agent::config_builder());
+        let config = config
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -142,7 +146,7 @@ impl Fetcher {
             .max_response_header_size(HEADER_BYTES)
             .max_idle_connections(4)
             .build();
-        Self { agent: config.new_agent() }
+        Self { agent: config.new_agent(), https }
     }
 
     /// Fetches into `sink`. `now` only serves to read a `Retry-After` that is a date.
@@ -152,6 +156,9 @@ impl Fetcher {
         sink: &mut dyn Sink,
         now: Timestamp,
     ) -> Result<Received, Failed> {
+        if let (Some(why), true) = (&self.https, want.url.starts_with("https:")) {
+            return Err(Failed::from(FetchError::Connection(why.clone())));
+        }
         let whole = want.patience.saturating_add(Duration::from_secs(want.limit / SLOWEST));
         let mut request = self.agent.get(want.url).header("accept-encoding", "identity");
         if let Some(etag) = want.etag {

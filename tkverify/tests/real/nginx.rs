@@ -19,17 +19,17 @@ use tkverify::{Clock as _, Freshness, SystemClock, Trust};
 
 use super::{LONG, builder, check, client, code, lineage, mint, refresh, text, until};
 
-const INSTALL: &str = "apt-get install nginx-light";
+pub(crate) const INSTALL: &str = "apt-get install nginx-light";
 
 /// An nginx of one test, on a loopback port that was free.
-struct Nginx {
+pub(crate) struct Nginx {
     address: String,
     _process: Process,
 }
 
 impl Nginx {
     /// `server` is what stands in the `http` block; `LISTEN` in it becomes the address.
-    fn start(program: &Path, dir: &TempDir, name: &str, server: &str) -> Self {
+    pub(crate) fn start(program: &Path, dir: &TempDir, name: &str, server: &str) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let home = dir.join(name);
         fs::create_dir_all(&home).unwrap();
@@ -52,7 +52,7 @@ impl Nginx {
         nginx
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
