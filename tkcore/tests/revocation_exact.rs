@@ -269,6 +269,37 @@ fn floors_are_strict_combine_by_maximum_and_reach_a_childs_parent() {
     assert_eq!(set.status(&Query { subject: None, ..unknown }), Status::Live);
 }
 
+// RV-5, RV-20: sections are searched side by side, a few at a time; the strictest row may stand in any.
+#[test]
+fn the_highest_floor_counts_whichever_of_many_days_it_stands_in() {
+    let mut random = Random(11);
+    let rows: Vec<Row> = (0..2000).map(|_| Row::from_bytes(random.bytes())).collect();
+    let days = 40;
+    for highest in [0, 11, 12, 23, 24, 39] {
+        let floors = (0..days).flat_map(|day| {
+            let before = at(START + if day == highest { 100 } else { 1 + u64::from(day) });
+            let kept = ExpiryDay::from_number(30_000 + day);
+            rows.iter().map(move |row| (Revocation::Subject { row: *row, before }, kept))
+        });
+        let lonely = random.lineage(START);
+        let token = (Revocation::Token { lineage: lonely }, ExpiryDay::from_number(30_000 + highest));
+        let others = (0..days).map(|day| {
+            (Revocation::Token { lineage: random.lineage(START) }, ExpiryDay::from_number(30_000 + day))
+        });
+        let others: Vec<_> = others.collect();
+        let set = RevocationSet::build(floors.chain(others).chain([token])).unwrap();
+        for row in &rows {
+            let query = |minted| {
+                let lineage = LineageId::new([1; 10], at(minted));
+                Query { subject: Some(*row), ..Query::foreign(lineage, lineage.minted(), &[]) }
+            };
+            assert_eq!(set.status(&query(START + 99)), Status::Revoked(Rule::Subject));
+            assert_eq!(set.status(&query(START + 100)), Status::Live);
+        }
+        assert_eq!(set.status(&Query::foreign(lonely, lonely.minted(), &[])), Status::Revoked(Rule::Token));
+    }
+}
+
 // RV-1
 #[test]
 fn a_revoked_parent_kills_its_service_token_and_says_so() {

@@ -5,7 +5,7 @@ use crate::ids::FeedDigest;
 use crate::revocation::digest::{self, digest};
 use crate::revocation::expiry::ExpiryDay;
 use crate::revocation::kind::{Item, Kind};
-use crate::revocation::shard::{Geometry, Marks};
+use crate::revocation::shard::{Geometry, Search};
 
 /// All rows of one kind that expire on one day, in shards. Immutable: adding rows makes
 /// another one that shares the untouched shards.
@@ -17,6 +17,8 @@ pub(crate) struct Section {
     pub(crate) digest: FeedDigest,
     geometry: Geometry,
     shards: Vec<Shard>,
+    /// Into the indexes of all shards, the same number each.
+    marks: Vec<u32>,
 }
 
 /// A shard's bytes, a part of a snapshot or written anew by a step.
@@ -27,7 +29,6 @@ struct Shard {
     store: Arc<Vec<u8>>,
     at: usize,
     len: usize,
-    marks: Arc<Marks>,
 }
 
 impl Shard {
@@ -38,37 +39,55 @@ impl Shard {
         rows: u32,
         store: &Arc<Vec<u8>>,
         at: usize,
+        marks: &mut Vec<u32>,
         mut each: impl FnMut(Item),
     ) -> Option<Self> {
         let len = geometry.len(rows)?;
         let bytes = store.get(at..at.checked_add(len)?)?;
-        let mut marks = geometry.marks(rows);
+        let mut marker = geometry.marker(marks);
         let is_good = geometry.walk(index, rows, bytes, |bucket, item| {
-            marks.push(bucket);
+            marker.push(bucket);
             each(item);
             true
         });
         if !is_good {
             return None;
         }
+        marker.finish(geometry.marks());
         let digest = digest(digest::SHARD, &[bytes]);
-        Some(Self { rows, digest, store: Arc::clone(store), at, len, marks: Arc::new(marks) })
+        Some(Self { rows, digest, store: Arc::clone(store), at, len })
     }
 
-    fn written(geometry: &Geometry, items: &[Item]) -> Option<Self> {
+    fn written(geometry: &Geometry, items: &[Item], marks: &mut Vec<u32>) -> Option<Self> {
         let store = Arc::new(geometry.encode(items));
         let rows = u32::try_from(items.len()).ok()?;
-        let mut marks = geometry.marks(rows);
+        let mut marker = geometry.marker(marks);
         for item in items {
-            marks.push(geometry.bucket_of(item.id));
+            marker.push(geometry.bucket_of(item.id));
         }
+        marker.finish(geometry.marks());
         let (digest, len) = (digest(digest::SHARD, &[&store]), store.len());
-        Some(Self { rows, digest, store, at: 0, len, marks: Arc::new(marks) })
+        Some(Self { rows, digest, store, at: 0, len })
     }
 
     fn bytes(&self) -> &[u8] {
         self.store.get(self.at..self.at.saturating_add(self.len)).unwrap_or(&[])
     }
+}
+
+/// How many sections are searched side by side: the publisher's days of one kind, and a few.
+const SIDE_BY_SIDE: usize = 12;
+
+/// The largest value of `id`'s rows in at most [`SIDE_BY_SIDE`] sections.
+fn highest<'a>(sections: impl Iterator<Item = &'a Section>, id: u128) -> Option<u64> {
+    let mut searches = [const { None }; SIDE_BY_SIDE];
+    for (search, section) in searches.iter_mut().zip(sections) {
+        *search = section.search(id);
+    }
+    searches.iter_mut().flatten().for_each(Search::read);
+    searches.iter_mut().flatten().for_each(Search::narrow);
+    searches.iter_mut().flatten().for_each(Search::reach);
+    searches.iter().flatten().filter_map(|search| search.value(id)).max()
 }
 
 /// More rows than a section can count.
@@ -81,14 +100,15 @@ impl Section {
         let rows = u32::try_from(items.len()).map_err(|_| TooMany)?;
         let geometry = Geometry::of(kind, rows);
         let mut rest = items;
+        let mut marks = Vec::with_capacity(geometry.shards().saturating_mul(geometry.marks()));
         let mut shards = Vec::with_capacity(geometry.shards());
         for shard in 0..geometry.shards() {
             let own = rest.partition_point(|item| geometry.shard_of(item.id) <= shard);
             let (own, later) = rest.split_at_checked(own).ok_or(TooMany)?;
-            shards.push(Shard::written(&geometry, own).ok_or(TooMany)?);
+            shards.push(Shard::written(&geometry, own, &mut marks).ok_or(TooMany)?);
             rest = later;
         }
-        Ok(Self::of(kind, day, rows, geometry, shards))
+        Ok(Self::of(kind, day, rows, geometry, shards, marks))
     }
 
     /// From a snapshot's bytes, starting at `at`; `counts` gives the rows of each shard. Every
@@ -107,16 +127,24 @@ impl Section {
         if rows == 0 || counts.len() != geometry.shards() {
             return None;
         }
+        let mut marks = Vec::with_capacity(counts.len().saturating_mul(geometry.marks()));
         let mut shards = Vec::with_capacity(counts.len());
         for (index, count) in counts.iter().enumerate() {
-            let shard = Shard::read(&geometry, index, *count, store, at, &mut each)?;
+            let shard = Shard::read(&geometry, index, *count, store, at, &mut marks, &mut each)?;
             at = at.checked_add(shard.len)?;
             shards.push(shard);
         }
-        Some((Self::of(kind, day, rows, geometry, shards), at))
+        Some((Self::of(kind, day, rows, geometry, shards, marks), at))
     }
 
-    fn of(kind: Kind, day: ExpiryDay, rows: u32, geometry: Geometry, shards: Vec<Shard>) -> Self {
+    fn of(
+        kind: Kind,
+        day: ExpiryDay,
+        rows: u32,
+        geometry: Geometry,
+        shards: Vec<Shard>,
+        marks: Vec<u32>,
+    ) -> Self {
         let mut table = Vec::with_capacity(shards.len().saturating_mul(36));
         for shard in &shards {
             table.extend_from_slice(&shard.rows.to_be_bytes());
@@ -124,7 +152,7 @@ impl Section {
         }
         let head = [kind.number()];
         let parts: [&[u8]; 4] = [&head, &day.number().to_be_bytes(), &rows.to_be_bytes(), &table];
-        Self { kind, day, rows, digest: digest(digest::SECTION, &parts), geometry, shards }
+        Self { kind, day, rows, digest: digest(digest::SECTION, &parts), geometry, shards, marks }
     }
 
     /// This section and `items` (strictly ascending). Where an id is in both, the larger value
@@ -157,17 +185,37 @@ impl Section {
             return Self::build(self.kind, self.day, &all);
         }
         let mut shards = self.shards.clone();
+        let mut marks = self.marks.clone();
+        let each = self.geometry.marks();
+        let mut own = Vec::with_capacity(each);
         for (shard, items) in changed {
             let to = shards.get_mut(shard).ok_or(TooMany)?;
-            *to = Shard::written(&self.geometry, &items).ok_or(TooMany)?;
+            own.clear();
+            *to = Shard::written(&self.geometry, &items, &mut own).ok_or(TooMany)?;
+            let of_shard = marks.get_mut(shard.saturating_mul(each)..).unwrap_or_default();
+            for (to, from) in of_shard.iter_mut().zip(&own) {
+                *to = *from;
+            }
         }
-        Ok(Self::of(self.kind, self.day, rows, self.geometry, shards))
+        Ok(Self::of(self.kind, self.day, rows, self.geometry, shards, marks))
     }
 
     /// The value of `id`'s row.
     pub(crate) fn find(&self, id: u128) -> Option<u64> {
+        highest([self].into_iter(), id)
+    }
+
+    /// The largest value of `id`'s rows in some sections, which are searched side by side.
+    pub(crate) fn highest(sections: &[Arc<Self>], id: u128) -> Option<u64> {
+        let some = |sections: &[Arc<Self>]| highest(sections.iter().map(Arc::as_ref), id);
+        sections.chunks(SIDE_BY_SIDE).filter_map(some).max()
+    }
+
+    #[inline]
+    fn search(&self, id: u128) -> Option<Search<'_>> {
         let shard = self.shards.get(self.geometry.shard_of(id))?;
-        self.geometry.find(shard.rows, shard.bytes(), &shard.marks, id)
+        let mark = self.marks.get(self.geometry.mark_of(id)).copied().unwrap_or(0);
+        self.geometry.search(shard.rows, shard.bytes(), mark, id)
     }
 
     /// Every row, in order.
@@ -197,8 +245,8 @@ impl Section {
 
     /// Bytes of the marks and the list of shards, in memory only.
     pub(crate) fn overhead(&self) -> usize {
-        let list = self.shards.len().saturating_mul(size_of::<Shard>());
-        self.shards.iter().fold(list, |sum, shard| sum.saturating_add(shard.marks.bytes()))
+        let marks = self.marks.capacity().saturating_mul(size_of::<u32>());
+        self.shards.capacity().saturating_mul(size_of::<Shard>()).saturating_add(marks)
     }
 
     /// Bytes that the shards hold, without what is shared with other sets.

@@ -21,6 +21,8 @@ pub(crate) struct Geometry {
     bits: u32,
     /// Leading bytes of an id that the index says.
     drop: usize,
+    /// Of every `1 << shift` buckets, the first is marked.
+    shift: u32,
 }
 
 impl Geometry {
@@ -29,7 +31,13 @@ impl Geometry {
         let full = rows.div_ceil(SHARD_ROWS).max(1);
         let bits = full.next_power_of_two().trailing_zeros();
         let drop = DROP.iter().take_while(|least| rows >= **least).count();
-        Self { kind, bits, drop }
+        let mut geometry = Self { kind, bits, drop, shift: 0 };
+        let buckets = u64::try_from(geometry.buckets()).unwrap_or(u64::MAX);
+        // A section's shards hold between half as many rows and all of them.
+        let bits = buckets.saturating_add(SHARD_ROWS / 4 * 3);
+        let step = buckets.saturating_mul(MARK_BITS).checked_div(bits).unwrap_or(1);
+        geometry.shift = step.max(1).ilog2();
+        geometry
     }
 
     pub(crate) fn shards(&self) -> usize {
@@ -148,39 +156,48 @@ impl Geometry {
         body.len() == seen.saturating_mul(row_len)
     }
 
-    /// The value of `id`'s row; rows without one answer [`EVERYTHING`]. `marks` are those of
-    /// the shard.
-    pub(crate) fn find(&self, rows: u32, bytes: &[u8], marks: &Marks, id: u128) -> Option<u64> {
-        let (index, body) = self.split(rows, bytes)?;
-        let mut start = 0;
-        let mut len = usize::try_from(rows).ok()?;
-        if self.drop > 0 {
-            (start, len) = marks.bucket(index, self.bucket_of(id))?;
-        }
-        let wanted = id.to_be_bytes();
-        let wanted = wanted.get(self.drop..self.kind.width())?;
-        let row_len = self.row_len();
-        let from = start.checked_mul(row_len)?;
-        let rows = body.get(from..from.checked_add(len.checked_mul(row_len)?)?)?;
-        // Nearly every row differs in its first bytes: those are compared as a number.
-        let first = first_bytes(wanted);
-        let row =
-            rows.chunks_exact(row_len).find(|row| first_bytes(row) == first && row.starts_with(wanted))?;
-        if self.kind.is_floor() {
-            row.last_chunk().map(|value| u64::from_be_bytes(*value))
-        } else {
-            Some(EVERYTHING)
-        }
+    /// Marks of one shard.
+    pub(crate) fn marks(&self) -> usize {
+        if self.drop == 0 { 0 } else { self.buckets().checked_shr(self.shift).unwrap_or(0) }
     }
 
-    /// Marks for a shard of that many rows, to be told each row's bucket in order.
-    pub(crate) fn marks(&self, rows: u32) -> Marks {
-        let buckets = if self.drop == 0 { 0 } else { self.buckets() };
-        let bits = usize::try_from(rows).unwrap_or(usize::MAX).saturating_add(buckets);
-        let step = buckets.saturating_mul(MARK_BITS).checked_div(bits).unwrap_or(0).max(1);
-        let shift = step.ilog2();
-        let count = buckets.checked_shr(shift).unwrap_or(0);
-        Marks { shift, rows: 0, before: Vec::with_capacity(count) }
+    /// Writes the marks of the shard that comes next to `list`.
+    pub(crate) const fn marker<'a>(&self, list: &'a mut Vec<u32>) -> Marker<'a> {
+        Marker { shift: self.shift, base: list.len(), rows: 0, list }
+    }
+
+    /// The mark to begin at, counted from the section's first.
+    pub(crate) fn mark_of(&self, id: u128) -> usize {
+        top(id, self.index_bits().saturating_sub(self.shift))
+    }
+
+    /// Begins to look for `id` in its shard. `mark` is the one of [`Geometry::mark_of`].
+    #[inline]
+    pub(crate) fn search<'a>(
+        &'a self,
+        rows: u32,
+        bytes: &'a [u8],
+        mark: u32,
+        id: u128,
+    ) -> Option<Search<'a>> {
+        let (index, body) = self.split(rows, bytes)?;
+        let (bucket, count) =
+            if self.drop == 0 { (0, usize::try_from(rows).ok()?) } else { (self.bucket_of(id), 0) };
+        let skipped = bucket & (1usize.checked_shl(self.shift)?.saturating_sub(1));
+        let position = usize::try_from(mark).ok()?.checked_add(bucket.checked_sub(skipped)?)?;
+        let bits = Bits { word: 0, valid: 0 };
+        Some(Search {
+            geometry: self,
+            index,
+            body,
+            bucket,
+            skipped,
+            position,
+            bits,
+            start: 0,
+            count,
+            first: 0,
+        })
     }
 
     /// What joins the two parts of an id.
@@ -232,91 +249,210 @@ fn first_bytes(row: &[u8]) -> u32 {
     row.first_chunk::<4>().map_or(0, |bytes| u32::from_ne_bytes(*bytes))
 }
 
-/// So many bits of the index lie between two marks, or up to twice as many.
-const MARK_BITS: usize = 64;
+/// About so many bits of an index lie between two marks. A mark says how many rows of the shard
+/// stand before it. In memory only, some 0.15 bytes a row; without it a lookup that passes the
+/// filter would count half the index of one shard in every section.
+const MARK_BITS: u64 = 64;
 
-/// Where in a shard's index to begin: rows before every so many buckets. In memory only, some
-/// 0.1 bytes a row; without it a lookup that passes the filter would count half the index of
-/// one shard in every section.
-#[derive(Debug, Default)]
-pub(crate) struct Marks {
+/// Told each row's bucket in order, it marks a shard.
+pub(crate) struct Marker<'a> {
     shift: u32,
+    base: usize,
     rows: u32,
-    before: Vec<u32>,
+    list: &'a mut Vec<u32>,
 }
 
-impl Marks {
+impl Marker<'_> {
+    #[inline]
     pub(crate) fn push(&mut self, bucket: usize) {
-        let wanted = bucket.checked_shr(self.shift).unwrap_or(0);
-        while self.before.len() <= wanted {
-            self.before.push(self.rows);
+        let wanted = bucket.checked_shr(self.shift).unwrap_or(0).saturating_add(self.base);
+        while self.list.len() <= wanted {
+            self.list.push(self.rows);
         }
         self.rows = self.rows.saturating_add(1);
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.before.capacity().saturating_mul(4)
+    /// Nothing follows in this shard, which has so many marks.
+    pub(crate) fn finish(self, marks: usize) {
+        self.list.resize(self.base.saturating_add(marks), self.rows);
+    }
+}
+
+/// A look-up in one shard: [`read`](Self::read), [`narrow`](Self::narrow), [`reach`](Self::reach),
+/// [`value`](Self::value). Each step reads in another place what the step before it found, and the
+/// processor has to wait for it: whoever looks into many shards takes a step in all of them before
+/// the next step in any, and waits for all of them together.
+#[derive(Clone, Copy)]
+pub(crate) struct Search<'a> {
+    geometry: &'a Geometry,
+    index: &'a [u8],
+    body: &'a [u8],
+    bucket: usize,
+    /// Buckets between the mark and the wanted one.
+    skipped: usize,
+    /// Where in the index the mark is.
+    position: usize,
+    bits: Bits,
+    /// First row of the bucket, and how many there are.
+    start: usize,
+    count: usize,
+    /// The first bytes of that row.
+    first: u32,
+}
+
+impl Search<'_> {
+    /// Reads the index where the mark says.
+    #[inline]
+    pub(crate) fn read(&mut self) {
+        self.bits = Bits::at(self.index, self.position);
     }
 
-    /// First row and number of rows of a bucket. In the index each row is a one, and each
+    /// Finds the bucket's rows.
+    #[inline]
+    pub(crate) fn narrow(&mut self) {
+        if !self.index.is_empty() {
+            (self.start, self.count) = self.bucket().unwrap_or((0, 0));
+        }
+    }
+
+    /// Reads the bucket's first row.
+    #[inline]
+    pub(crate) fn reach(&mut self) {
+        let from = self.start.saturating_mul(self.geometry.row_len());
+        self.body = self.body.get(from..).unwrap_or(&[]);
+        self.first = first_bytes(self.body);
+    }
+
+    /// The value of `id`'s row; rows without one answer [`EVERYTHING`].
+    #[inline]
+    pub(crate) fn value(&self, id: u128) -> Option<u64> {
+        let kind = self.geometry.kind;
+        let row_len = self.geometry.row_len();
+        let wanted = id.to_be_bytes();
+        let wanted = wanted.get(self.geometry.drop..kind.width())?;
+        // Nearly every row differs in its first bytes: those are compared as a number.
+        let (mut first, mut rest) = (self.first, self.body);
+        for _ in 0..self.count {
+            if first == first_bytes(wanted) && rest.starts_with(wanted) {
+                let value = rest.get(..row_len)?.last_chunk();
+                return if kind.is_floor() {
+                    value.map(|v| u64::from_be_bytes(*v))
+                } else {
+                    Some(EVERYTHING)
+                };
+            }
+            rest = rest.get(row_len..)?;
+            first = first_bytes(rest);
+        }
+        None
+    }
+
+    /// First row and number of rows of the bucket. In the index each row is a one, and each
     /// bucket ends with a zero.
-    fn bucket(&self, index: &[u8], bucket: usize) -> Option<(usize, usize)> {
-        let mark = bucket.checked_shr(self.shift)?;
-        // Buckets after the last mark have no rows.
-        let rows = usize::try_from(*self.before.get(mark)?).ok()?;
-        let marked = mark.checked_shl(self.shift)?;
-        let mut position = rows.checked_add(marked)?;
-        let mut zeros = bucket.checked_sub(marked)?;
-        while zeros > 0 {
-            let (word, valid) = word(index, position);
-            let mut open = !word & !u64::MAX.checked_shr(valid).unwrap_or(0);
-            let here = usize::try_from(open.count_ones()).ok()?;
-            if here < zeros {
-                zeros = zeros.saturating_sub(here);
-                position = position.checked_add(usize::try_from(valid).ok()?)?;
-                continue;
+    #[inline]
+    fn bucket(&self) -> Option<(usize, usize)> {
+        let (mut bits, mut position, mut zeros) = (self.bits, self.position, self.skipped);
+        if zeros > 0 {
+            while bits.zeros() < zeros {
+                zeros = zeros.checked_sub(bits.zeros())?;
+                position = position.checked_add(bits.len())?;
+                bits = Bits::at(self.index, position);
             }
-            for _ in 1..zeros {
-                open &= !FIRST.checked_shr(open.leading_zeros())?;
-            }
-            position = position.checked_add(usize::try_from(open.leading_zeros()).ok()?)?.checked_add(1)?;
-            break;
+            let past = bits.past_zero(zeros);
+            position = position.checked_add(past)?;
+            bits = bits.without(past);
         }
-        let start = position.checked_sub(bucket)?;
+        let start = position.checked_sub(self.bucket)?;
+        let mut count = 0usize;
         loop {
-            let (word, valid) = word(index, position);
-            let ones = word.leading_ones().min(valid);
-            position = position.checked_add(usize::try_from(ones).ok()?)?;
-            if ones < valid {
-                return Some((start, position.checked_sub(bucket)?.checked_sub(start)?));
+            let ones = bits.ones();
+            count = count.checked_add(ones)?;
+            if ones < bits.len() {
+                return Some((start, count));
             }
+            position = position.checked_add(ones)?;
+            bits = Bits::at(self.index, position);
         }
+    }
+}
+
+/// Some bits of an index, left-aligned, and how many. Bits past the index' end read as zero: they
+/// end the last bucket, as the real ones do.
+#[derive(Clone, Copy)]
+struct Bits {
+    word: u64,
+    valid: u32,
+}
+
+impl Bits {
+    #[inline]
+    fn at(index: &[u8], position: usize) -> Self {
+        let rest = index.get(position / 8..).unwrap_or(&[]);
+        let word = match rest.first_chunk::<8>() {
+            Some(whole) => u64::from_be_bytes(*whole),
+            None => last_bytes(rest),
+        };
+        let offset = u32::try_from(position % 8).unwrap_or(0);
+        Self { word, valid: 64 }.without(usize::try_from(offset).unwrap_or(0))
+    }
+
+    #[inline]
+    fn without(self, bits: usize) -> Self {
+        let bits = u32::try_from(bits).unwrap_or(u32::MAX);
+        Self { word: self.word.checked_shl(bits).unwrap_or(0), valid: self.valid.saturating_sub(bits) }
+    }
+
+    #[inline]
+    fn len(self) -> usize {
+        usize::try_from(self.valid).unwrap_or(0)
+    }
+
+    #[inline]
+    fn ones(self) -> usize {
+        usize::try_from(self.word.leading_ones().min(self.valid)).unwrap_or(0)
+    }
+
+    /// Those bits that are zero, as ones.
+    #[inline]
+    fn inverted(self) -> u64 {
+        !self.word & !u64::MAX.checked_shr(self.valid).unwrap_or(0)
+    }
+
+    #[inline]
+    fn zeros(self) -> usize {
+        usize::try_from(self.inverted().count_ones()).unwrap_or(0)
+    }
+
+    /// How many bits there are up to the `n`-th zero and with it; `n` is at least one and at most
+    /// [`Bits::zeros`].
+    #[inline]
+    fn past_zero(self, n: usize) -> usize {
+        let mut open = self.inverted();
+        for _ in 1..n {
+            open &= !FIRST.checked_shr(open.leading_zeros()).unwrap_or(0);
+        }
+        usize::try_from(open.leading_zeros()).unwrap_or(0).saturating_add(1)
     }
 }
 
 const FIRST: u64 = 1 << 63;
 
-/// The bits from `position` on, left-aligned, and how many of them are the index'. Bits past
-/// the end read as zero: they end the last bucket, as the real ones do.
-fn word(index: &[u8], position: usize) -> (u64, u32) {
-    let rest = index.get(position / 8..).unwrap_or(&[]);
-    let word = match rest.first_chunk::<8>() {
-        Some(whole) => u64::from_be_bytes(*whole),
-        None => {
-            rest.iter()
-                .fold((0u64, 56u32), |(word, shift), byte| {
-                    (word | u64::from(*byte).checked_shl(shift).unwrap_or(0), shift.saturating_sub(8))
-                })
-                .0
-        }
-    };
-    let offset = u32::try_from(position % 8).unwrap_or(0);
-    (word.checked_shl(offset).unwrap_or(0), 64u32.saturating_sub(offset))
+/// The last bytes of an index as a word's first.
+#[cold]
+fn last_bytes(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold((0u64, 56u32), |(word, shift), byte| {
+            (word | u64::from(*byte).checked_shl(shift).unwrap_or(0), shift.saturating_sub(8))
+        })
+        .0
 }
 
 /// The `bits` top bits as a number; at most 24 are asked for.
+#[inline]
 fn top(id: u128, bits: u32) -> usize {
-    let top = id.checked_shr(128u32.saturating_sub(bits)).unwrap_or(0);
+    let high = u64::try_from(id >> 64).unwrap_or(0);
+    let top = high.checked_shr(64u32.saturating_sub(bits)).unwrap_or(0);
     usize::try_from(top).unwrap_or(0)
 }
 
@@ -349,6 +485,19 @@ mod tests {
         items
     }
 
+    /// `marks` are those of this shard alone.
+    fn find(geometry: &Geometry, shard: usize, n: u32, bytes: &[u8], marks: &[u32], id: u128) -> Option<u64> {
+        let mark = match geometry.marks() {
+            0 => 0,
+            count => marks[geometry.mark_of(id) - shard * count],
+        };
+        let mut search = geometry.search(n, bytes, mark, id)?;
+        search.read();
+        search.narrow();
+        search.reach();
+        search.value(id)
+    }
+
     #[test]
     fn every_row_is_found_read_back_and_nothing_else() {
         let mut state = 1;
@@ -364,24 +513,27 @@ mod tests {
                     let n = u32::try_from(own.len()).unwrap();
                     let bytes = geometry.encode(&own);
                     assert_eq!(Some(bytes.len()), geometry.len(n));
-                    let mut marks = geometry.marks(n);
+                    let mut marks = Vec::new();
+                    let mut marker = geometry.marker(&mut marks);
                     assert!(geometry.walk(shard, n, &bytes, |bucket, item| {
-                        marks.push(bucket);
+                        marker.push(bucket);
                         read.push(item);
                         true
                     }));
+                    marker.finish(geometry.marks());
+                    let find = |id| find(&geometry, shard, n, &bytes, &marks, id);
                     for item in &own {
-                        assert_eq!(geometry.find(n, &bytes, &marks, item.id), Some(item.value));
+                        assert_eq!(find(item.id), Some(item.value));
                         let near = item.id ^ (1 << 64);
                         let there = all.binary_search_by_key(&near, |item| item.id).ok();
                         if geometry.shard_of(near) == shard {
-                            assert_eq!(geometry.find(n, &bytes, &marks, near), there.map(|i| all[i].value));
+                            assert_eq!(find(near), there.map(|i| all[i].value));
                         }
                     }
                     for _ in 0..50 {
                         let id = ((u128::from(random(&mut state)) << 64) & (u128::MAX >> geometry.bits))
                             | (u128::try_from(shard).unwrap().checked_shl(128 - geometry.bits).unwrap_or(0));
-                        assert_eq!(geometry.find(n, &bytes, &marks, id), None);
+                        assert_eq!(find(id), None);
                     }
                 }
                 assert_eq!(read, all, "{kind:?} {count}");
@@ -396,16 +548,19 @@ mod tests {
         items.push(Item { id: 255 << 120, value: EVERYTHING });
         let geometry = Geometry::of(Kind::Token, 401);
         let bytes = geometry.encode(&items);
-        let mut marks = geometry.marks(401);
+        let mut marks = Vec::new();
+        let mut marker = geometry.marker(&mut marks);
         assert!(geometry.walk(0, 401, &bytes, |bucket, _| {
-            marks.push(bucket);
+            marker.push(bucket);
             true
         }));
+        marker.finish(geometry.marks());
+        let find = |id| find(&geometry, 0, 401, &bytes, &marks, id);
         for item in &items {
-            assert_eq!(geometry.find(401, &bytes, &marks, item.id), Some(EVERYTHING));
+            assert_eq!(find(item.id), Some(EVERYTHING));
         }
-        assert_eq!(geometry.find(401, &bytes, &marks, (7 << 120) | 400), None);
-        assert_eq!(geometry.find(401, &bytes, &marks, 8 << 120), None);
+        assert_eq!(find((7 << 120) | 400), None);
+        assert_eq!(find(8 << 120), None);
     }
 
     #[test]
