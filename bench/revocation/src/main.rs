@@ -68,64 +68,94 @@ fn lineage(i: u64, salt: u64) -> LineageId {
     LineageId::new(random, Timestamp::from_millis(START + i % 7_776_000_000).expect("in range"))
 }
 
-/// Time on the processor where the system says it, so that a busy machine does not count.
-fn processor() -> Option<Duration> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
-}
-
 fn timed<T>(rounds: usize, mut run: impl FnMut() -> T) -> (Duration, T) {
     let mut best = Duration::MAX;
     let mut last = None;
     for _ in 0..rounds {
-        let (started, on) = (Instant::now(), processor());
+        // What the last round made is dropped before the clock starts.
+        drop(last.take());
+        let started = Instant::now();
         last = Some(run());
-        let wall = started.elapsed();
-        best = best.min(processor().zip(on).map_or(wall, |(off, on)| off - on));
+        best = best.min(started.elapsed());
     }
     (best, last.expect("at least one round"))
 }
 
-fn bench(rows: u64, effort: Effort) {
+/// How much to do: with how many rows, ids to look up, and rounds.
+struct Size {
+    rows: u64,
+    ids: u64,
+    rounds: usize,
+    effort: Effort,
+}
+
+/// One column of the tables: the set's figures, then two look-ups by case.
+struct Column {
+    title: String,
+    set: Vec<String>,
+    lookups: [Vec<f64>; 2],
+}
+
+/// What the rows of the first table say.
+const SET: [&str; 6] = [
+    "bytes a row on disk and wire",
+    "bytes a row in memory, filter included",
+    "verified open (copy, digests, order, filter), ms a million",
+    "a delta of 100, one expiry day, bytes",
+    "a delta of 100, ninety days, bytes",
+    "applying it, ms",
+];
+
+/// The rows of the look-ups; the first is the yardstick.
+const CASES: [&str; 5] = [
+    "`hashbrown`, identity hasher: 28–36 bytes a row",
+    "**ours**: all rules asked, in the published bytes",
+    "`std`, SipHash",
+    "binary fuse filter before a sorted array",
+    "reading the next id and nothing else, a part of each row above",
+];
+
+fn bench(size: &Size) -> Column {
+    let rows = size.rows;
     let day = |i: u64| kept_day(Timestamp::from_millis(START + (i % 90) * 86_400_000));
     let set = RevocationSet::build((0..rows).map(|i| (Revocation::Token { lineage: lineage(i, 0) }, day(i))))
         .expect("room");
     let publisher = Publisher::begin(FEED, 1, set);
     let bytes = publisher.snapshot().to_bytes();
     let length = bytes.len();
-    let (open, snapshot) = timed(5, || {
+    drop(publisher);
+    let (open, snapshot) = timed(size.rounds, || {
         let read = black_box(&bytes).clone();
         Snapshot::parse(read).expect("our own snapshot")
     });
     drop(bytes);
-    drop(publisher);
     let set = Rc::new(snapshot.set);
     let publisher = Publisher::begin(FEED, 1, (*set).clone());
     let fresh: Vec<_> =
         (0..100).map(|i| (Revocation::Token { lineage: lineage(i, 1 << 60) }, day(i))).collect();
     let step = publisher.prepare(&fresh, None).expect("room").expect("new rows");
-    let (apply, _) = timed(7, || {
+    let (apply, _) = timed(size.rounds * 8, || {
         let mut follower = publisher.clone();
         follower.replay(&step.delta).expect("our own step");
         follower
     });
-    println!("## {rows} rows over 90 days of expiry\n");
-    println!(
-        "- on disk and wire {:.3} bytes a row, in memory {:.3}",
-        length as f64 / rows as f64,
-        set.memory_bytes() as f64 / rows as f64
-    );
-    println!(
-        "- verified open {:.1} ms a million (copy, digest, order, filter)",
-        open.as_secs_f64() * 1e9 / rows as f64
-    );
-    println!("- a delta of 100: {} bytes; applied in {:.2} ms", step.delta.len(), apply.as_secs_f64() * 1e3);
     let one_day: Vec<_> = fresh.iter().map(|(row, _)| (*row, ExpiryDay::UNKNOWN)).collect();
-    let step = publisher.prepare(&one_day, None).expect("room").expect("new rows");
-    println!("- a delta of 100 of one day: {} bytes\n", step.delta.len());
+    let narrow = publisher.prepare(&one_day, None).expect("room").expect("new rows");
+    let figures = vec![
+        format!("{:.2}", length as f64 / rows as f64),
+        format!("{:.2}", set.memory_bytes() as f64 / rows as f64),
+        format!("{:.1}", open.as_secs_f64() * 1e9 / rows as f64),
+        grouped(narrow.delta.len()),
+        grouped(step.delta.len()),
+        format!("{:.2}", apply.as_secs_f64() * 1e3),
+    ];
+    let title = if rows.is_multiple_of(1_000_000) { format!("{} million", rows / 1_000_000) } else { grouped(rows) };
+    Column { title, set: figures, lookups: lookups(size, &set) }
+}
 
-    let strangers: Rc<Vec<LineageId>> = Rc::new((0..1 << 16).map(|i| lineage(i, 1 << 61)).collect());
-    let members: Rc<Vec<LineageId>> = Rc::new((0..1u64 << 16).map(|i| lineage(mix(i) % rows, 0)).collect());
+/// Look-ups of live and of revoked tokens, nanoseconds by case.
+fn lookups(size: &Size, set: &Rc<RevocationSet>) -> [Vec<f64>; 2] {
+    let rows = size.rows;
     let all = || (0..rows).map(|i| Id(*lineage(i, 0).as_bytes()));
     let quick: Rc<hashbrown::HashSet<Id, BuildHasherDefault<Identity>>> = Rc::new(all().collect());
     let plain: Rc<HashSet<Id>> = Rc::new(all().collect());
@@ -135,52 +165,95 @@ fn bench(rows: u64, effort: Effort) {
     let fuse = Rc::new((BinaryFuse8::try_from(tops.as_slice()).expect("distinct"), sorted));
     drop(tops);
 
-    for (what, ids) in [("live", &strangers), ("revoked", &members)] {
-        let mut group = Group::new(
-            format!("Lookup of {what} tokens, {rows} rows"),
-            "Divided by hashbrown, identity hasher.",
-        );
-        let next = |ids: &Rc<Vec<LineageId>>| {
-            let (ids, mut at) = (Rc::clone(ids), 0usize);
+    // So many that no case finds in a cache what an earlier look-up of the same id brought there;
+    // read one after the other, they cost every case the same and little.
+    let live = (0..size.ids).map(|i| lineage(i, 1 << 61)).collect::<Rc<[_]>>();
+    let revoked = (0..size.ids).map(|i| lineage(mix(i) % rows, 0)).collect::<Rc<[_]>>();
+    [live, revoked].map(|ids| {
+        let mut group = Group::new("", "");
+        let next = || {
+            let (ids, mut at) = (Rc::clone(&ids), 0usize);
             move || {
-                at = (at + 40_503) & 0xffff;
+                at = if at + 1 < ids.len() { at + 1 } else { 0 };
                 ids[at]
             }
         };
-        let (mut id, other) = (next(ids), Rc::clone(&quick));
-        group.case("hashbrown, identity hasher", move || {
+        let (mut id, other) = (next(), Rc::clone(&quick));
+        group.case(CASES[0], move || {
             black_box(other.contains(&Id(*id().as_bytes())));
         });
-        let (mut id, own) = (next(ids), Rc::clone(&set));
-        group.case("ours: status of a token", move || {
-            let lineage = id();
-            let status = own.status(&Query::foreign(lineage, None, &[]));
+        let (mut id, own) = (next(), Rc::clone(set));
+        group.case(CASES[1], move || {
+            let status = own.status(&Query::foreign(id(), None, &[]));
             black_box(status == Status::Live);
         });
-        let (mut id, other) = (next(ids), Rc::clone(&plain));
-        group.case("std, SipHash", move || {
+        let (mut id, other) = (next(), Rc::clone(&plain));
+        group.case(CASES[2], move || {
             black_box(other.contains(&Id(*id().as_bytes())));
         });
-        let (mut id, other) = (next(ids), Rc::clone(&fuse));
-        group.case("binary fuse filter, sorted array", move || {
+        let (mut id, other) = (next(), Rc::clone(&fuse));
+        group.case(CASES[3], move || {
             let id = u128::from_be_bytes(*id().as_bytes());
             black_box(other.0.contains(&((id >> 64) as u64)) && other.1.binary_search(&id).is_ok());
         });
-        let best = measure(&mut group, effort);
-        println!("### {}\n{}\n\n| | ns | ratio |\n| --- | ---: | ---: |", group.title, group.about);
-        for (case, ns) in group.cases.iter().zip(&best) {
-            println!("| {} | {ns:.1} | {:.2} |", case.name, ns / best[0]);
+        let mut id = next();
+        group.case(CASES[4], move || {
+            black_box(id());
+        });
+        measure(&mut group, size.effort)
+    })
+}
+
+fn grouped(number: impl ToString) -> String {
+    let digits = number.to_string();
+    let head = digits.len() % 3;
+    let mut text = digits[..head].to_owned();
+    for at in (head..digits.len()).step_by(3) {
+        if !text.is_empty() {
+            text.push(',');
         }
+        text.push_str(&digits[at..at + 3]);
+    }
+    text
+}
+
+fn row(first: &str, cells: impl Iterator<Item = String>) {
+    println!("| {first} | {} |", cells.collect::<Vec<_>>().join(" | "));
+}
+
+/// The tables of `docs/benchmarks-revocation.md`, without its column of targets.
+fn print(columns: &[Column]) {
+    let head = |first: &str| {
+        row(first, columns.iter().map(|column| column.title.clone()));
+        row("---", columns.iter().map(|_| "---:".to_owned()));
+    };
+    head("");
+    for (at, what) in SET.iter().enumerate() {
+        row(what, columns.iter().map(|column| column.set[at].clone()));
+    }
+    for (which, what) in ["live", "revoked"].iter().enumerate() {
         println!();
+        head(&format!("look-up of a {what} token, ns (ratio)"));
+        for (at, case) in CASES.iter().enumerate() {
+            row(
+                case,
+                columns.iter().map(|column| {
+                    let ns = &column.lookups[which];
+                    format!("{:.1} ({:.2})", ns[at], ns[at] / ns[0])
+                }),
+            );
+        }
     }
 }
 
 fn main() {
     let is_smoke = std::env::args().any(|arg| arg == "--smoke");
-    if is_smoke {
-        bench(10_000, Effort::SMOKE);
+    let sizes = if is_smoke {
+        vec![Size { rows: 10_000, ids: 1 << 12, rounds: 1, effort: Effort::SMOKE }]
     } else {
-        bench(1_000_000, Effort::FULL);
-        bench(10_000_000, Effort::FULL);
-    }
+        // Four million ids are 64 MB, twice the largest cache here.
+        let size = |rows, rounds| Size { rows, ids: 1 << 22, rounds, effort: Effort::FULL };
+        vec![size(1_000_000, 20), size(10_000_000, 6)]
+    };
+    print(&sizes.iter().map(bench).collect::<Vec<_>>());
 }
