@@ -482,27 +482,78 @@ fn a_mirror_that_lags_is_left_for_one_that_does_not() {
     assert_eq!(client.machine.health(client.moment).alarm, None);
 }
 
-// RV-51
+// RV-51: all begin in the same moment, and ten minutes later the signer is back.
 #[test]
 fn ten_thousand_clients_come_back_spread_out() {
+    const BACK: u64 = 600;
     let signer = Signer::new(START);
-    let moment = Moment { wall: at(START), monotonic: Duration::ZERO };
     let mut random = Random(8);
-    let mut buckets = [0u32; 60];
+    let (mut during, mut after) = ([0u32; BACK as usize], [0u32; 61]);
     for _ in 0..10_000 {
         let mut machine = Machine::new(Config::new(FEED, signer.roots()));
-        let mut moment = moment;
-        for _ in 0..8 {
-            let Next::Fetch(fetch) = machine.next(moment) else { panic!("a fetch was due") };
-            machine.receive(&fetch, Response::Failed, moment, random.next());
-            let Next::Sleep(sleep) = machine.next(moment) else { panic!("no back-off") };
-            moment.monotonic += sleep;
-            buckets[59.min(sleep.as_secs() as usize)] += 1;
+        let mut moment = Moment { wall: at(START), monotonic: Duration::ZERO };
+        loop {
+            match machine.next(moment) {
+                Next::Sleep(sleep) => {
+                    moment.wall = moment.wall.saturating_add(sleep);
+                    moment.monotonic += sleep;
+                }
+                Next::Fetch(fetch) => {
+                    let second = moment.monotonic.as_secs();
+                    if second >= BACK {
+                        after[(second - BACK) as usize] += 1;
+                        break;
+                    }
+                    during[second as usize] += 1;
+                    machine.receive(&fetch, Response::Failed, moment, random.next());
+                }
+            }
         }
     }
-    // The eighth wait alone spreads 10,000 over a minute: no second gets many more than its
-    // share of all waits.
-    assert!(buckets[30..].iter().all(|count| *count < 1000), "{buckets:?}");
+    // Waits of up to a minute, half a minute on average: a second's share is 333.
+    assert_eq!((during[0] >= 10_000, after.iter().sum::<u32>()), (true, 10_000));
+    assert!(during[120..].iter().all(|count| *count < 450), "{during:?}");
+    assert!(after.iter().all(|count| *count < 450), "{after:?}");
+    assert!(after[..40].iter().all(|count| *count > 30), "{after:?}");
+}
+
+// RV-51
+#[test]
+fn a_poll_is_never_later_than_the_interval_and_no_two_clients_keep_in_step() {
+    for (own, signed, interval) in [(10, 10, 10u32), (10, 30, 30), (60, 10, 60)] {
+        let mut signer = Signer::new(START);
+        signer.poll_after = Duration::from_secs(signed);
+        signer.publish_head(START);
+        let mut config = Config::new(FEED, signer.roots());
+        config.long_poll = Duration::ZERO;
+        config.poll = Duration::from_secs(own);
+        let interval = Duration::from_secs(interval.into());
+        let mut client = Client::new(config, START);
+        let (mut asked, mut waits) = (None, Vec::new());
+        while waits.len() < 500 {
+            match client.machine.next(client.moment) {
+                Next::Sleep(sleep) => client.pass(sleep),
+                Next::Fetch(fetch) => {
+                    if fetch.path == FeedPath::Head {
+                        let now = client.moment.monotonic;
+                        waits.extend(asked.replace(now).map(|before| now - before));
+                        signer.publish_head(client.moment.wall.millis());
+                    }
+                    client.receive(&fetch, signer.get(fetch.path));
+                }
+            }
+        }
+        // The first was planned before any head said more than this client's own interval.
+        waits.remove(0);
+        let is_good = |wait: &&Duration| **wait <= interval && **wait >= interval / 3 * 2;
+        assert_eq!(waits.iter().find(|wait| !is_good(wait)), None);
+        // Evenly: each tenth of the spread gets its share.
+        let mut tenths = [0u32; 10];
+        for wait in &waits {
+            tenths[9.min(((*wait - interval / 3 * 2).as_millis() * 30 / interval.as_millis()) as usize)] += 1;
+        }
+        assert!(tenths.iter().all(|count| (20..90).contains(count)), "{tenths:?}");
+    }
 }
 
 // RV-7, RV-30, RV-45, RV-46

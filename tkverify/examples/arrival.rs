@@ -8,7 +8,7 @@
 //! ```
 //!
 //! By long poll they wait at the signer itself. By polling they ask a plain web server that serves the folder
-//! which the signer publishes; how soon is the poll interval of the signed head, 10 s with ±20 % jitter. A
+//! which the signer publishes; how soon is the poll interval of the signed head, 10 s at most. A
 //! verifier is a whole one: its own feed thread, its own connection, its own set. Verifiers of a process share
 //! one session for the one question that each of them asks about each token before it is revoked.
 
