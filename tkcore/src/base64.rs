@@ -34,19 +34,19 @@ pub(crate) fn decode(text: &[u8], to: &mut [u8]) -> Result<(), Wrong> {
     let (strides, tail) = text.as_chunks::<STRIDE>();
     let mut padded = [b'A'; STRIDE];
     let mut last = [0u8; STRIDE_BYTES];
-    let mut bad = [0u8; STRIDE];
+    let mut good = [u8::MAX; STRIDE];
     let (whole, rest) =
         to.split_at_mut_checked(strides.len().saturating_mul(STRIDE_BYTES)).ok_or(Wrong::Ending)?;
     for (to, from) in whole.as_chunks_mut().0.iter_mut().zip(strides) {
-        decode_stride(from, to, &mut bad);
+        decode_stride(from, to, &mut good);
     }
     for (to, from) in padded.iter_mut().zip(tail) {
         *to = *from;
     }
-    decode_stride(&padded, &mut last, &mut bad);
+    decode_stride(&padded, &mut last, &mut good);
     let (bytes, beyond) = last.split_at_checked(decoded_len(tail.len())).ok_or(Wrong::Ending)?;
     rest.get_mut(..bytes.len()).ok_or(Wrong::Ending)?.copy_from_slice(bytes);
-    if bad.iter().fold(0, |all, wrong| all | wrong) != 0 {
+    if good.iter().fold(u8::MAX, |all, good| all & good) != u8::MAX {
         return Err(Wrong::Character);
     }
     // Bits that a last character has beyond its byte land here; what follows is padding.
@@ -55,71 +55,77 @@ pub(crate) fn decode(text: &[u8], to: &mut [u8]) -> Result<(), Wrong> {
 }
 
 #[inline(always)]
-fn decode_stride(from: &[u8; STRIDE], to: &mut [u8; STRIDE_BYTES], bad: &mut [u8; STRIDE]) {
+fn decode_stride(from: &[u8; STRIDE], to: &mut [u8; STRIDE_BYTES], good: &mut [u8; STRIDE]) {
     let mut six = [0u8; STRIDE];
-    for ((to, bad), from) in six.iter_mut().zip(bad).zip(from) {
-        let (value, wrong) = value(*from);
+    for ((to, good), from) in six.iter_mut().zip(good).zip(from) {
+        let (value, is_good) = value(*from);
         *to = value;
-        *bad |= wrong;
+        *good &= is_good;
     }
-    for (to, from) in to.as_chunks_mut::<6>().0.iter_mut().zip(six.as_chunks::<8>().0) {
-        *to = pack(*from);
+    let mut packed = [0u64; 2];
+    for (to, six) in packed.iter_mut().zip(six.as_chunks::<8>().0) {
+        *to = pack(*six);
+    }
+    let [first, second] = packed;
+    // Two stores of eight bytes that overlap by four: the first one's last two bytes are zeros.
+    if let Some(to) = to.first_chunk_mut() {
+        *to = first.to_be_bytes();
+    }
+    if let Some(to) = to.last_chunk_mut() {
+        *to = (first << 32 | second >> 16).to_be_bytes();
     }
 }
 
 /// Appends the text of `bytes`.
 pub(crate) fn encode(bytes: &[u8], to: &mut String) {
-    to.reserve(encoded_len(bytes.len()));
+    let mut text = core::mem::take(to).into_bytes();
+    text.reserve(encoded_len(bytes.len()));
     let (strides, tail) = bytes.as_chunks::<STRIDE_BYTES>();
     for stride in strides {
-        push(to, &encode_stride(stride), STRIDE);
+        text.extend_from_slice(&encode_stride(stride));
     }
     let mut padded = [0u8; STRIDE_BYTES];
     for (to, from) in padded.iter_mut().zip(tail) {
         *to = *from;
     }
-    push(to, &encode_stride(&padded), encoded_len(tail.len()));
+    text.extend(encode_stride(&padded).iter().take(encoded_len(tail.len())));
+    // All of it is ASCII.
+    *to = String::from_utf8(text).unwrap_or_default();
 }
 
 #[inline(always)]
 fn encode_stride(bytes: &[u8; STRIDE_BYTES]) -> [u8; STRIDE] {
     let mut six = [0u8; STRIDE];
-    for (to, from) in six.as_chunks_mut::<8>().0.iter_mut().zip(bytes.as_chunks::<6>().0) {
-        *to = unpack(*from);
+    let first = bytes.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    let second = bytes.last_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes)) << 16;
+    for (to, from) in six.as_chunks_mut::<8>().0.iter_mut().zip([first, second]) {
+        *to = unpack(from);
     }
     six.map(character)
 }
 
-/// The characters are ASCII, which the check finds at once.
-#[inline(always)]
-fn push(to: &mut String, characters: &[u8; STRIDE], count: usize) {
-    let text = core::str::from_utf8(characters).ok().and_then(|text| text.get(..count));
-    to.push_str(text.unwrap_or_default());
-}
-
-/// The six bits of a character, and a value that is not zero when it is none of the alphabet.
+/// The six bits of a character, and whether it is one of the alphabet: all bits or none.
 #[inline(always)]
 fn value(character: u8) -> (u8, u8) {
-    let within = |first: u8, count: u8| {
-        let offset = character.wrapping_sub(first);
-        (offset, u8::from(offset < count).wrapping_neg())
-    };
-    let (upper, is_upper) = within(b'A', 26);
-    let (lower, is_lower) = within(b'a', 26);
-    let (digit, is_digit) = within(b'0', 10);
-    let (_, is_dash) = within(b'-', 1);
-    let (_, is_line) = within(b'_', 1);
-    let value = (upper & is_upper)
-        | (lower.wrapping_add(26) & is_lower)
-        | (digit.wrapping_add(52) & is_digit)
+    let mask = |is: bool| u8::from(is).wrapping_neg();
+    // Both cases at once: the bit between them is set.
+    let letter = (character | 0x20).wrapping_sub(b'a');
+    let is_letter = mask(letter < 26);
+    // Signed, which is one instruction; beyond ASCII nothing is a letter.
+    let lower = mask(character.cast_signed() >= b'a'.cast_signed()) & 26;
+    let is_digit = mask(character.wrapping_sub(b'0') < 10);
+    let is_dash = mask(character == b'-');
+    let is_line = mask(character == b'_');
+    let value = (letter.wrapping_add(lower) & is_letter)
+        | (character.wrapping_add(52 - b'0') & is_digit)
         | (62 & is_dash)
         | (63 & is_line);
-    (value, !(is_upper | is_lower | is_digit | is_dash | is_line))
+    (value, is_letter | is_digit | is_dash | is_line)
 }
 
 #[inline(always)]
 fn character(six: u8) -> u8 {
-    let step = |from: u8, by: u8| u8::from(six >= from).wrapping_neg() & by;
+    let step = |from: i8, by: u8| u8::from(six.cast_signed() >= from).wrapping_neg() & by;
     six.wrapping_add(b'A')
         .wrapping_add(step(26, 6))
         .wrapping_sub(step(52, 75))
@@ -127,24 +133,23 @@ fn character(six: u8) -> u8 {
         .wrapping_add(step(63, 49))
 }
 
-/// Eight times six bits into six bytes.
+/// Eight times six bits into the upper six bytes. Little-endian on the way, since vectors have no
+/// instruction that turns bytes around.
 #[inline(always)]
-fn pack(six: [u8; 8]) -> [u8; 6] {
-    let x = u64::from_be_bytes(six);
-    let x = ((x & 0x3f00_3f00_3f00_3f00) >> 2) | (x & 0x003f_003f_003f_003f);
-    let x = ((x & 0x0fff_0000_0fff_0000) >> 4) | (x & 0x0000_0fff_0000_0fff);
-    let x = ((x & 0x00ff_ffff_0000_0000) << 8) | ((x & 0x0000_0000_00ff_ffff) << 16);
-    x.to_be_bytes().first_chunk().copied().unwrap_or_default()
+fn pack(six: [u8; 8]) -> u64 {
+    let x = u64::from_le_bytes(six);
+    let x = ((x & 0x003f_003f_003f_003f) << 6) | ((x >> 8) & 0x003f_003f_003f_003f);
+    let x = ((x & 0x0000_0fff_0000_0fff) << 12) | ((x >> 16) & 0x0000_0fff_0000_0fff);
+    (x << 40) | ((x >> 32) << 16)
 }
 
-/// Eight values of six bits from six bytes: the way of `pack` back.
+/// Eight times six bits from the upper six bytes: the way of `pack` back.
 #[inline(always)]
-fn unpack(bytes: [u8; 6]) -> [u8; 8] {
-    let [a, b, c, d, e, f] = bytes;
-    let x = u64::from_be_bytes([0, a, b, c, 0, d, e, f]);
-    let x = ((x & 0x00ff_f000_00ff_f000) << 4) | (x & 0x0000_0fff_0000_0fff);
-    let x = ((x & 0x0fc0_0fc0_0fc0_0fc0) << 2) | (x & 0x003f_003f_003f_003f);
-    x.to_be_bytes()
+fn unpack(x: u64) -> [u8; 8] {
+    let x = (x >> 40) | ((x << 16) & 0x00ff_ffff_0000_0000);
+    let x = ((x >> 12) & 0x0000_0fff_0000_0fff) | ((x & 0x0000_0fff_0000_0fff) << 16);
+    let x = ((x >> 6) & 0x003f_003f_003f_003f) | ((x & 0x003f_003f_003f_003f) << 8);
+    x.to_le_bytes()
 }
 
 #[cfg(test)]
