@@ -56,9 +56,10 @@ impl HmacKey {
     pub(crate) fn tag(&self, message: &[u8]) -> [u8; 32] {
         let mut state = self.inner;
         finish(&mut state, message, BLOCK);
-        let digest = bytes(&state);
+        let mut digest = digest_block();
+        put(&mut digest, &state);
         let mut state = self.outer;
-        finish(&mut state, &digest, BLOCK);
+        compress256(&mut state, core::slice::from_ref(&digest));
         bytes(&state)
     }
 }
@@ -81,7 +82,8 @@ pub(crate) fn derive(key: &[u8]) -> [u8; 32] {
 ///
 /// A link is two runs of the block function over two blocks each: the padded key and the
 /// message, then the padded key and the digest. The blocks are kept from link to link, so that
-/// the padding is written once; all are wiped once, on drop, and not at every link.
+/// the padding is written once; all are wiped once, on drop, and not at every link. It is handed
+/// on by reference, since a move would leave an unwiped copy behind.
 pub(crate) struct Roll {
     tag: [u8; 32],
     inner: [Block; 2],
@@ -100,31 +102,36 @@ impl Drop for Roll {
 impl Roll {
     /// At the chain's first tag.
     pub(crate) fn start(key: &RootKey, identifier: &[u8]) -> Self {
-        Self::at(key.0.tag(identifier))
+        Self::at(&key.0.tag(identifier))
     }
 
     /// At a tag that is known already.
     pub(crate) fn resume(tail: &Tail) -> Self {
-        Self::at(*tail.expose())
+        Self::at(tail.expose())
     }
 
     /// At the signature of a token, to go on from there.
     pub(crate) fn resume_signature(signature: &[u8; 32]) -> Self {
-        Self::at(*signature)
+        Self::at(signature)
     }
 
-    fn at(tag: [u8; 32]) -> Self {
-        let mut digest = Block::from([0; BLOCK]);
-        end(&mut digest, 32, BLOCK.saturating_add(32));
-        Self { tag, inner: [[0; BLOCK].into(); 2], outer: [[0; BLOCK].into(), digest] }
+    fn at(tag: &[u8; 32]) -> Self {
+        Self {
+            tag: *tag,
+            inner: [[INNER; BLOCK].into(), [0; BLOCK].into()],
+            outer: [[OUTER; BLOCK].into(), digest_block()],
+        }
     }
 
     /// Goes over a first-party caveat.
     #[inline]
     pub(crate) fn first_party(&mut self, cid: &[u8]) {
         let Self { tag, inner: [inner_key, message], outer: [outer_key, digest] } = self;
-        set_key(inner_key, tag, INNER);
-        set_key(outer_key, tag, OUTER);
+        // Behind the key's bytes the padding stands already.
+        for ((inner, outer), key) in inner_key.iter_mut().zip(outer_key).zip(&*tag) {
+            *inner = key ^ INNER;
+            *outer = key ^ OUTER;
+        }
         let mut state = START;
         if cid.len() <= LAST {
             fill(message, cid);
@@ -207,6 +214,14 @@ fn pair(key: &HmacKey, first: &[u8], second: &[u8]) -> [u8; 32] {
         *to = from;
     }
     key.tag(&message)
+}
+
+/// The last block of a tag, with room for the digest under the inner key at its front.
+#[inline]
+fn digest_block() -> Block {
+    let mut block = Block::from([0; BLOCK]);
+    end(&mut block, 32, BLOCK.saturating_add(32));
+    block
 }
 
 /// Absorbs what is left of a message and the padding; `before` bytes are in the state already.

@@ -121,10 +121,10 @@ impl Plan {
 }
 
 /// Verifies a token that has third-party caveats, discharges, or one without the other. `added`
-/// are the caveats from `start` on; what was before holds no third-party caveat.
+/// are the caveats from `end` on; what was before holds no third-party caveat.
 pub(super) fn authenticate(
     presented: &Presented<'_>,
-    start: Roll,
+    end: &mut Roll,
     added: Caveats<'_>,
     branches: BranchIds,
     scratch: &mut Scratch,
@@ -137,14 +137,14 @@ pub(super) fn authenticate(
     plan.keys.clear();
     // Room for all of them at once: a list that grew would leave unwiped copies behind.
     plan.keys.reserve_exact(presented.discharge_count());
-    let verdict = walk(presented, start, added, branches, ids, plan, budget);
+    let verdict = walk(presented, end, added, branches, ids, plan, budget);
     plan.keys.clear();
     verdict
 }
 
 fn walk(
     presented: &Presented<'_>,
-    start: Roll,
+    end: &mut Roll,
     added: Caveats<'_>,
     branches: BranchIds,
     ids: &mut Vec<BranchId>,
@@ -154,8 +154,8 @@ fn walk(
     let root = presented.root();
     let most = presented.discharge_count();
     // The token's own tag first: of a forged one nothing else is worth saying.
-    let end = roll(start, added, branches, ids, &mut plan.keys, most)?;
-    finish(&root, &end, branches, ids)?;
+    roll(end, added, branches, ids, &mut plan.keys, most)?;
+    finish(&root, end, branches, ids)?;
     plan.build(presented, budget)?;
     let mut none = Vec::new();
     let mut next = 0;
@@ -164,9 +164,9 @@ fn walk(
         // Looked at where it lies: a key that was taken out would leave its bytes behind.
         let key = plan.keys.get(next).ok_or(Bug("a caveat key is missing"))?;
         let key = key.as_ref().ok_or(DischargeFault::SealedKey)?;
-        let start = Roll::start(key, token.identifier_bytes());
-        let tail = roll(start, token.caveats(), BranchIds::Skip, &mut none, &mut plan.keys, most)?;
-        if !tail.signs_bound(&end, token.signature()) {
+        let mut tail = Roll::start(key, token.identifier_bytes());
+        roll(&mut tail, token.caveats(), BranchIds::Skip, &mut none, &mut plan.keys, most)?;
+        if !tail.signs_bound(end, token.signature()) {
             return Err(if tail.signs(token.signature()) {
                 DischargeFault::Unbound.into()
             } else {
@@ -181,13 +181,13 @@ fn walk(
 /// Rolls over caveats of both kinds and opens the caveat keys on the way, in the plan's order,
 /// `most` of them: with more third-party caveats than discharges the plan will not come about.
 fn roll(
-    mut roll: Roll,
+    roll: &mut Roll,
     caveats: Caveats<'_>,
     branches: BranchIds,
     ids: &mut Vec<BranchId>,
     keys: &mut Vec<Option<RootKey>>,
     most: usize,
-) -> Result<Roll, Error> {
+) -> Result<(), Error> {
     for caveat in caveats {
         if branches == BranchIds::Collect {
             ids.push(roll.branch());
@@ -196,13 +196,13 @@ fn roll(
             None => roll.first_party(caveat.cid),
             Some(vid) => {
                 if keys.len() < most {
-                    keys.push(open(&roll, vid)?);
+                    keys.push(open(roll, vid)?);
                 }
                 roll.third_party(vid, caveat.cid);
             }
         }
     }
-    Ok(roll)
+    Ok(())
 }
 
 /// `Ok(None)`: it was not sealed under this point of the chain.

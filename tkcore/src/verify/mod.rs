@@ -110,30 +110,32 @@ pub(crate) fn authenticate(
     for discharge in presented.discharges() {
         spend(&discharge, BranchIds::Skip, budget)?;
     }
-    let (start, added) = match basis {
-        Basis::Root(key) => {
-            let start = Roll::start(key, root.identifier_bytes());
-            (start, root.caveats())
-        }
+    let added = match basis {
+        Basis::Root(_) => root.caveats(),
         Basis::Prefix(prefix) => {
             let added = prefix.rest_of(&root).filter(|_| prefix.covers(presented));
             let added = added.ok_or(Bug("a remembered prefix was used for a token it does not cover"))?;
             if branches == BranchIds::Collect {
                 scratch.branches.extend_from_slice(prefix.earlier());
             }
-            let start = Roll::resume(prefix.tail());
-            if prefix.holds_discharges() {
-                // The identical token with the identical discharges: the signer vouched for all.
-                return finish(&root, &start, branches, &mut scratch.branches);
-            }
-            (start, added)
+            added
         }
     };
-    if root.third_party_count() == 0 && presented.discharge_count() == 0 {
-        let end = roll(start, added, branches, &mut scratch.branches);
+    let mut end = match basis {
+        Basis::Root(key) => Roll::start(key, root.identifier_bytes()),
+        Basis::Prefix(prefix) => Roll::resume(prefix.tail()),
+    };
+    if let Basis::Prefix(prefix) = basis
+        && prefix.holds_discharges()
+    {
+        // The identical token with the identical discharges: the signer vouched for all.
         return finish(&root, &end, branches, &mut scratch.branches);
     }
-    discharge::authenticate(presented, start, added, branches, scratch, budget)
+    if root.third_party_count() == 0 && presented.discharge_count() == 0 {
+        roll(&mut end, added, branches, &mut scratch.branches);
+        return finish(&root, &end, branches, &mut scratch.branches);
+    }
+    discharge::authenticate(presented, &mut end, added, branches, scratch, budget)
 }
 
 /// The branch ids of every point of a token's own chain, its own last, when that chain holds
@@ -171,8 +173,8 @@ fn spend(token: &Token<'_>, branches: BranchIds, budget: &mut Budget) -> Result<
         BranchIds::Skip => 4,
     };
     let links = u32::from(token.caveat_count()).saturating_add(1);
-    budget.spend(links.saturating_mul(per_link))?;
-    budget.spend(u32::from(token.third_party_count()).saturating_mul(THIRD_PARTY_BLOCKS))?;
+    let third_party = u32::from(token.third_party_count()).saturating_mul(THIRD_PARTY_BLOCKS);
+    budget.spend(links.saturating_mul(per_link).saturating_add(third_party))?;
     budget.spend_bytes(token.as_v2().len())?;
     Ok(())
 }
@@ -182,7 +184,7 @@ fn spend(token: &Token<'_>, branches: BranchIds, budget: &mut Budget) -> Result<
 const THIRD_PARTY_BLOCKS: u32 = 10;
 
 /// Rolls over first-party caveats; leaves the branch ids of all points but the last.
-fn roll(mut roll: Roll, caveats: Caveats<'_>, branches: BranchIds, ids: &mut Vec<BranchId>) -> Roll {
+fn roll(roll: &mut Roll, caveats: Caveats<'_>, branches: BranchIds, ids: &mut Vec<BranchId>) {
     match branches {
         BranchIds::Skip => caveats.for_each(|caveat| roll.first_party(caveat.cid)),
         BranchIds::Collect => {
@@ -192,7 +194,6 @@ fn roll(mut roll: Roll, caveats: Caveats<'_>, branches: BranchIds, ids: &mut Vec
             }
         }
     }
-    roll
 }
 
 /// Compares the token's own tag and adds the last branch id.
