@@ -336,9 +336,14 @@ fn read_reencoded(body: &[u8], first: bool, bytes: &mut Vec<u8>) -> Result<Optio
 /// Sixteen bytes at a time, without a branch on each: a header is mostly one long token.
 fn find_comma(text: &[u8]) -> Option<usize> {
     let is_comma = |byte: &u8| *byte == b',';
+    let is_clean = |chunk: &[u8; 16]| !chunk.iter().fold(false, |any, byte| any | is_comma(byte));
     let (chunks, _) = text.as_chunks::<16>();
-    let clean = chunks.iter().take_while(|chunk| !chunk.iter().fold(false, |any, byte| any | is_comma(byte)));
-    let skip = clean.count().saturating_mul(16);
+    let clean = chunks.iter().take_while(|chunk| is_clean(chunk)).count();
+    // What is left is part of the last sixteen.
+    if clean == chunks.len() && text.last_chunk().is_some_and(is_clean) {
+        return None;
+    }
+    let skip = clean.saturating_mul(16);
     text.get(skip..)?.iter().position(is_comma).map(|at| at.saturating_add(skip))
 }
 

@@ -65,9 +65,8 @@ impl<'a> Identifier<'a> {
         let key = KeyId::from_bytes(reader.array().map_err(wrong("key id cut off"))?);
         let lineage = LineageId::from_bytes(reader.array().map_err(wrong("lineage id cut off"))?);
         lineage.minted().ok_or(Malformed::Identifier("mint time past the year 9999"))?;
-        let seconds = reader.array::<EXPIRY_BYTES>().map_err(wrong("expiry cut off"))?;
-        let seconds = seconds.iter().fold(0u64, |sum, byte| (sum << 8) | u64::from(*byte));
-        let expiry = match seconds {
+        let [a, b, c, d, e] = reader.array::<EXPIRY_BYTES>().map_err(wrong("expiry cut off"))?;
+        let expiry = match u64::from_be_bytes([0, 0, 0, a, b, c, d, e]) {
             0 => None,
             seconds => Some(
                 Timestamp::from_seconds(seconds).ok_or(Malformed::Identifier("expiry past the year 9999"))?,

@@ -122,8 +122,8 @@ impl LineageId {
     /// year 9999: no signer of ours writes such an id.
     #[must_use]
     pub fn minted(&self) -> Option<Timestamp> {
-        let millis = self.0.iter().skip(10).fold(0u64, |sum, byte| (sum << 8) | u64::from(*byte));
-        Timestamp::from_millis(millis)
+        let last = self.0.last_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        Timestamp::from_millis(last & 0xffff_ffff_ffff)
     }
 }
 

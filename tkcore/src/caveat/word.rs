@@ -196,9 +196,11 @@ fn form(word: &[u8], seen: u8) -> Result<Value, ParseFault> {
     match word {
         [b'/', ..] => return path::check(word).map(|()| Value::Path).map_err(ParseFault::Path),
         // A time has hyphens.
-        [b'0'..=b'9', ..] if seen & PLAIN != 0 && looks_like_time(word) => {
-            return Timestamp::from_rfc3339_bytes(word).map(Value::Time).map_err(ParseFault::Time);
-        }
+        [b'0'..=b'9', ..] if seen & PLAIN != 0 => match Timestamp::from_rfc3339_bytes(word) {
+            Ok(time) => return Ok(Value::Time(time)),
+            Err(fault) if looks_like_time(word) => return Err(ParseFault::Time(fault)),
+            Err(_) => {}
+        },
         [b'0'..=b'9', ..] if seen & !(DIGIT | DOT | SLASH) == 0 => match V4::read(word) {
             Some(read) if read.is_net() => return Ok(Value::Net(Some(read))),
             Some(read) => return Ok(Value::Ip(Some(read))),
@@ -256,6 +258,7 @@ fn digit(byte: u8) -> Option<i64> {
     if digit > 9 { None } else { Some(i64::from(digit)) }
 }
 
+/// Whether a word that is no time is refused as one: as a text it needs quotes.
 fn looks_like_time(bytes: &[u8]) -> bool {
     let Some(&[y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T' | b't']) = bytes.first_chunk::<11>() else {
         return false;
