@@ -1,11 +1,13 @@
 //! Real etcd members on loopback, as one cluster, with data that goes when they do.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 use crate::TempDir;
-use crate::process::Process;
+use crate::process::{Process, owner};
+use crate::proxy::{Proxy, Way};
 
 /// How Debian and its relatives install it.
 pub const INSTALL: &str = "apt-get install etcd-server etcd-client";
@@ -20,12 +22,16 @@ pub struct Etcd {
     program: PathBuf,
     dir: TempDir,
     members: Vec<Member>,
+    /// The process of each member, 0 while it has none: so links know who connects.
+    ids: Arc<Mutex<Vec<u32>>>,
 }
 
 #[derive(Debug)]
 struct Member {
     client: u16,
     peer: u16,
+    /// What the other members reach it by.
+    link: Proxy,
     process: Option<Process>,
 }
 
@@ -39,8 +45,15 @@ impl Etcd {
     pub fn start(test: &str, members: usize) -> Option<Self> {
         let program = crate::need(test, "etcd", INSTALL)?;
         for _ in 0..TRIES {
-            let members = (0..members).map(|_| Member { client: port(), peer: port(), process: None });
-            let mut etcd = Self { program: program.clone(), dir: TempDir::new(), members: members.collect() };
+            let ids = Arc::new(Mutex::new(vec![0; members]));
+            let member = |_| {
+                let (client, peer, ids) = (port(), port(), Arc::clone(&ids));
+                let who = move |from: SocketAddr| owner(from, &ids.lock().expect("nobody panics here"));
+                let link = Proxy::between(&format!("127.0.0.1:{peer}"), who);
+                Member { client, peer, link, process: None }
+            };
+            let members = (0..members).map(member).collect();
+            let mut etcd = Self { program: program.clone(), dir: TempDir::new(), members, ids };
             // All together: a member is ready only when most of them are.
             let begun: Vec<_> = (0..etcd.members.len()).map(|at| etcd.launch(at, "new")).collect();
             if begun.into_iter().enumerate().all(|(at, process)| etcd.adopt(at, process)) {
@@ -91,7 +104,20 @@ impl Etcd {
 
     /// Ends one member at once.
     pub fn kill(&mut self, at: usize) {
+        self.note(at, 0);
         self.members[at].process = None;
+    }
+
+    /// Cuts the network between one member and all others, or mends it. Its clients still reach it.
+    pub fn cut(&self, at: usize, way: Way) {
+        for (other, member) in self.members.iter().enumerate().filter(|(other, _)| *other != at) {
+            member.link.set(at, way);
+            self.members[at].link.set(other, way);
+        }
+    }
+
+    fn note(&self, at: usize, id: u32) {
+        self.ids.lock().expect("nobody panics here")[at] = id;
     }
 
     /// Starts a member that was killed, on its ports and its data.
@@ -125,9 +151,9 @@ impl Etcd {
             .members
             .iter()
             .enumerate()
-            .map(|(at, member)| format!("m{at}={}", url(member.peer)))
+            .map(|(at, member)| format!("m{at}=http://{}", member.link.address()))
             .collect();
-        Process::start(
+        let process = Process::start(
             Command::new(&self.program)
                 .args(["--name", &format!("m{at}"), "--initial-cluster-state", state])
                 .arg("--data-dir")
@@ -139,9 +165,11 @@ impl Etcd {
                     &url(member.client),
                 ])
                 .args(["--listen-peer-urls", &url(member.peer)])
-                .args(["--initial-advertise-peer-urls", &url(member.peer)])
+                .args(["--initial-advertise-peer-urls", &format!("http://{}", member.link.address())])
                 .args(["--initial-cluster", &peers.join(","), "--logger", "zap", "--log-level", "info"]),
-        )
+        );
+        self.note(at, process.id());
+        process
     }
 
     /// Waits until a member serves; `false` when it ended, as one does whose port is taken.
@@ -173,5 +201,18 @@ mod tests {
         etcd.kill(0);
         etcd.restart(0);
         assert!(etcd.control(&[0], &["get", "a"]).contains('1'));
+    }
+
+    #[test]
+    fn a_member_that_is_cut_off_answers_no_more_until_the_network_is_mended() {
+        let Some(etcd) = Etcd::start("a_member_that_is_cut_off", 3) else { return };
+        let put = |members: &[usize]| etcd.control(members, &["put", "--command-timeout=2s", "a", "1"]);
+        let leader = etcd.leader().unwrap();
+        etcd.cut(leader, Way::Stalled);
+        assert!(!put(&[leader]).contains("OK"));
+        let others: Vec<_> = (0..3).filter(|at| *at != leader).collect();
+        while !put(&others).contains("OK") {}
+        etcd.cut(leader, Way::Open);
+        while !put(&[leader]).contains("OK") {}
     }
 }

@@ -9,6 +9,8 @@
 //! - [`need`]: for tests that need a program which is not ours.
 //! - [`table`]: tables in `docs/` that tests keep true.
 //! - [`etcd::Etcd`]: real etcd members on loopback.
+//! - [`history`]: the checker of what the clients of a cluster have seen.
+//! - [`proxy::Proxy`]: a network that breaks.
 //! - [`http::Server`]: a loopback server that answers exactly what a test tells it to, however wrong.
 
 pub mod alloc;
@@ -16,9 +18,11 @@ mod clock;
 mod dir;
 pub mod disk;
 pub mod etcd;
+pub mod history;
 pub mod http;
 mod need;
 pub mod process;
+pub mod proxy;
 pub mod signer;
 pub mod table;
 

@@ -1,7 +1,10 @@
 //! A real child process: awaited by what it prints, never by the clock; killed when dropped.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
@@ -175,6 +178,21 @@ pub fn run<S: AsRef<OsStr>>(
     }
 }
 
+/// Which of these processes (by id, 0 for none) connects from an address of loopback.
+#[must_use]
+pub fn owner(from: SocketAddr, processes: &[u32]) -> Option<usize> {
+    // Lines of `sl local_address rem_address st … uid timeout inode`, addresses in hexadecimal.
+    let table = fs::read_to_string("/proc/net/tcp").ok()?;
+    let local = format!(":{:04X}", from.port());
+    let fields = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let line = table.lines().map(fields).find(|line| line.get(1).is_some_and(|at| at.ends_with(&local)))?;
+    let socket = PathBuf::from(format!("socket:[{}]", line.get(9)?));
+    processes.iter().position(|id| {
+        let files = fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten().flatten();
+        files.filter_map(|file| fs::read_link(file.path()).ok()).any(|file| file == socket)
+    })
+}
+
 fn follow(from: impl Read + Send + 'static, to: mpsc::Sender<String>, seen: Arc<Mutex<Vec<String>>>) {
     thread::spawn(move || {
         for line in BufReader::new(from).lines().map_while(Result::ok) {
@@ -204,6 +222,15 @@ mod tests {
     fn a_finished_command_gives_its_outputs_and_code() {
         let done = run("sh", ["-c", "cat; echo no >&2; exit 3"], b"in");
         assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (Some(3), "in", "no\n"));
+    }
+
+    #[test]
+    fn a_connection_has_an_owner() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let _to = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (_stream, from) = listener.accept().unwrap();
+        assert_eq!(owner(from, &[0, 1, std::process::id()]), Some(2));
+        assert_eq!(owner(from, &[0]), None);
     }
 
     #[test]

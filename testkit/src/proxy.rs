@@ -1,0 +1,248 @@
+//! A TCP proxy on loopback whose connections a test stalls, as a broken network does, or refuses.
+//!
+//! Stalled bytes are kept and go on when the way is open again, as they would by TCP itself.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+/// What becomes of the connections of one who connects.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Way {
+    /// Forwarded.
+    #[default]
+    Open,
+    /// Accepted, and nothing passes in either direction.
+    Stalled,
+    /// Closed, new ones at once.
+    Refused,
+}
+
+/// A running proxy to one address; ends with all its connections when dropped.
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    accept: Option<JoinHandle<()>>,
+}
+
+/// Says who has connected, by the address that a connection comes from; `None` closes it.
+type Who = dyn Fn(SocketAddr) -> Option<usize> + Send + Sync;
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// By who connects; those that are not here are open.
+    ways: BTreeMap<usize, Way>,
+    /// By a number of their own.
+    open: BTreeMap<u64, (usize, [TcpStream; 2])>,
+    next: u64,
+    stop: bool,
+}
+
+impl Proxy {
+    /// Forwards to `to`, an `ADDRESS:PORT` where nobody need listen yet. All that connect are 0.
+    ///
+    /// # Panics
+    /// When loopback cannot be bound.
+    #[must_use]
+    pub fn start(to: &str) -> Self {
+        Self::between(to, |_| Some(0))
+    }
+
+    /// The same, telling apart who connects.
+    ///
+    /// # Panics
+    /// When loopback cannot be bound.
+    #[must_use]
+    pub fn between(to: &str, who: impl Fn(SocketAddr) -> Option<usize> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port is free");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let shared = Arc::new(Shared::default());
+        let (to, who): (String, Arc<Who>) = (to.to_owned(), Arc::new(who));
+        let accepted = Arc::clone(&shared);
+        let accept = thread::spawn(move || {
+            for stream in listener.incoming() {
+                if accepted.lock().stop {
+                    return;
+                }
+                let Ok(stream) = stream else { continue };
+                let (shared, to, who) = (Arc::clone(&accepted), to.clone(), Arc::clone(&who));
+                thread::spawn(move || drop(forward(&shared, &stream, &to, &*who)));
+            }
+        });
+        Self { address, shared, accept: Some(accept) }
+    }
+
+    /// `ADDRESS:PORT` where it listens.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// What becomes of the connections of `who` from now on, those that are there included.
+    pub fn set(&self, who: usize, way: Way) {
+        let mut state = self.shared.lock();
+        state.ways.insert(who, way);
+        if way == Way::Refused {
+            state.close(|at| at == who);
+        }
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proxy").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.stop = true;
+        state.close(|_| true);
+        drop(state);
+        self.shared.changed.notify_all();
+        // Wakes the accepting thread.
+        let _ = TcpStream::connect(self.address);
+        if let Some(accept) = self.accept.take() {
+            let _ = accept.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until bytes of `who` may pass; `false` when they never will.
+    fn pass(&self, who: usize) -> bool {
+        let stalled = |state: &mut State| state.way(who) == Way::Stalled && !state.stop;
+        let state = self.changed.wait_while(self.lock(), stalled).unwrap_or_else(PoisonError::into_inner);
+        state.way(who) == Way::Open && !state.stop
+    }
+}
+
+impl State {
+    fn way(&self, who: usize) -> Way {
+        self.ways.get(&who).copied().unwrap_or_default()
+    }
+
+    fn close(&mut self, which: impl Fn(usize) -> bool) {
+        for (_, streams) in self.open.values().filter(|(who, _)| which(*who)) {
+            for stream in streams {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+        }
+    }
+}
+
+fn forward(shared: &Arc<Shared>, from: &TcpStream, to: &str, who: &Who) -> std::io::Result<()> {
+    let Some(who) = who(from.peer_addr()?) else { return Ok(()) };
+    if !shared.pass(who) {
+        return Ok(());
+    }
+    let to = TcpStream::connect(to)?;
+    from.set_nodelay(true)?;
+    to.set_nodelay(true)?;
+    let number = {
+        let mut state = shared.lock();
+        state.next += 1;
+        let number = state.next;
+        state.open.insert(number, (who, [from.try_clone()?, to.try_clone()?]));
+        number
+    };
+    let back = {
+        let (shared, from, to) = (Arc::clone(shared), to.try_clone()?, from.try_clone()?);
+        thread::spawn(move || pump(&shared, who, from, to))
+    };
+    pump(shared, who, from.try_clone()?, to);
+    let _ = back.join();
+    shared.lock().open.remove(&number);
+    Ok(())
+}
+
+/// Copies one direction to its end, and ends both with it.
+fn pump(shared: &Shared, who: usize, mut from: TcpStream, mut to: TcpStream) {
+    let mut bytes = [0; 16 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        if !shared.pass(who) || to.write_all(&bytes[..count]).is_err() {
+            break;
+        }
+    }
+    for stream in [from, to] {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn echo() -> TcpListener {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let accepting = listener.try_clone().unwrap();
+        thread::spawn(move || {
+            for stream in accepting.incoming() {
+                let mut stream = stream.unwrap();
+                thread::spawn(move || std::io::copy(&mut stream.try_clone().unwrap(), &mut stream));
+            }
+        });
+        listener
+    }
+
+    fn say(stream: &mut TcpStream, word: &[u8]) -> std::io::Result<Vec<u8>> {
+        stream.write_all(word)?;
+        let mut heard = vec![0; word.len()];
+        stream.read_exact(&mut heard).map(|()| heard)
+    }
+
+    #[test]
+    fn what_is_stalled_comes_later_and_what_is_refused_never() {
+        let to = echo();
+        let proxy = Proxy::start(&to.local_addr().unwrap().to_string());
+        let mut stream = TcpStream::connect(proxy.address()).unwrap();
+        assert_eq!(say(&mut stream, b"one").unwrap(), b"one");
+        proxy.set(0, Way::Stalled);
+        stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        assert!(say(&mut stream, b"two").is_err(), "it is stalled");
+        let mut new = TcpStream::connect(proxy.address()).unwrap();
+        new.write_all(b"new").unwrap();
+        proxy.set(0, Way::Open);
+        let mut heard = [0; 3];
+        for (stream, word) in [(&mut stream, b"two"), (&mut new, b"new")] {
+            stream.set_read_timeout(None).unwrap();
+            stream.read_exact(&mut heard).unwrap();
+            assert_eq!(&heard, word, "it came in the end");
+        }
+        proxy.set(0, Way::Refused);
+        assert_eq!(stream.read(&mut heard).unwrap_or(0), 0, "an open one is closed");
+        let late = TcpStream::connect(proxy.address()).and_then(|mut late| say(&mut late, b"no"));
+        assert!(late.is_err(), "a new one is closed");
+    }
+
+    #[test]
+    fn who_connects_is_told_apart() {
+        let to = echo();
+        let came = std::sync::atomic::AtomicUsize::new(0);
+        let who = move |_| Some(came.fetch_add(1, std::sync::atomic::Ordering::SeqCst));
+        let proxy = Proxy::between(&to.local_addr().unwrap().to_string(), who);
+        proxy.set(1, Way::Refused);
+        let mut first = TcpStream::connect(proxy.address()).unwrap();
+        assert_eq!(say(&mut first, b"a").unwrap(), b"a");
+        let mut second = TcpStream::connect(proxy.address()).unwrap();
+        assert!(say(&mut second, b"b").is_err());
+        assert_eq!(say(&mut first, b"c").unwrap(), b"c");
+    }
+}
