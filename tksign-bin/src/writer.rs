@@ -318,7 +318,11 @@ impl Thread {
             return Ok(());
         }
         let view = View { memory: &self.working, store: &*self.store, now };
-        if let Some((plan, closed)) = self.publisher.close(&view)? {
+        #[cfg(feature = "etcd")]
+        let may_close = self.store.name().is_empty() || self.publisher.has_told_base(&self.working);
+        #[cfg(not(feature = "etcd"))]
+        let may_close = true;
+        if may_close && let Some((plan, closed)) = self.publisher.close(&view)? {
             self.commit(plan, now)?;
             self.publisher.closed(closed, now);
         }

@@ -142,6 +142,12 @@ impl Publisher {
         Ok(vec![Effect::Head(Box::new(head), bytes.to_vec())])
     }
 
+    /// Whether a head has named the base that this signer would name. Until then no step is closed:
+    /// the others can make a base only while they are where it is.
+    pub(crate) fn has_told_base(&self, memory: &Memory) -> bool {
+        memory.head.as_ref().is_some_and(|head| head.base == *self.state.base())
+    }
+
     /// Another publishes: nothing is due but what every signer does for itself.
     pub(crate) fn rest(&mut self) {
         let now = monotonic();

@@ -2,6 +2,8 @@
 
 use super::Thread;
 use crate::memory::SignerError;
+use crate::publish::HEAD;
+use crate::store::{Op, Table};
 
 impl Thread {
     /// Takes in what was written since the last time. What is not understood ends this signer's
@@ -14,6 +16,11 @@ impl Thread {
         let now = self.clock.now();
         let mut effects = Vec::new();
         for op in news {
+            // A head is served as soon as it is followed: not before this signer's own answers know
+            // everything that it names.
+            if matches!(&op, Op::Put(Table::Feed, key, _) if key == HEAD) {
+                self.show(&std::mem::take(&mut effects));
+            }
             match self.publisher.follow(&op, &self.working, now) {
                 Ok(mut more) => {
                     more.iter().for_each(|effect| self.working.apply(effect));
