@@ -205,8 +205,9 @@ fn effect(is_new: bool) -> RevokeEffect {
 }
 
 /// The time of a floor. "Now" lies above every mint time there is, so that it kills everything
-/// that exists.
+/// that exists; in a cluster also above what a clock that is ahead of this one is minting.
 fn time(view: &View<'_>, floor: Floor) -> Result<Timestamp, No> {
-    let now = view.now.max(view.memory.last_mint.saturating_add(Duration::from_millis(1)));
+    let now = view.now.saturating_add(view.store.skew());
+    let now = now.max(view.memory.last_mint.saturating_add(Duration::from_millis(1)));
     Ok(floor.time(now)?)
 }

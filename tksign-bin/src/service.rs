@@ -19,7 +19,7 @@ use crate::memory::{Memory, SignerError, unseal};
 use crate::peer::Peer;
 use crate::registry;
 use crate::roles;
-use crate::store::{Op, Table};
+use crate::store::{Op, StoreError, Table};
 use crate::tally::Tally;
 use crate::writer::{Answer, Payload, Plan, View, Writer};
 use crate::{audit, exchange, issue, lists, operate, revoke, verify};
@@ -133,6 +133,9 @@ impl From<Code> for No {
 
 impl From<SignerError> for No {
     fn from(error: SignerError) -> Self {
+        if let SignerError::Store(StoreError::CutOff(why)) = error {
+            return Code::ReadOnly.detail(&why).into();
+        }
         // It may name the server's files: for its own log, not for clients.
         eprintln!("tksign: {error}");
         let SignerError::Store(error) = error else { return Code::StoreFailed.into() };
@@ -140,8 +143,8 @@ impl From<SignerError> for No {
     }
 }
 
-impl From<crate::store::StoreError> for No {
-    fn from(error: crate::store::StoreError) -> Self {
+impl From<StoreError> for No {
+    fn from(error: StoreError) -> Self {
         SignerError::from(error).into()
     }
 }

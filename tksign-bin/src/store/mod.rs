@@ -25,6 +25,7 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tkcore::FeedDigest;
 use tkcore::protocol::AuditHead;
@@ -315,6 +316,11 @@ pub trait Store: Send {
     /// Why nothing can be written now, if so.
     fn cut_off(&self) -> Option<String> {
         None
+    }
+
+    /// How far the clocks of processes that share this store may be apart.
+    fn skew(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// Writes no more, for this reason: what others wrote was not understood.

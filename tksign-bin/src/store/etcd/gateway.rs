@@ -9,6 +9,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Request, StatusCode, header};
 use serde_json::{Value, json};
+use tkcore::Timestamp;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
@@ -78,12 +79,18 @@ pub(super) struct Gateway {
     at: usize,
     connection: Option<SendRequest<Full<Bytes>>>,
     token: Option<String>,
+    date: Option<Timestamp>,
 }
 
 impl Gateway {
     pub(super) fn new(cluster: Cluster) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { cluster, runtime, at: 0, connection: None, token: None })
+        Ok(Self { cluster, runtime, at: 0, connection: None, token: None, date: None })
+    }
+
+    /// What the clock of the member that answered last said: whole seconds.
+    pub(super) const fn date(&self) -> Option<Timestamp> {
+        self.date
     }
 
     /// Turns to the next member.
@@ -180,9 +187,9 @@ impl Gateway {
         patience: Duration,
         work: impl AsyncFnOnce(&mut Connecting<'_>) -> Result<T, String>,
     ) -> Result<T, Trouble> {
-        let Self { cluster, runtime, connection, token, at } = self;
+        let Self { cluster, runtime, connection, token, at, date } = self;
         let url = cluster.urls.get(*at).map_or("", String::as_str);
-        let mut connecting = Connecting { url, cluster, connection, token };
+        let mut connecting = Connecting { url, cluster, connection, token, date };
         let done = runtime.block_on(async { timeout(patience, work(&mut connecting)).await });
         let why = match done {
             Ok(Ok(done)) => return Ok(done),
@@ -201,6 +208,7 @@ struct Connecting<'a> {
     cluster: &'a Cluster,
     connection: &'a mut Option<SendRequest<Full<Bytes>>>,
     token: &'a mut Option<String>,
+    date: &'a mut Option<Timestamp>,
 }
 
 impl Connecting<'_> {
@@ -250,6 +258,7 @@ impl Connecting<'_> {
         let request = request.body(Full::new(body.clone())).map_err(io)?;
         let (head, body) = sender.send_request(request).await.map_err(io)?.into_parts();
         *self.connection = Some(sender);
+        *self.date = head.headers.get(header::DATE).and_then(|date| http_date(date.to_str().ok()?));
         Ok((head.status, body))
     }
 }
@@ -258,6 +267,32 @@ fn io(error: impl fmt::Display) -> String {
     error.to_string()
 }
 
+/// `Sat, 28 Nov 2026 05:31:49 GMT` (RFC 9110, 5.6.7), the one form that a server may write.
+fn http_date(text: &str) -> Option<Timestamp> {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let mut words = text.strip_suffix(" GMT")?.split(' ').skip(1);
+    let (day, month, year, time) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    let month = MONTHS.find(month)?.checked_div(3)?.checked_add(1)?;
+    Timestamp::from_rfc3339(&format!("{year}-{month:02}-{day}T{time}Z")).ok()
+}
+
 fn left(started: Instant, patience: Duration) -> Duration {
     patience.saturating_sub(monotonic().saturating_duration_since(started))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_of_answers_are_read() {
+        let read = |text: &str| http_date(text).map(Timestamp::millis);
+        assert_eq!(read("Thu, 01 Jan 1970 00:00:01 GMT"), Some(1000));
+        assert_eq!(read("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777_000));
+        for wrong in
+            ["", "Sun, 06 Nov 1994 08:49:37", "Sun, 06 Foo 1994 08:49:37 GMT", "06 Nov 1994 08:49:37 GMT"]
+        {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
 }

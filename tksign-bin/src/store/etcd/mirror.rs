@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use serde_json::{Value, json};
+use tkcore::Timestamp;
 
 use super::gateway::{Cluster, Gateway, Trouble};
 use super::space::{self, LEADER, SIGNERS, Space, at, field, number};
 use super::{PAGE, base64};
-use crate::clock::monotonic;
+use crate::clock::{Clock as _, SystemClock, monotonic};
 use crate::random;
 use crate::store::StoreError;
 
@@ -36,6 +37,9 @@ const CUT_OFF: Duration = Duration::from_secs(4);
 const END: Duration = Duration::from_secs(3600);
 /// When the mirror is behind for so long, its watch hangs at a member that is itself cut off.
 const BEHIND: Duration = Duration::from_secs(2);
+/// How far a clock may be from that of the member which answers: whoever is further off writes
+/// nothing and leads nobody, since what it mints would lie ahead of everybody's floors.
+pub(super) const SKEW: Duration = Duration::from_secs(5);
 /// How long reading everything may take.
 const LOAD: Duration = Duration::from_secs(60);
 
@@ -62,6 +66,8 @@ struct State {
     contact: Instant,
     /// Since when the mirror has been behind the cluster.
     behind: Option<Instant>,
+    /// How far this machine's clock is from etcd's, if too far.
+    apart: Option<Duration>,
     /// The revision at which this process got to lead; 0 when it does not.
     leads: i64,
     may_lead: bool,
@@ -81,6 +87,7 @@ impl Mirror {
             revision,
             contact: monotonic(),
             behind: None,
+            apart: None,
             leads: 0,
             may_lead: true,
             stop: false,
@@ -133,9 +140,18 @@ impl Mirror {
         self.lock().wake = Some(wake);
     }
 
-    pub(super) fn cut_off(&self) -> Option<String> {
+    /// Nothing was heard for too long.
+    pub(super) fn unheard(&self) -> Option<String> {
         let age = self.age();
         (age > CUT_OFF).then(|| format!("cut off from etcd: what is known here is {} s old", age.as_secs()))
+    }
+
+    /// Why nothing may be written.
+    pub(super) fn cut_off(&self) -> Option<String> {
+        let is_apart = |by: Duration| {
+            format!("the clock of this machine is {} s apart from etcd's: set it right", by.as_secs())
+        };
+        self.unheard().or_else(|| self.lock().apart.map(is_apart))
     }
 
     /// Waits until the mirror has reached a revision.
@@ -168,9 +184,10 @@ impl Mirror {
     }
 
     /// The cluster has answered: so far is it.
-    fn heard(&self, latest: i64, leads: i64) {
+    fn heard(&self, latest: i64, apart: Option<Duration>, leads: i64) {
         let mut state = self.lock();
         state.contact = monotonic();
+        state.apart = apart;
         state.behind =
             if latest > state.revision { Some(state.behind.unwrap_or(state.contact)) } else { None };
         if state.leads != leads {
@@ -272,6 +289,8 @@ enum Ended {
 
 fn follow(mirror: &Mirror, prefix: &[u8], gateway: &mut Gateway, stream: &mut Incoming) -> Ended {
     let (mut text, mut events, mut reached) = (Vec::new(), Vec::new(), 0);
+    // How far behind the watch before it was says nothing of this one.
+    mirror.lock().behind = None;
     while !mirror.is_stopped() && !mirror.is_behind() {
         match gateway.next(stream, LISTEN) {
             Ok(Some(bytes)) => text.extend_from_slice(&bytes),
@@ -331,11 +350,22 @@ impl Turn {
         }
         // Twice: the second look finds what the first one took.
         for _ in 0..2 {
+            let before = SystemClock.now();
             let Ok((latest, leader)) = self.look() else { return };
+            let apart = self.gateway.date().and_then(|date| apart(before, date, SystemClock.now()));
             let ours = leader.filter(|(_, process)| *process == self.process).map(|(at, _)| at);
-            let kept = ours.is_some() && self.keep();
-            mirror.heard(latest, ours.filter(|_| kept).unwrap_or(0));
-            if kept || leader.is_some() || !mirror.lock().may_lead || mirror.is_stopped() || !self.seek() {
+            let kept = ours.is_some() && apart.is_none() && self.keep();
+            mirror.heard(latest, apart, ours.filter(|_| kept).unwrap_or(0));
+            if apart.is_some() {
+                self.give_back();
+            }
+            if kept
+                || apart.is_some()
+                || leader.is_some()
+                || !mirror.lock().may_lead
+                || mirror.is_stopped()
+                || !self.seek()
+            {
                 return;
             }
         }
@@ -382,5 +412,28 @@ impl Turn {
             // Ends by itself otherwise.
             let _ = self.gateway.call("/v3/lease/revoke", &json!({"ID": lease}), TICK);
         }
+    }
+}
+
+/// How far a clock that was read `before` and `after` is from one that said `date` in between, in
+/// whole seconds; nothing within what is allowed.
+fn apart(before: Timestamp, date: Timestamp, after: Timestamp) -> Option<Duration> {
+    let ahead = before.saturating_since(date.saturating_add(Duration::from_secs(1)));
+    let behind = date.saturating_since(after);
+    Some(ahead.max(behind)).filter(|by| *by > SKEW)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_may_be_so_far_apart_and_no_further() {
+        let at = |millis| Timestamp::from_millis(millis).unwrap_or(Timestamp::MAX);
+        let apart = |before, after| apart(at(before), at(100_000), at(after)).map(|by| by.as_millis());
+        assert_eq!(apart(106_000, 107_000), None, "the second that the date leaves out counts for it");
+        assert_eq!(apart(106_001, 107_000), Some(5001));
+        assert_eq!(apart(94_000, 95_000), None, "a slow answer proves nothing");
+        assert_eq!(apart(94_000, 94_999), Some(5001));
     }
 }

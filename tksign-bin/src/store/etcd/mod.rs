@@ -294,6 +294,10 @@ impl Etcd {
     }
 
     fn ask(&self, path: &str, body: &Value) -> Result<Value, StoreError> {
+        // Waited for by the first, not by every caller in turn.
+        if let Some(why) = self.mirror.unheard() {
+            return Err(StoreError::CutOff(why));
+        }
         self.gateway.borrow_mut().call(path, body, PATIENCE).map_err(unreachable_now)
     }
 
@@ -478,6 +482,10 @@ impl Store for Etcd {
 
     fn cut_off(&self) -> Option<String> {
         self.frozen.clone().or_else(|| self.mirror.cut_off())
+    }
+
+    fn skew(&self) -> Duration {
+        mirror::SKEW
     }
 
     fn freeze(&mut self, why: &str) {
