@@ -1,0 +1,82 @@
+//! Signers whose clocks are apart, by Debian's `faketime`.
+
+use std::path::Path;
+
+use testkit::Clock;
+use tkcore::Name;
+use tkcore::protocol::{Code, Floor, RevokeTarget};
+use tkcore::revocation::Head;
+use tkverify::remote::request_id;
+
+use crate::world::{TKSIGN, World, code, mint_params, until};
+
+/// Gives a signer a clock of its own; `None` when `faketime` is missing.
+fn clock(world: &mut World, at: usize, test: &str) -> Option<Clock> {
+    // In its own folder, since its sandbox lets it read nothing else.
+    let clock = Clock::new(test, Path::new(&world.state(at)).join("clock"))?;
+    world.stop(at);
+    world.signers[at].environment = clock.environment();
+    world.serve(at);
+    Some(clock)
+}
+
+fn floor() -> RevokeTarget {
+    RevokeTarget::Subject(Name::new("acme").unwrap(), Name::new("user:17").unwrap(), Floor::Now)
+}
+
+#[test]
+fn clocks_a_little_apart_are_borne_and_one_further_off_writes_nothing() {
+    let test = "clocks_a_little_apart_are_borne_and_one_further_off_writes_nothing";
+    let Some(mut world) = World::serving(test, Path::new(TKSIGN)) else { return };
+    let Some(clock) = clock(&mut world, 2, test) else { return };
+    let mut issued = Vec::new();
+    // 3 s either way: a floor at any signer refuses what any other had minted, and nothing that
+    // is minted after it.
+    for offset in [3, -3] {
+        clock.set(offset);
+        for (minting, revoking) in [(2, 0), (0, 2), (1, 0), (2, 2)] {
+            let (_, before) = world.mint(minting).unwrap();
+            let told = world.revoke(&[revoking], floor()).unwrap();
+            assert_eq!(code(&world.verify(revoking, &before).unwrap_err()), Some(Code::Revoked));
+            for at in 0..3 {
+                let (lineage, after) = world.mint(at).unwrap();
+                assert!(lineage.minted() >= told.before, "{offset}: {lineage} below {told:?}");
+                world.verify(at, &after).unwrap();
+            }
+        }
+        // Whoever publishes, the times of heads do not go back.
+        for _ in 0..2 {
+            let publisher = world.publisher();
+            let head = world.await_head(publisher, "before", |_| true);
+            issued.push(head.issued_at);
+            world.stop(publisher);
+            let other = (publisher + 1) % 3;
+            let (lineage, _) = world.mint(other).unwrap();
+            world.revoke(&[other], RevokeTarget::Token(lineage)).unwrap();
+            let is_later = |next: &Head| next.position > head.position;
+            let next = world.await_head(other, "another publishes", is_later);
+            issued.push(next.issued_at);
+            world.serve(publisher);
+            world.await_head(publisher, "it is back", |_| true);
+        }
+    }
+    assert!(issued.is_sorted(), "{issued:?}");
+    // Further off, either way: it writes nothing, says why, leads nobody, and verifies.
+    let (_, token) = world.mint(0).unwrap();
+    for offset in [30, -30] {
+        clock.set(offset);
+        world.await_status(2, "the clock of this machine is");
+        for refused in [world.mint(2).map(drop), world.revoke(&[2], floor()).map(drop)] {
+            let refused = refused.unwrap_err();
+            assert_eq!(code(&refused), Some(Code::ReadOnly));
+            assert!(refused.to_string().contains("set it right"), "{refused}");
+        }
+        world.verify(2, &token).unwrap();
+        assert_ne!(world.publisher(), 2);
+        // Its clients go to another.
+        world.remote("mint", &[2, 1]).mint(&mint_params(), request_id().unwrap()).unwrap();
+        world.mint(0).unwrap();
+    }
+    clock.set(0);
+    until("it writes again", || world.mint(2).ok());
+}
