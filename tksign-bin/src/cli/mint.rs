@@ -82,7 +82,7 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     }
     let id = values::request_id(matches)?;
     let answer = Reach::open_as(matches, Speaker::Mint)?.call_as(&params, id)?;
-    let token = TokenBuf::from_v2(answer.token.expose().to_vec()).map_err(|error| Failure::bug(error))?;
+    let token = TokenBuf::from_v2(answer.token.expose().to_vec()).map_err(Failure::bug)?;
     let text = token.to_text();
     if values::set(matches, "json") {
         let facts = output::Facts::default()

@@ -69,7 +69,7 @@ fn fetch(matches: &ArgMatches, feed: FeedId) -> Result<FeedTree, Failure> {
             tree.put(&path, Bytes::from(bytes));
         }
     }
-    let read = tkcore::revocation::Head::parse_unverified(&head).map_err(|error| Failure::bug(error))?;
+    let read = tkcore::revocation::Head::parse_unverified(&head).map_err(Failure::bug)?;
     tree.announce(read.position, head);
     Ok(tree)
 }
