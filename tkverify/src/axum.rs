@@ -36,10 +36,11 @@ use std::convert::Infallible;
 use ::axum::body::Body;
 use ::axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use ::axum::http::request::Parts;
-use ::axum::http::{HeaderValue, header};
-use ::axum::response::{IntoResponse, Response};
+use ::axum::http::{HeaderValue, StatusCode, header};
+use ::axum::response::{AppendHeaders, IntoResponse, Response};
 use tkcore::Grant;
 
+use crate::discharge::{DeskError, Reply};
 pub use crate::tower::Guard;
 use crate::tower::problem;
 use crate::verifier::Verifier;
@@ -106,5 +107,20 @@ impl std::fmt::Debug for Bearer {
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         problem(&self).map(Body::from)
+    }
+}
+
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+        let retry = self.retry_after.map(|seconds| [(header::RETRY_AFTER, HeaderValue::from(seconds))]);
+        (status, headers, retry.map(AppendHeaders), self.body).into_response()
+    }
+}
+
+impl IntoResponse for DeskError {
+    fn into_response(self) -> Response {
+        self.reply().into_response()
     }
 }

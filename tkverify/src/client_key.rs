@@ -17,7 +17,7 @@ pub struct ClientKey {
     public: [u8; 32],
 }
 
-/// Why there is no client key.
+/// Why there is no key in a file: of a client, or of an authority.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ClientKeyError {
@@ -25,7 +25,7 @@ pub enum ClientKeyError {
     Io(io::Error),
     /// Others than the owner may read the file.
     Readable,
-    /// The file is not 64 lower-case hexadecimal digits and a line end.
+    /// The file has another form than the one that was written: digits in lower-case hexadecimal.
     Form,
     /// The system's random generator or the key exchange failed.
     Generate,
@@ -36,7 +36,7 @@ impl fmt::Display for ClientKeyError {
         match self {
             Self::Io(e) => write!(f, "the key file: {e}"),
             Self::Readable => f.write_str("the key file can be read by others; chmod 600 it"),
-            Self::Form => f.write_str("the key file does not hold 64 lower-case hexadecimal digits"),
+            Self::Form => f.write_str("the key file is not of the form that `tkverify keygen` writes"),
             Self::Generate => f.write_str("no key could be generated"),
         }
     }
@@ -83,14 +83,7 @@ impl ClientKey {
     /// # Errors
     /// [`ClientKeyError`]; `Readable` when the mode gives anything to group or others.
     pub fn read(path: &Path) -> Result<Self, ClientKeyError> {
-        let file = fs::File::open(path).map_err(ClientKeyError::Io)?;
-        if file.metadata().map_err(ClientKeyError::Io)?.mode() & 0o077 != 0 {
-            return Err(ClientKeyError::Readable);
-        }
-        // Room for the longest file accepted from the start: a string that grew would leave
-        // unwiped copies behind.
-        let mut text = Zeroizing::new(String::with_capacity(128));
-        file.take(100).read_to_string(&mut text).map_err(ClientKeyError::Io)?;
+        let text = read_private(path)?;
         let digits = text.strip_suffix('\n').unwrap_or(&text);
         let private = key_from_hex(digits).map(Zeroizing::new).ok_or(ClientKeyError::Form)?;
         Self::from_private(private)
@@ -102,17 +95,8 @@ impl ClientKey {
     /// [`ClientKeyError::Io`]; also when the file exists, since overwriting a key in use would
     /// lock a service out.
     pub fn write(&self, path: &Path) -> Result<(), ClientKeyError> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(ClientKeyError::Io)?;
-        let text = Zeroizing::new(hex(self.private.as_slice()));
-        file.write_all(text.as_bytes())
-            .and_then(|()| file.write_all(b"\n"))
-            .and_then(|()| file.sync_all())
-            .map_err(ClientKeyError::Io)
+        let digits = Zeroizing::new(hex(self.private.as_slice()));
+        write_private(path, &Zeroizing::new(format!("{}\n", digits.as_str())))
     }
 
     /// The public half, for `tksign clients add --key`.
@@ -126,6 +110,26 @@ impl ClientKey {
     pub fn expose(&self) -> &[u8; 32] {
         &self.private
     }
+}
+
+/// The text of a file that nobody but its owner may read, wiped on drop; 127 bytes at most.
+pub(crate) fn read_private(path: &Path) -> Result<Zeroizing<String>, ClientKeyError> {
+    let file = fs::File::open(path).map_err(ClientKeyError::Io)?;
+    if file.metadata().map_err(ClientKeyError::Io)?.mode() & 0o077 != 0 {
+        return Err(ClientKeyError::Readable);
+    }
+    // Room for the longest file accepted from the start: a string that grew would leave
+    // unwiped copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(256));
+    file.take(127).read_to_string(&mut text).map_err(ClientKeyError::Io)?;
+    Ok(text)
+}
+
+/// A new file of mode 0600; there must be none yet.
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), ClientKeyError> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = file.map_err(ClientKeyError::Io)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(ClientKeyError::Io)
 }
 
 impl fmt::Debug for ClientKey {

@@ -270,6 +270,19 @@ fn tokens_are_read_from_input_alone_and_shown_without_their_signature() {
     assert!(wrong.stdout.is_empty());
     let forced = with_input(&["attenuate", "--force", "-c", "my kind"], &token);
     assert_eq!(code(&forced), 0, "{forced:?}");
+    let dir = testkit::TempDir::new();
+    let path = dir.join("login.key").to_str().unwrap().to_owned();
+    let made = with_input(&["keygen", "--authority", "--json", "--out", &path], "");
+    let said: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+    let key = tkverify::discharge::AuthorityKey::read(path.as_ref()).unwrap();
+    assert_eq!(said["authority"], key.id().to_string().as_str());
+    let public: String = key.public().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        (said["public"].as_str(), said["file"].as_str()),
+        (Some(public.as_str()), Some(path.as_str()))
+    );
+    let again = with_input(&["keygen", "--authority", "--out", &path], "");
+    assert_eq!(code(&again), 24, "a key in use is not overwritten: {again:?}");
     for command in ["attenuate", "check", "inspect", "keygen", "refresh"] {
         let help = tkverify().args([command, "--help"]).output().unwrap();
         assert_eq!(code(&help), 0);

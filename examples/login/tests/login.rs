@@ -1,13 +1,12 @@
 //! The service and its client over real sockets: a machine, a person, and what must not work.
 #![allow(clippy::unwrap_used, reason = "tests fail loudly on their own")]
 
-use std::sync::mpsc;
-
-use login_example::{Accounts, router};
+use harness::{Service, text};
+use testkit::TempDir;
 use tkcore::plain::Macaroon;
 use tkcore::{
-    AuthorityId, AuthorityKeys, AuthoritySecret, Budget, CaveatKey, RootKey, SealTo, TokenBuf,
-    attenuate_third_party, seal_ticket,
+    AuthorityId, AuthoritySecret, Budget, CaveatKey, RootKey, SealTo, TokenBuf, attenuate_third_party,
+    seal_ticket,
 };
 use tkverify::discharge::{Authority, DischargeClient, DischargeError, Wallet};
 use tkverify::{Clock, SystemClock};
@@ -18,20 +17,30 @@ fn id() -> AuthorityId {
     AuthorityId::from_bytes([0xa1; 16])
 }
 
-fn start() -> String {
-    let (send, receive) = mpsc::channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let keys = AuthorityKeys::new(id()).with_secret(AuthoritySecret::from_bytes(SECRET));
-            let accounts =
-                Accounts::read("person ann hunter2\nperson bob hunter3\nmachine ci t0ken\n").unwrap();
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            send.send(listener.local_addr().unwrap()).unwrap();
-            axum::serve(listener, router(keys, accounts)).await.unwrap();
-        });
-    });
-    format!("http://{}", receive.recv().unwrap())
+/// The service as a process, with files that are removed when it ends.
+struct Login {
+    service: Service,
+    _dir: TempDir,
+}
+
+impl Login {
+    fn start() -> Self {
+        let dir = TempDir::new();
+        let key = dir.write("login.key", 0o600, format!("{}\n{}\n", id(), "52".repeat(32)));
+        let accounts = "person ann hunter2\nperson bob hunter3\nmachine ci t0ken\n";
+        let accounts = dir.write("accounts", 0o600, accounts);
+        let args = ["--key", text(&key), "--accounts", text(&accounts)];
+        Self { service: Service::start(env!("CARGO_BIN_EXE_login-example"), &args), _dir: dir }
+    }
+
+    /// A client of it, with a credential or without.
+    fn client(&self, credential: Option<&str>) -> DischargeClient {
+        let mut authority = Authority::new(&format!("http://{}/v1/discharge", self.service.address)).unwrap();
+        if let Some(value) = credential {
+            authority = authority.with_credential(value.to_owned());
+        }
+        DischargeClient::new().with_authority(id(), authority)
+    }
 }
 
 fn root_key() -> RootKey {
@@ -46,14 +55,6 @@ fn wallet(asks: &str) -> Wallet {
     let to = SealTo::Public { key: &public, ephemeral: &[7; 32] };
     let ticket = seal_ticket(id(), &to, &key, &[asks]).unwrap();
     Wallet::new(attenuate_third_party(&token.as_token(), None, &ticket, &key, &[8; 24]).unwrap())
-}
-
-fn client(url: &str, credential: Option<&str>) -> DischargeClient {
-    let mut authority = Authority::new(&format!("{url}/v1/discharge")).unwrap();
-    if let Some(value) = credential {
-        authority = authority.with_credential(value.to_owned());
-    }
-    DischargeClient::new().with_authority(id(), authority)
 }
 
 fn holds(wallet: &Wallet) {
@@ -79,32 +80,32 @@ fn log_in(address: &str, name: &str, password: &str) -> (String, u16) {
 
 #[test]
 fn a_machine_gets_its_discharge_at_once() {
-    let url = start();
+    let login = Login::start();
     let mut held = wallet("subject = ci");
-    assert_eq!(held.refresh(&client(&url, Some("Bearer t0ken"))).unwrap().fetched, 1);
+    assert_eq!(held.refresh(&login.client(Some("Bearer t0ken"))).unwrap().fetched, 1);
     holds(&held);
 }
 
 #[test]
 fn a_machine_gets_none_for_somebody_else() {
-    let url = start();
-    let refused = wallet("subject = ann").refresh(&client(&url, Some("Bearer t0ken"))).unwrap_err();
+    let login = Login::start();
+    let refused = wallet("subject = ann").refresh(&login.client(Some("Bearer t0ken"))).unwrap_err();
     assert!(matches!(refused, DischargeError::Refused { .. }), "{refused}");
 }
 
 #[test]
 fn without_a_credential_and_a_person_it_fails_at_once() {
-    let url = start();
+    let login = Login::start();
     for credential in [None, Some("Bearer wrong")] {
-        let error = wallet("subject = ci").refresh(&client(&url, credential)).unwrap_err();
+        let error = wallet("subject = ci").refresh(&login.client(credential)).unwrap_err();
         assert_eq!(error, DischargeError::NeedsPerson { authority: id() });
     }
 }
 
 #[test]
 fn a_person_logs_in_and_the_waiting_program_goes_on() {
-    let url = start();
-    let client = client(&url, None).with_person(|_, address| {
+    let login = Login::start();
+    let client = login.client(None).with_person(|_, address| {
         let (page, wrong) = log_in(address, "ann", "guess");
         assert!(page.contains("<code>subject = ann</code>"), "{page}");
         assert_eq!(wrong, 403);
@@ -117,8 +118,8 @@ fn a_person_logs_in_and_the_waiting_program_goes_on() {
 
 #[test]
 fn another_person_cannot_discharge_it() {
-    let url = start();
-    let client = client(&url, None).with_person(|_, address| {
+    let login = Login::start();
+    let client = login.client(None).with_person(|_, address| {
         assert_eq!(log_in(address, "bob", "hunter3").1, 403);
     });
     let refused = wallet("subject = ann").refresh(&client).unwrap_err();
@@ -127,8 +128,8 @@ fn another_person_cannot_discharge_it() {
 
 #[test]
 fn what_a_ticket_asks_is_shown_as_text() {
-    let url = start();
-    let client = client(&url, None).with_person(|_, address| {
+    let login = Login::start();
+    let client = login.client(None).with_person(|_, address| {
         let (page, _) = log_in(address, "ann", "hunter2");
         assert!(page.contains("&lt;script&gt;") && !page.contains("<script>"), "{page}");
     });

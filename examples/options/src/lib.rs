@@ -48,8 +48,7 @@ impl Options {
 }
 
 /// Bytes from exactly so many hexadecimal digits.
-#[must_use]
-pub fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let pair = |at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
     (0..text.len()).step_by(2).map(pair).collect::<Option<Vec<u8>>>()?.try_into().ok()
 }

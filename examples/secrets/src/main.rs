@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A worker that is broken into holds a token that opens nothing, and the discharges of the tenants
-//! whose users it works for just now. `KEYFILE` is what `login-example keygen` writes.
+//! whose users it works for just now. `KEYFILE` is what `tkverify keygen --authority` writes.
 
 use std::error::Error as StdError;
 use std::io::Read as _;
@@ -21,10 +21,10 @@ use std::time::Duration;
 use options::Options;
 use tiny_http::{Request as Asked, Response, Server};
 use tkcore::{
-    AuthorityId, AuthorityKeys, AuthorityPublic, AuthoritySecret, Budget, CaveatKey, Error, Request, SealTo,
-    TokenBuf, Vocabulary, attenuate_third_party, seal_ticket,
+    AuthorityId, AuthorityPublic, Budget, CaveatKey, Error, Request, SealTo, TokenBuf, Vocabulary,
+    attenuate_third_party, seal_ticket,
 };
-use tkverify::discharge::{Authority, Desk, DeskError, DischargeClient, Reply, Wallet};
+use tkverify::discharge::{Authority, AuthorityKey, Desk, DeskError, DischargeClient, Reply, Wallet};
 use tkverify::{ClientKey, Clock as _, SystemClock, Trust, Verifier};
 
 /// How long a permission counts once it was proved.
@@ -69,11 +69,7 @@ fn lock() -> Outcome {
 /// The authority: who shows a token that may read secrets of a tenant gets its word for that tenant.
 fn permissions() -> Outcome {
     let options = Options::read(2, &["trust", "client-key", "state", "keys", "listen"])?;
-    let text = std::fs::read_to_string(options.need("keys")?)?;
-    let (id, secret) = text.trim().split_once('\n').ok_or("KEYFILE has two lines")?;
-    let secret = AuthoritySecret::from_bytes(options::hex(secret).ok_or("KEYFILE holds no key")?);
-    let keys = AuthorityKeys::new(AuthorityId::from_hex(id).ok_or("KEYFILE names no authority")?);
-    let desk = Desk::new(keys.with_secret(secret));
+    let desk = Desk::new(AuthorityKey::read(options.need("keys")?.as_ref())?.keys());
     serve(&options, |verifier, asked| {
         let reply = vouch(&desk, verifier, asked).unwrap_or_else(|error| error.reply());
         (reply.status, reply.body)

@@ -1,7 +1,7 @@
 //! Signer, permission service, store and worker as processes.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use harness::{Service, client, example, mint, narrowed, revoke, signer, text, until};
+use harness::{Service, client, mint, narrowed, revoke, signer, text, tkverify, until};
 use testkit::process::run;
 use tkverify::discharge::{Authority, DischargeClient, Wallet};
 use tkverify::{Clock as _, SystemClock};
@@ -15,7 +15,7 @@ fn the_fleets_token_opens_a_tenants_secrets_only_beside_proof_of_permission_on_t
         signer.must("keys create", &["--tenant", tenant]);
     }
     let at = |name: &str| text(&signer.dir().join(name)).to_owned();
-    let made = run(example("login-example"), ["keygen", &at("keys")], b"").stdout;
+    let made = tkverify(&["keygen", "--authority", "--out", &at("keys")], "").stdout;
     let word = |prefix| made.lines().find_map(|line| line.strip_prefix(prefix)).unwrap().trim().to_owned();
     let (authority, public) = (word("authority "), word("public key "));
     let _ = signer.dir().write("secrets", 0o600, "acme db hunter2\nother db hunter3\n");

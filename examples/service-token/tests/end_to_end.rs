@@ -1,10 +1,8 @@
 //! Signer, login service, issuer and worker as processes; what comes out is tried with `tkverify check`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::process::Command;
-
-use harness::{client, example, signer_with, text};
-use testkit::process::{Finished, Process, run};
+use harness::{Service, client, example, signer_with, text, tkverify};
+use testkit::process::{Finished, run};
 use testkit::signer::{self, With};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_service-token-example");
@@ -15,12 +13,11 @@ fn a_login_becomes_a_token_locked_to_a_workload_that_dies_with_its_parent() {
     let dir = testkit::TempDir::new();
     let (keys, accounts) = (dir.join("login.key"), dir.write("accounts", 0o600, "machine user:17 t0ken\n"));
     let login = example("login-example");
-    let made = run(&login, ["keygen", text(&keys)], b"").stdout;
+    let made = tkverify(&["keygen", "--authority", "--out", text(&keys)], "").stdout;
     let word = |prefix| made.lines().find_map(|line| line.strip_prefix(prefix)).unwrap().trim().to_owned();
     let (authority, public) = (word("authority "), word("public key "));
-    let mut serving =
-        Process::start(Command::new(login).args(["serve", text(&keys), text(&accounts), "127.0.0.1:0"]));
-    let url = serving.await_line("address", |line| line.strip_prefix("listening on ").map(str::to_owned));
+    let login = Service::start(login, &["--key", text(&keys), "--accounts", text(&accounts)]);
+    let url = format!("http://{}", login.address);
 
     let signer = signer_with(With {
         arguments: vec!["--authentication".to_owned(), authority.clone()],
@@ -64,7 +61,7 @@ fn a_login_becomes_a_token_locked_to_a_workload_that_dies_with_its_parent() {
     let refused = exchange("wrong");
     assert_eq!(refused.code, Some(1), "{refused:?}");
     let child = ran(&exchange("t0ken"));
-    serving.kill(); // nobody needs to log in from here on
+    drop(login); // nobody needs to log in from here on
     assert_eq!(check(&child, "host=worker7").code, Some(0));
     assert_eq!(check(&child, "host=worker8").code, Some(12), "locked to its workload");
     let again = run(
