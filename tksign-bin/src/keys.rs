@@ -1,6 +1,5 @@
 //! What the secret protects: the store's own keys, and the key records that tokens hang from.
 
-use std::fmt;
 use std::ops::Deref;
 use std::time::Duration;
 
@@ -37,12 +36,6 @@ pub(crate) struct Core {
 
 /// Private halves of static keys, the current one first.
 pub type Statics = (Zeroizing<[u8; 32]>, Option<Zeroizing<[u8; 32]>>);
-
-impl fmt::Debug for Core {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Core({})", self.feed)
-    }
-}
 
 impl Core {
     pub(crate) fn generate() -> Self {
@@ -137,12 +130,6 @@ impl Deref for KeyRecord {
 
     fn deref(&self) -> &KeyInfo {
         &self.info
-    }
-}
-
-impl fmt::Debug for KeyRecord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyRecord({}, generation {})", self.key, self.generation)
     }
 }
 
@@ -242,12 +229,6 @@ impl KeyRecord {
 pub(crate) struct PublicationSecret {
     seed: Zeroizing<[u8; 32]>,
     listed: PublicationKey,
-}
-
-impl fmt::Debug for PublicationSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PublicationSecret({})", self.id())
-    }
 }
 
 /// How long before it is made a publication key's window opens, for clients whose clock is
@@ -367,13 +348,5 @@ mod tests {
     fn an_ordinary_key_is_never_delegated() {
         assert!(example(false).delegate().is_none());
         assert!(example(true).delegate().is_some());
-    }
-
-    #[test]
-    fn debug_shows_no_secret() {
-        let key = example(false);
-        assert_eq!(format!("{key:?}"), format!("KeyRecord({}, generation 3)", key.key));
-        let core = Core::generate();
-        assert_eq!(format!("{core:?}"), format!("Core({})", core.feed));
     }
 }

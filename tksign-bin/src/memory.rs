@@ -326,10 +326,6 @@ impl Memory {
         self.put(Table::PublicationKeys, secret.id().as_bytes(), &secret.encode())
     }
 
-    pub(crate) fn put_core(&self, core: &Core) -> Op {
-        self.put(Table::Meta, CORE, &core.encode())
-    }
-
     pub(crate) fn put_key(&self, record: &KeyRecord) -> Op {
         self.put(Table::Keys, record.key.as_bytes(), &record.encode())
     }
@@ -350,11 +346,6 @@ impl Memory {
     pub(crate) fn put(&self, table: Table, key: &[u8], plain: &[u8]) -> Op {
         Op::Put(table, key.to_vec(), self.kek.seal(table, key, plain))
     }
-}
-
-/// Whether a row of `Meta` stands in clear.
-pub(crate) fn is_clear(key: &[u8]) -> bool {
-    key == AUTHORITY || key == CHECK
 }
 
 /// First byte of a client's record: its version, and where the client may speak.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tkcore::KeyClass;
 use tkcore::protocol::{
-    Bytes, ClientAdd, ClientConfirm, ClientInfo, ClientRemove, ClientState, Code, Done, KeyCreate, KeyRetire,
-    KeyRotate, KeyState, PublicationAnswer, PublicationDraft, PublicationPrepare, PublicationRotate, Rewrap,
-    RewrapAnswer, Role, StaticKeys, StaticRetire, StaticRotate,
+    Bytes, ClientAdd, ClientConfirm, ClientInfo, ClientRemove, ClientState, Code, Done, KeyCreate, KeyInfo,
+    KeyRetire, KeyRotate, KeyState, PublicationAnswer, PublicationDraft, PublicationPrepare,
+    PublicationRotate, Rewrap, RewrapAnswer, Role, StaticKeys, StaticRetire, StaticRotate,
 };
 use tkcore::revocation::publish::KeyListDraft;
 use tkcore::revocation::{self, ExpiryDay, Revocation};
@@ -14,7 +14,7 @@ use tkcore::revocation::{self, ExpiryDay, Revocation};
 use crate::codec::{count, hex};
 use crate::keys::{KeyRecord, PublicationSecret, Purpose, Statics};
 use crate::lists::{COUNTED, key_info};
-use crate::memory::{self, CHECK, CurrentList, Effect, Memory, unseal};
+use crate::memory::{self, AUTHORITY, CHECK, CORE, CurrentList, Effect, unseal};
 use crate::peer::Peer;
 use crate::random;
 use crate::revoke;
@@ -34,20 +34,16 @@ pub(crate) fn key_create(view: &View<'_>, ask: &Ask, asked: KeyCreate) -> Decide
     if view.memory.minting(&purpose).is_some() {
         return Err(Code::AlreadyExists.detail("`tksign keys rotate` makes the next generation").into());
     }
-    let record = KeyRecord::generate(purpose.clone(), next_generation(view.memory, &purpose), view.now);
-    let info = record.info.clone();
-    Ok((add_key(view, ask, record), info))
+    Ok(next_key(view, ask, purpose))
 }
 
 /// The next generation; the one before verifies on.
 pub(crate) fn key_rotate(view: &View<'_>, ask: &Ask, asked: KeyRotate) -> Decided<KeyRotate> {
     let memory = view.memory;
     let purpose = memory.keys.get(&asked.key).ok_or(No::from(Code::NotFound))?.purpose();
-    let record = KeyRecord::generate(purpose.clone(), next_generation(memory, &purpose), view.now);
-    let info = record.info.clone();
-    let mut plan = add_key(view, ask, record);
-    if let Some(before) = memory.minting(&purpose) {
-        let before = before.rotated(view.now);
+    let before = memory.minting(&purpose).map(|before| before.rotated(view.now));
+    let (mut plan, info) = next_key(view, ask, purpose);
+    if let Some(before) = before {
         plan.ops.push(memory.put_key(&before));
         plan.effects.insert(0, Effect::Key(Arc::new(before)));
     }
@@ -71,7 +67,12 @@ pub(crate) fn key_retire(view: &View<'_>, ask: &Ask, asked: KeyRetire) -> Decide
     Ok((plan, info))
 }
 
-fn add_key(view: &View<'_>, ask: &Ask, record: KeyRecord) -> Plan {
+/// A key record after all that are for the same.
+fn next_key(view: &View<'_>, ask: &Ask, purpose: Purpose) -> (Plan, KeyInfo) {
+    let same = view.memory.keys.values().filter(|record| record.purpose() == purpose);
+    let generation = same.map(|record| record.generation).max().map_or(1, |last| last.saturating_add(1));
+    let record = KeyRecord::generate(purpose, generation, view.now);
+    let info = record.info.clone();
     let event = ask
         .event()
         .with("key", record.key)
@@ -79,12 +80,7 @@ fn add_key(view: &View<'_>, ask: &Ask, record: KeyRecord) -> Plan {
         .maybe("audience", record.audience.as_ref().map(|name| ask.name(view.memory, "audience", name)))
         .with("delegable", record.class == KeyClass::Delegable)
         .with("generation", record.generation);
-    Plan::of(view.memory.put_key(&record), Effect::Key(Arc::new(record)), event)
-}
-
-fn next_generation(memory: &Memory, purpose: &Purpose) -> u32 {
-    let same = memory.keys.values().filter(|record| record.purpose() == *purpose);
-    same.map(|record| record.generation).max().map_or(1, |last| last.saturating_add(1))
+    (Plan::of(view.memory.put_key(&record), Effect::Key(Arc::new(record)), event), info)
 }
 
 /// Allows a client key one role.
@@ -158,7 +154,10 @@ fn put_statics(view: &View<'_>, ask: &Ask, statics: Statics) -> Result<(Plan, St
         .event()
         .with("current", hex(&publics.current))
         .maybe("before", publics.before.map(|key| hex(&key)));
-    Ok((Plan::of(view.memory.put_core(&core), Effect::Core(Arc::new(core)), event), publics))
+    Ok((
+        Plan::of(view.memory.put(Table::Meta, CORE, &core.encode()), Effect::Core(Arc::new(core)), event),
+        publics,
+    ))
 }
 
 /// A new publication key and the list that names it, to be signed with the offline root keys.
@@ -238,7 +237,7 @@ pub(crate) fn rewrap(view: &View<'_>, ask: &Ask, asked: Rewrap) -> Decided<Rewra
     let mut ops = Vec::new();
     for table in SEALED.into_iter().chain([Table::Meta]) {
         memory::each(view.store, table, |key, value| {
-            if table == Table::Meta && memory::is_clear(key) {
+            if table == Table::Meta && [AUTHORITY, CHECK].contains(&key) {
                 return Ok(());
             }
             let plain = unseal(old, table, key, value)?;

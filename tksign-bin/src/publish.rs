@@ -53,7 +53,8 @@ pub(crate) fn ahead(at: Timestamp, now: Timestamp) -> bool {
 /// The step closer.
 pub(crate) struct Publisher {
     state: State,
-    tree: FeedTree,
+    /// What is served.
+    pub(crate) tree: FeedTree,
     tally: Arc<Tally>,
     based: Timestamp,
     /// Bases that heads have named and that are served, the latest last.
@@ -64,7 +65,8 @@ pub(crate) struct Publisher {
     /// until then they must add up to the head before.
     dropped: Vec<Vec<u8>>,
     waiting_since: Option<Instant>,
-    next_head: Instant,
+    /// When a heartbeat is due, and everything else that is slow.
+    pub(crate) next_head: Instant,
     retry: Option<Instant>,
 }
 
@@ -163,16 +165,6 @@ impl Publisher {
         };
         publisher.rebase(now);
         Ok(publisher)
-    }
-
-    /// The tree it keeps.
-    pub(crate) fn tree(&self) -> FeedTree {
-        self.tree.clone()
-    }
-
-    /// Whether a heartbeat is due, which is when everything else that is slow is done as well.
-    pub(crate) fn is_heartbeat(&self, now: Instant) -> bool {
-        now >= self.next_head
     }
 
     /// How long nothing is due.
@@ -347,8 +339,7 @@ impl Publisher {
     /// Something did not work; it is tried again shortly, and said aloud.
     pub(crate) fn failed(&mut self, error: &SignerError) {
         eprintln!("tksign: publishing: {error}");
-        let now = monotonic();
-        self.retry = now.checked_add(RETRY);
+        self.retry = monotonic().checked_add(RETRY);
     }
 
     /// Makes the latest state the base that new clients start from. One that no head has named is

@@ -3,7 +3,6 @@
 //! Look-ups go by keyed hash, and their rows hold nothing but ids and times. Records leave the
 //! registry a day after the token's expiry, when nothing can depend on them.
 
-use std::ops::Deref;
 use std::time::Duration;
 
 use tkcore::protocol::TokenInfo;
@@ -33,14 +32,6 @@ pub(crate) struct TokenRecord {
     pub(crate) info: TokenInfo,
     /// Branches that the parent was presented at or below: revoking one kills this token.
     pub(crate) branches: Vec<BranchId>,
-}
-
-impl Deref for TokenRecord {
-    type Target = TokenInfo;
-
-    fn deref(&self) -> &TokenInfo {
-        &self.info
-    }
 }
 
 impl TokenRecord {
@@ -108,7 +99,7 @@ pub(crate) fn forget_answer(at: Timestamp, key: &[u8]) -> Op {
 
 /// The rows of a token that has just been made.
 pub(crate) fn register(memory: &Memory, token: &TokenRecord) -> Vec<Op> {
-    let id = token.lineage.as_bytes();
+    let id = token.info.lineage.as_bytes();
     let sealed = memory.kek.seal(Table::Tokens, id, &token.encode());
     let mut ops = vec![Op::Create(Table::Tokens, id.to_vec(), sealed)];
     ops.extend(rows(&memory.core, token).into_iter().map(|key| Op::Put(Table::Index, key, Vec::new())));
@@ -116,13 +107,13 @@ pub(crate) fn register(memory: &Memory, token: &TokenRecord) -> Vec<Op> {
 }
 
 fn rows(core: &Core, token: &TokenRecord) -> Vec<Vec<u8>> {
-    let lineage = token.lineage.as_bytes();
-    let mut found_by = vec![Find::Tenant(&token.tenant), Find::Key(token.key)];
-    found_by.extend(token.subject.as_ref().map(|subject| Find::Subject(&token.tenant, subject)));
-    found_by.extend(token.parent.map(Find::Parent));
+    let (info, lineage) = (&token.info, token.info.lineage.as_bytes());
+    let mut found_by = vec![Find::Tenant(&info.tenant), Find::Key(info.key)];
+    found_by.extend(info.subject.as_ref().map(|subject| Find::Subject(&info.tenant, subject)));
+    found_by.extend(info.parent.map(Find::Parent));
     found_by.extend(token.branches.iter().map(|branch| Find::Branch(*branch)));
     let named = found_by.iter().map(|find| [&find.prefix(core), &lineage[..]].concat());
-    named.chain(token.expiry.map(|at| queue(at.saturating_add(KEPT_AFTER_EXPIRY), b't', lineage))).collect()
+    named.chain(info.expiry.map(|at| queue(at.saturating_add(KEPT_AFTER_EXPIRY), b't', lineage))).collect()
 }
 
 /// The lineages that a look-up names, a page of them, and the cursor to go on with.
@@ -155,20 +146,21 @@ pub(crate) fn load(
 /// What is kept of a lineage, unless it has expired.
 pub(crate) fn unexpired(view: &View<'_>, id: LineageId) -> Result<Option<TokenRecord>, SignerError> {
     let token = load(view.store, view.memory, id)?;
-    Ok(token.filter(|token| token.expiry.is_none_or(|expiry| view.now < expiry)))
+    Ok(token.filter(|token| token.info.expiry.is_none_or(|expiry| view.now < expiry)))
 }
 
 /// The rule of `revoked` that kills a registered token, as far as its lineage tells; a branch that
 /// a holder made of it may be dead besides.
 pub(crate) fn killed_by(memory: &Memory, revoked: &Revoked, token: &TokenRecord) -> Option<Rule> {
-    let rows = memory.core.tenant_key(&token.tenant);
+    let info = &token.info;
+    let rows = memory.core.tenant_key(&info.tenant);
     let query = Query {
-        lineage: token.lineage,
-        issued_at: token.lineage.minted(),
-        parent: token.parent,
-        key: Some(token.key),
+        lineage: info.lineage,
+        issued_at: info.lineage.minted(),
+        parent: info.parent,
+        key: Some(info.key),
         tenant: Some(rows.tenant_row()),
-        subject: token.subject.as_ref().map(|subject| rows.subject_row(subject)),
+        subject: info.subject.as_ref().map(|subject| rows.subject_row(subject)),
         branches: &token.branches,
     };
     match revoked.status(&query) {

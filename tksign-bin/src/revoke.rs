@@ -53,7 +53,7 @@ pub(crate) fn preview(view: &View<'_>, ask: &Ask, asked: RevokePreview) -> Decid
     for lineage in lineages {
         let Some(token) = registry::unexpired(view, lineage)? else { continue };
         let killed = |revoked| registry::killed_by(memory, revoked, &token);
-        answer.count(&token, killed(&alone), killed(&memory.revoked));
+        answer.count(&token.info, killed(&alone), killed(&memory.revoked));
     }
     Ok((Plan::default(), answer))
 }
@@ -70,7 +70,7 @@ fn named(
     let revocation = match target {
         RevokeTarget::Token(lineage) => {
             if let Some(token) = registry::load(view.store, memory, *lineage)? {
-                day = kept_day(token.expiry);
+                day = kept_day(token.info.expiry);
             }
             Revocation::Token { lineage: *lineage }
         }
@@ -133,7 +133,7 @@ fn presented(
         RevokeScope::Branch => Ok((Revocation::Branch { branch }, day)),
         RevokeScope::Lineage => {
             let known = registry::load(view.store, view.memory, lineage)?;
-            if known.is_some_and(|known| known.key != key) {
+            if known.is_some_and(|known| known.info.key != key) {
                 return Err(Code::NotAuthentic.detail("its lineage is another token's").into());
             }
             // Under a delegable key lineage and expiry are what the key's service wrote: a row that
@@ -194,7 +194,7 @@ fn expand(view: &View<'_>, branch: BranchId, plan: &mut Plan) -> Result<usize, N
             .into());
     }
     for lineage in &children {
-        let expiry = registry::load(view.store, view.memory, *lineage)?.and_then(|token| token.expiry);
+        let expiry = registry::load(view.store, view.memory, *lineage)?.and_then(|token| token.info.expiry);
         add(view, &Revocation::Token { lineage: *lineage }, kept_day(expiry), plan)?;
     }
     Ok(children.len())

@@ -45,6 +45,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// In the middle of a sentence about a record.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Form => "it has no form this version knows",
@@ -53,14 +54,6 @@ impl OpenError {
         }
     }
 }
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl std::error::Error for OpenError {}
 
 /// The key-encryption key of one store. Wiped on drop; not `Clone`; `Debug` shows only its id.
 pub struct Kek {

@@ -116,16 +116,16 @@ impl Secret {
         if let Some(fd) = sources.fd {
             // Opening the descriptor's path is the safe way to it. The inherited descriptor
             // itself stays open until the process ends; a pipe is empty by then.
-            return read(&PathBuf::from(format!("/dev/fd/{fd}")), Check::None);
+            return read(&PathBuf::from(format!("/dev/fd/{fd}")), None);
         }
         if let Some(folder) = &sources.credentials {
             let path = folder.join("tksign-secret");
             if path.exists() {
-                return read(&path, Check::None);
+                return read(&path, None);
             }
         }
         if let Some(path) = &sources.file {
-            return read(path, Check::Mode0400);
+            return read(path, Some(0o400));
         }
         match &sources.environment {
             Some(value) => Self::new(value.as_bytes().to_vec()),
@@ -138,20 +138,15 @@ impl Secret {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Check {
-    None,
-    Mode0400,
-}
-
-fn read(path: &Path, check: Check) -> Result<Secret, SecretError> {
+/// Reads a secret; from our own file of exactly this mode, when one is given.
+fn read(path: &Path, wanted: Option<u32>) -> Result<Secret, SecretError> {
     let unreadable = |error| SecretError::Unreadable(path.to_owned(), error);
     let file = File::open(path).map_err(unreadable)?;
-    if check == Check::Mode0400 {
+    if let Some(wanted) = wanted {
         // Asked of the open file, so that it cannot be exchanged between check and use.
         let meta = file.metadata().map_err(unreadable)?;
         let mode = meta.permissions().mode() & 0o7777;
-        if mode != 0o400 {
+        if mode != wanted {
             return Err(SecretError::Mode(path.to_owned(), mode));
         }
         let me = rustix::process::geteuid();

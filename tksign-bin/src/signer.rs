@@ -49,23 +49,13 @@ impl Signer {
     /// the clients of the local command line. Their private keys are to lie beside the store, so
     /// they count on the control socket only; one of them is to be an operator.
     ///
-    /// # Errors
-    /// [`SignerError::Store`] when there is a store already or the folder cannot be written.
-    pub fn init(
-        folder: &Path,
-        secret: &Secret,
-        local: &[(ClientKey, Name, Role)],
-        clock: &dyn Clock,
-    ) -> Result<Trust, SignerError> {
-        Self::init_keeping(folder, secret, local, clock, |_| Ok(()))
-    }
-
-    /// The same, with the root key's private half given to `keep` before the store counts: what
-    /// was made cannot be lost with the only key that signs its lists.
+    /// The root key's private half is given to `keep` before the store counts: what was made
+    /// cannot be lost with the only key that signs its lists.
     ///
     /// # Errors
-    /// As [`Signer::init`], and what `keep` says.
-    pub(crate) fn init_keeping(
+    /// [`SignerError::Store`] when there is a store already or the folder cannot be written, and
+    /// what `keep` says.
+    pub fn init(
         folder: &Path,
         secret: &Secret,
         local: &[(ClientKey, Name, Role)],
@@ -144,7 +134,7 @@ impl Signer {
         let tally = Arc::new(Tally::default());
         let mut memory = Memory::load(&*store, secret)?;
         let publisher = Publisher::resume(&*store, &mut memory, Arc::clone(&tally), clock.now())?;
-        let feed = publisher.tree();
+        let feed = publisher.tree.clone();
         let guard = guard(&mut *store, &mut memory)?;
         let read_only = guard.read_only.clone();
         let writer = Writer::start(store, memory, publisher, Arc::clone(&clock), guard)?;

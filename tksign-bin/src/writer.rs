@@ -308,7 +308,7 @@ impl Thread {
             return Ok(());
         }
         let now = self.clock.now();
-        if stopping || self.publisher.is_heartbeat(monotonic()) {
+        if stopping || monotonic() >= self.publisher.next_head {
             let view = View { memory: &self.working, store: &*self.store, now };
             let plan = self.publisher.housekeeping(&view)?;
             self.commit(plan, now)?;
@@ -391,7 +391,7 @@ mod tests {
         let dir = testkit::TempDir::new();
         let secret = Secret::new((0..32u8).map(|at| at.wrapping_mul(7)).collect()).unwrap();
         let operator = (ClientKey::from_bytes([1; 32]), Name::new("operator").unwrap(), Role::Operator);
-        Signer::init(dir.path(), &secret, &[operator], &SystemClock).unwrap();
+        Signer::init(dir.path(), &secret, &[operator], &SystemClock, |_| Ok(())).unwrap();
         let signer = Signer::open(dir.path(), &secret, Options::default(), Arc::new(SystemClock)).unwrap();
         let writer = signer.service.writer.clone();
         let (began, begun) = channel();

@@ -319,7 +319,7 @@ fn tksign_random(id: &mut [u8; 16], n: u64) {
 fn kill_9_at_any_point_loses_nothing_that_was_acknowledged() {
     let rounds: u64 = env::var("TKSIGN_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(12);
     let dir = TempDir::new();
-    let trust = Signer::init(dir.path(), &secret(1), &operator(), &SystemClock).unwrap();
+    let trust = Signer::init(dir.path(), &secret(1), &operator(), &SystemClock, |_| Ok(())).unwrap();
     let mut world = World::over(dir, trust, system());
     world.minter();
     world.client(4, Role::Revoke);

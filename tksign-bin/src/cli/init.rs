@@ -123,7 +123,7 @@ fn make(matches: &ArgMatches, folder: &Path, secret: &Secret, mut kept: File) ->
         (revoke, values::name("command line: revoke")?, Role::Revoke),
     ];
     let keep = |seed: &[u8; 32]| write_hex(&mut kept, seed);
-    let trust = Signer::init_keeping(folder, secret, &local, &SystemClock, keep);
+    let trust = Signer::init(folder, secret, &local, &SystemClock, keep);
     let trust = trust.map_err(|error| local::failure(&error))?;
     new_file(&folder.join(control::SIGNER_KEY), 0o644, &values::to_hex(&trust.static_key))?;
     let list = |name| values::many(matches, name).collect();

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep};
 
 use super::gate::Gate;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, TURNED_AWAY};
 use super::reply::Reply;
 use super::timer::Timer;
 use crate::host::Listener;
@@ -134,7 +134,7 @@ async fn accept<H: Handler>(
                     });
                 }
                 None => {
-                    metrics.turned_away();
+                    metrics.count(TURNED_AWAY);
                     turn_away(stream);
                 }
             },

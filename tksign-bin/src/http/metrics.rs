@@ -15,10 +15,11 @@ use crate::peer::Peer;
 use crate::session::lock;
 
 /// Name and help of a family.
-type Named = (&'static str, &'static str);
+pub(super) type Named = (&'static str, &'static str);
 
-const TURNED_AWAY: Named = ("tksign_connections_turned_away", "Connections for which there was no room.");
-const REFUSED: Named = ("tksign_messages_refused", "Messages that no session could read.");
+pub(super) const TURNED_AWAY: Named =
+    ("tksign_connections_turned_away", "Connections for which there was no room.");
+pub(super) const REFUSED: Named = ("tksign_messages_refused", "Messages that no session could read.");
 const HANDSHAKES: Named = ("tksign_handshakes", "Handshakes by outcome.");
 const CALLS: Named =
     ("tksign_calls", "Authentic requests by operation and code of the answer; 0 is success.");
@@ -43,14 +44,9 @@ impl Drop for Waiting<'_> {
 }
 
 impl Metrics {
-    /// A connection for which there was no room.
-    pub(super) fn turned_away(&self) {
-        self.add(TURNED_AWAY, String::new(), 1);
-    }
-
-    /// A message that no session could read.
-    pub(super) fn refused_message(&self) {
-        self.add(REFUSED, String::new(), 1);
+    /// One more of what has no labels.
+    pub(super) fn count(&self, what: Named) {
+        self.add(what, String::new(), 1);
     }
 
     pub(super) fn handshake(&self, refused: Option<Refused>) {
@@ -142,7 +138,7 @@ impl Handler for MetricsPage {
                 (self.more)(&mut page);
                 page.push_str("# EOF\n");
                 let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                Reply::new(StatusCode::OK, kind, page).cache("no-store")
+                Reply::new(StatusCode::OK, kind, page)
             }
             ("/metrics", _) => Reply::wrong_method("GET, HEAD"),
             _ => Reply::not_found(),

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::header::{HeaderMap, HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE};
+use hyper::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE,
+    RETRY_AFTER,
+};
 use hyper::{Method, Request, StatusCode};
 use tkcore::revocation::Position;
 use tokio::sync::watch;
@@ -50,13 +53,13 @@ impl Public {
     /// All paths, a line each; for the control socket alone.
     pub(crate) fn paths(&self) -> Reply {
         let lines: String = self.feed.paths().into_iter().map(|path| path + "\n").collect();
-        Reply::new(StatusCode::OK, "text/plain; charset=utf-8", lines).cache("no-store")
+        Reply::new(StatusCode::OK, "text/plain; charset=utf-8", lines)
     }
 
     fn ready(&self) -> Reply {
         match self.feed.not_ready(monotonic()) {
             None => Reply::text(StatusCode::OK, "ready\n"),
-            Some(why) => Reply::text(StatusCode::SERVICE_UNAVAILABLE, why).retry_after("1"),
+            Some(why) => Reply::text(StatusCode::SERVICE_UNAVAILABLE, why).with(RETRY_AFTER, "1"),
         }
     }
 
@@ -76,16 +79,16 @@ impl Public {
                 // A client that hears "no news" before its time would take this for a server that
                 // holds no requests; told that it stops, it asks again soon.
                 First::Other(First::One(())) => {
-                    return Reply::empty(StatusCode::SERVICE_UNAVAILABLE).cache("no-store").retry_after("0");
+                    return Reply::empty(StatusCode::SERVICE_UNAVAILABLE).with(RETRY_AFTER, "0");
                 }
                 // Nothing new: not an error, and nothing that proves anything.
                 First::Other(First::Other(())) => {
-                    return Reply::empty(StatusCode::NO_CONTENT).cache("no-store");
+                    return Reply::empty(StatusCode::NO_CONTENT);
                 }
             }
         }
         match self.feed.get("head") {
-            Some(head) => Reply::new(StatusCode::OK, OCTETS, head.bytes).cache("no-store").etag(&head.etag),
+            Some(head) => Reply::new(StatusCode::OK, OCTETS, head.bytes).with(ETAG, &head.etag),
             None => Reply::not_found(),
         }
     }
@@ -95,7 +98,9 @@ impl Public {
         let Some(object) = self.feed.get(path) else { return Reply::not_found() };
         let cache = if object.immutable { IMMUTABLE } else { SHORT };
         if header(headers, IF_NONE_MATCH).is_some_and(|value| names(value, &object.etag)) {
-            return Reply::empty(StatusCode::NOT_MODIFIED).cache(cache).etag(&object.etag);
+            return Reply::empty(StatusCode::NOT_MODIFIED)
+                .with(CACHE_CONTROL, cache)
+                .with(ETAG, &object.etag);
         }
         let len = object.bytes.len();
         let same = header(headers, IF_RANGE).is_none_or(|tag| tag.trim() == object.etag);
@@ -105,15 +110,15 @@ impl Public {
             Part::Some(range) => {
                 let label = format!("bytes {}-{}/{len}", range.start, range.end.saturating_sub(1));
                 Reply::new(StatusCode::PARTIAL_CONTENT, OCTETS, object.bytes.slice(range))
-                    .content_range(&label)
+                    .with(CONTENT_RANGE, &label)
             }
             Part::None => {
                 let label = format!("bytes */{len}");
                 return Reply::text(StatusCode::RANGE_NOT_SATISFIABLE, "no such range\n")
-                    .content_range(&label);
+                    .with(CONTENT_RANGE, &label);
             }
         };
-        reply.cache(cache).etag(&object.etag).accepts_ranges()
+        reply.with(CACHE_CONTROL, cache).with(ETAG, &object.etag).with(ACCEPT_RANGES, "bytes")
     }
 
     async fn answer(&self, request: &Request<Incoming>) -> Reply {

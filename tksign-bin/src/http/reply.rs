@@ -5,10 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
-use hyper::header::{
-    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
-    RETRY_AFTER,
-};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 /// An answer about to be sent.
@@ -41,64 +38,38 @@ impl Body for Whole {
 }
 
 impl Reply {
-    /// Bytes of a type.
-    pub(crate) fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
-        let body = body.into();
-        let mut response = Response::new(Whole(Some(body).filter(|body| !body.is_empty())));
-        *response.status_mut() = status;
-        Self(response).set(CONTENT_TYPE, HeaderValue::from_static(content_type))
+    /// Bytes of a type, for nobody to keep unless it is said.
+    pub(crate) fn new(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Self {
+        let mut response = Self::empty(status).with(CONTENT_TYPE, content_type);
+        *response.0.body_mut() = Whole(Some(body.into()).filter(|body| !body.is_empty()));
+        response
     }
 
-    /// A line for people; nobody may keep it.
+    /// A line for people.
     pub(crate) fn text(status: StatusCode, line: &'static str) -> Self {
-        Self::new(status, "text/plain; charset=utf-8", line).cache("no-store")
+        Self::new(status, "text/plain; charset=utf-8", line)
     }
 
     /// No body.
     pub(crate) fn empty(status: StatusCode) -> Self {
         let mut response = Response::new(Whole(None));
         *response.status_mut() = status;
-        Self(response)
+        Self(response).with(CACHE_CONTROL, "no-store")
     }
 
     pub(crate) fn not_found() -> Self {
         Self::text(StatusCode::NOT_FOUND, "not found\n")
     }
 
-    pub(crate) fn wrong_method(allowed: &'static str) -> Self {
-        Self::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n")
-            .set(ALLOW, HeaderValue::from_static(allowed))
-    }
-
-    pub(crate) fn cache(self, control: &'static str) -> Self {
-        self.set(CACHE_CONTROL, HeaderValue::from_static(control))
-    }
-
-    /// Seconds until it is worth asking again.
-    pub(crate) fn retry_after(self, seconds: &'static str) -> Self {
-        self.set(RETRY_AFTER, HeaderValue::from_static(seconds))
-    }
-
-    pub(crate) fn etag(self, tag: &str) -> Self {
-        self.set_text(ETAG, tag)
-    }
-
-    pub(crate) fn content_range(self, range: &str) -> Self {
-        self.set_text(CONTENT_RANGE, range)
-    }
-
-    pub(crate) fn accepts_ranges(self) -> Self {
-        self.set(ACCEPT_RANGES, HeaderValue::from_static("bytes"))
+    pub(crate) fn wrong_method(allowed: &str) -> Self {
+        Self::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n").with(ALLOW, allowed)
     }
 
     /// What is not one header value is left out: a client without a tag fetches in full.
-    fn set_text(self, name: HeaderName, value: &str) -> Self {
-        let Ok(value) = HeaderValue::from_str(value) else { return self };
-        self.set(name, value)
-    }
-
-    fn set(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.0.headers_mut().insert(name, value);
+    pub(crate) fn with(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.0.headers_mut().insert(name, value);
+        }
         self
     }
 

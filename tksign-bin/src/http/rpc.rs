@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use hyper::body::{Bytes, Incoming};
+use hyper::header::RETRY_AFTER;
 use hyper::{Method, StatusCode};
 use tkcore::protocol::{
     ClientKey, Code, Frame, RPC_BODY_BYTES, RPC_PATH, Refused, Request, Response, SESSION_BODY_BYTES,
@@ -14,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::connection::{Handler, Timeouts};
 use super::gate::HandshakeGate;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, REFUSED};
 use super::reply::{Reply, body};
 use crate::clock::monotonic;
 use crate::peer::Peer;
@@ -116,7 +117,7 @@ impl<A: Authority> Handler for Rpc<A> {
                 Ok(body) => framed(match self.open(&body) {
                     Ok(opened) => Ok(self.call(opened, peer).await),
                     Err(refused) => {
-                        self.metrics.refused_message();
+                        self.metrics.count(REFUSED);
                         Err(refused)
                     }
                 }),
@@ -130,11 +131,11 @@ impl<A: Authority> Handler for Rpc<A> {
 
 fn framed(result: Result<Vec<u8>, Refused>) -> Reply {
     match result {
-        Ok(body) => Reply::new(StatusCode::OK, OCTETS, Bytes::from(body)).cache("no-store"),
+        Ok(body) => Reply::new(StatusCode::OK, OCTETS, Bytes::from(body)),
         Err(refused) => {
             let status = StatusCode::from_u16(refused.status()).unwrap_or(StatusCode::BAD_REQUEST);
-            let reply = Reply::new(status, OCTETS, Bytes::from(refuse(refused))).cache("no-store");
-            if refused == Refused::Busy { reply.retry_after("1") } else { reply }
+            let reply = Reply::new(status, OCTETS, Bytes::from(refuse(refused)));
+            if refused == Refused::Busy { reply.with(RETRY_AFTER, "1") } else { reply }
         }
     }
 }

@@ -152,7 +152,7 @@ impl Publisher {
     pub(crate) fn rest(&mut self) {
         let now = monotonic();
         self.retry = now.checked_add(RETRY);
-        if self.is_heartbeat(now) {
+        if now >= self.next_head {
             self.next_head = now.checked_add(HEARTBEAT).unwrap_or(now);
         }
     }

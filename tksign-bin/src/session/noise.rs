@@ -1,5 +1,3 @@
-use std::fmt;
-
 use snow::{Builder, StatelessTransportState};
 use tkcore::protocol::{
     ClientKey, HANDSHAKE_ANSWER_BYTES, HANDSHAKE_REQUEST_BYTES, MESSAGE_BYTES, NOISE, TAG_BYTES, prologue,
@@ -10,12 +8,6 @@ use crate::keys::Statics;
 
 /// The signer's static keys, as they are at the time: clients pin their public halves.
 pub(crate) struct ServerKey(Box<dyn Fn() -> Statics + Send + Sync>);
-
-impl fmt::Debug for ServerKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ServerKey(..)")
-    }
-}
 
 /// A handshake that a client of this key began and we answered. Whether the client holds the
 /// key of `client` *now* is not shown yet: the first message could be a recording.

@@ -68,7 +68,7 @@ impl World {
     pub fn with(options: Options) -> Self {
         let dir = TempDir::new();
         let clock = Hand::at(NOW);
-        let trust = Signer::init(dir.path(), &secret(1), &operator(), &*clock).unwrap();
+        let trust = Signer::init(dir.path(), &secret(1), &operator(), &*clock, |_| Ok(())).unwrap();
         let ids = AtomicU64::new(1);
         let mut world = Self { dir, clock, real: None, signer: None, trust, options, ids };
         world.open();
