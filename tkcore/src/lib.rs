@@ -96,6 +96,12 @@ mod fault;
 mod grant;
 mod identifier;
 mod ids;
+#[cfg(any(feature = "pypi", feature = "__json"))]
+#[cfg_attr(
+    not(feature = "__json"),
+    allow(unreachable_pub, reason = "what `__json` shows is all that there is")
+)]
+mod json;
 mod key;
 pub mod limits;
 #[cfg(feature = "mint")]
@@ -171,6 +177,11 @@ pub use third_party::ticket::{
 };
 #[cfg(feature = "third-party")]
 pub use third_party::vid::CaveatKey;
+
+// Not for others: what `tksign` prints.
+#[cfg(feature = "__json")]
+#[doc(hidden)]
+pub use json::Json;
 
 // What the signer does.
 #[cfg(feature = "mint")]

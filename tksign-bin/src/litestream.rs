@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use tkcore::Json;
 use tkcore::protocol::{Code, RpcError};
 use tokio::sync::Mutex;
 
@@ -91,7 +91,8 @@ fn post(socket: &Path, database: &str) -> io::Result<Vec<u8>> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let body = json!({"path": database, "wait": true, "timeout": PATIENCE.as_secs()}).to_string();
+    let asked = [("path", database.into()), ("wait", true.into()), ("timeout", PATIENCE.as_secs().into())];
+    let body = Json::object(asked).to_string();
     // HTTP/1.0: the answer is not in chunks, and ends with the connection.
     let head = format!(
         "POST /sync HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -109,12 +110,12 @@ fn read(answer: &[u8]) -> Result<(), String> {
     let text = String::from_utf8_lossy(answer);
     let (head, body) = text.split_once("\r\n\r\n").ok_or("no answer")?;
     let is_good = head.split(' ').nth(1) == Some("200");
-    let said: Value = serde_json::from_str(body.trim()).map_err(|error| error.to_string())?;
-    let reached = said.get("txid").filter(|txid| txid.is_number());
+    let said = Json::read(body).ok_or("no JSON")?;
+    let reached = said.get("txid").filter(|txid| matches!(txid, Json::Int(_)));
     if is_good && reached.is_some() && reached == said.get("replicated_txid") {
         return Ok(());
     }
-    let why = said.get("error").and_then(Value::as_str).unwrap_or("the replica is behind");
+    let why = said.get("error").and_then(Json::text).unwrap_or("the replica is behind");
     Err(why.chars().filter(|c| !c.is_control()).take(200).collect())
 }
 

@@ -18,8 +18,6 @@ mod bakery;
 mod dcache;
 #[cfg(any(feature = "lnd", feature = "dcache"))]
 mod ip;
-#[cfg(feature = "pypi")]
-mod json;
 #[cfg(feature = "l402")]
 mod l402;
 #[cfg(feature = "lnd")]

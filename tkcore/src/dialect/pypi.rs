@@ -1,9 +1,9 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::json::Json;
 use super::{Dialect, DialectRefusal, Latch};
 use crate::budget::Budget;
+use crate::json::Json;
 use crate::request::{Access, Fact, Request};
 
 /// The API tokens of PyPI: arrays `[0,exp,nbf]`, `[1,[names]]`, `[2,[ids]]`, `[3,user]`,
@@ -58,7 +58,7 @@ fn read(json: Json) -> Result<Caveat, DialectRefusal> {
     match json {
         Json::Array(elements) => array(elements),
         Json::Object(members) => map(members),
-        Json::Null | Json::Bool | Json::Int(_) | Json::Number | Json::Text(_) => {
+        Json::Null | Json::Bool(_) | Json::Int(_) | Json::Number(_) | Json::Text(_) => {
             Err(DialectRefusal::Malformed("not an array"))
         }
     }
@@ -97,7 +97,7 @@ fn are_claims(claims: Option<&Json>) -> bool {
                     matches!(name.as_str(), "ref" | "sha") && matches!(value, Json::Text(_))
                 })
         }
-        Some(Json::Bool | Json::Int(_) | Json::Number | Json::Text(_) | Json::Array(_)) => false,
+        Some(Json::Bool(_) | Json::Int(_) | Json::Number(_) | Json::Text(_) | Json::Array(_)) => false,
     }
 }
 
@@ -150,9 +150,12 @@ fn texts(json: Json) -> Result<Vec<String>, DialectRefusal> {
         .into_iter()
         .map(|element| match element {
             Json::Text(text) => Ok(text),
-            Json::Null | Json::Bool | Json::Int(_) | Json::Number | Json::Array(_) | Json::Object(_) => {
-                Err(wrong)
-            }
+            Json::Null
+            | Json::Bool(_)
+            | Json::Int(_)
+            | Json::Number(_)
+            | Json::Array(_)
+            | Json::Object(_) => Err(wrong),
         })
         .collect()
 }

@@ -4,14 +4,13 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, Command};
-use serde_json::json;
-use tkcore::protocol::{ClientKey, MintPower, Narrowing, Permit, Role};
+use tkcore::Json;
+use tkcore::protocol::{ClientKey, MintPower, Narrowing, Permit, Role, StaticKeys};
 use zeroize::Zeroizing;
 
 use super::control::{self, Speaker};
 use super::local;
-use super::reach;
-use super::{Exit, Failure, Streams, values};
+use super::{Exit, Failure, Streams, reach, statics, values};
 use crate::clock::SystemClock;
 use crate::secret::Secret;
 use crate::signer::{Signer, Trust};
@@ -126,8 +125,8 @@ fn make(matches: &ArgMatches, folder: &Path, secret: &Secret, mut kept: File) ->
     let trust = Signer::init(folder, secret, &local, &SystemClock, keep);
     let trust = trust.map_err(|error| local::failure(&error))?;
     new_file(&folder.join(control::SIGNER_KEY), 0o644, &values::to_hex(&trust.static_key))?;
-    let list = |name| values::many(matches, name).collect();
-    let text = trust_json(&trust, list("rpc-url"), list("feed-url")).to_string();
+    let list = |name| values::many(matches, name).collect::<Vec<_>>();
+    let text = trust_json(&trust, &list("rpc-url"), list("feed-url")).to_string();
     new_file(&folder.join(control::TRUST_FILE), 0o644, &text)?;
     synced(folder)
 }
@@ -172,15 +171,15 @@ fn everything() -> MintPower {
 }
 
 /// What every service must be given: whom to believe, and where to ask.
-fn trust_json(trust: &Trust, rpc: Vec<&str>, feeds: Vec<&str>) -> serde_json::Value {
-    let key = values::to_hex(&trust.static_key);
-    json!({
-        "feed": trust.feed.to_string(),
-        "threshold": trust.threshold,
-        "root_keys": trust.root_keys.iter().map(|key| values::to_hex(key)).collect::<Vec<_>>(),
-        "signers": rpc.iter().map(|url| json!({"url": url, "key": key})).collect::<Vec<_>>(),
-        "feeds": feeds,
-    })
+fn trust_json(trust: &Trust, rpc: &[&str], feeds: Vec<&str>) -> Json {
+    let keys = StaticKeys { current: trust.static_key, before: None };
+    Json::object([
+        ("feed", trust.feed.to_string().into()),
+        ("threshold", u64::from(trust.threshold).into()),
+        ("root_keys", trust.root_keys.iter().map(|key| values::to_hex(key)).collect()),
+        ("signers", statics::signers(rpc, &keys)),
+        ("feeds", feeds.into_iter().collect()),
+    ])
 }
 
 /// A new file; never one that is there, nor through a link.

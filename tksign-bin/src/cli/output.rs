@@ -1,18 +1,17 @@
 //! Tables for people, JSON for programs, from the same facts.
 
 use clap::ArgMatches;
-use serde_json::{Map, Value};
-use tkcore::Timestamp;
+use tkcore::{Json, Timestamp};
 
 use super::{Failure, Streams, values};
 
 /// One thing that is shown: named facts in order. A fact that is not there is `null` for
 /// programs and `-` for people.
 #[derive(Debug, Default)]
-pub(super) struct Facts(Vec<(&'static str, Value)>);
+pub(super) struct Facts(Vec<(&'static str, Json)>);
 
 impl Facts {
-    pub(super) fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<Json>) -> Self {
         self.0.push((name, value.into()));
         self
     }
@@ -22,22 +21,22 @@ impl Facts {
     }
 
     pub(super) fn with_maybe(self, name: &'static str, value: Option<impl ToString>) -> Self {
-        self.with(name, value.map_or(Value::Null, |value| Value::String(value.to_string())))
+        self.with(name, value.map_or(Json::Null, |value| value.to_string().into()))
     }
 
     pub(super) fn with_time(self, name: &'static str, value: Option<Timestamp>) -> Self {
         self.with_maybe(name, value)
     }
 
-    fn into_json(self) -> Value {
-        Value::Object(self.0.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>())
+    fn into_json(self) -> Json {
+        Json::object(self.0)
     }
 }
 
-fn cell(value: &Value) -> String {
+fn cell(value: &Json) -> String {
     match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
+        Json::Null => "-".to_owned(),
+        Json::Text(text) => text.clone(),
         other => other.to_string(),
     }
 }
@@ -96,10 +95,10 @@ mod tests {
 
     fn rows() -> Vec<Facts> {
         vec![
-            Facts::default().with_text("name", "a").with("count", 1).with_time("end", None),
+            Facts::default().with_text("name", "a").with("count", 1u64).with_time("end", None),
             Facts::default()
                 .with_text("name", "longer")
-                .with("count", 20)
+                .with("count", 20u64)
                 .with_time("end", Some(Timestamp::EPOCH)),
         ]
     }
@@ -111,8 +110,9 @@ mod tests {
             "NAME    COUNT  END\na       1      -\nlonger  20     1970-01-01T00:00:00Z\n"
         );
         let json = shown(true, |matches, streams| list(matches, streams, rows()).unwrap());
-        let lines: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(lines[0]["end"], Value::Null);
+        let lines: Vec<serde_json::Value> =
+            json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines[0]["end"], serde_json::Value::Null);
         assert_eq!(lines[1]["count"], 20);
         assert_eq!(shown(false, |matches, streams| list(matches, streams, Vec::new()).unwrap()), "");
     }

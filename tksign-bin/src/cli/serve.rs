@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{ArgMatches, Command};
-use serde_json::json;
-use tkcore::AuthorityId;
 use tkcore::protocol::StaticKeys;
+use tkcore::{AuthorityId, Json};
 
 use super::{Exit, Failure, Streams, control, follow, local, reach, restore, statics, values};
 use crate::Litestream;
@@ -256,13 +255,14 @@ pub(super) fn tell(
     if let Some(path) = matches.get_one::<PathBuf>("trust-out") {
         write_trust(folder, path, bound, keys)?;
     }
-    let line = json!({
-        "ready": true,
-        "rpc": bound.rpc,
-        "public": bound.public,
-        "metrics": bound.metrics,
-        "control": folder.join(serve::CONTROL_SOCKET),
-    });
+    let places = |places: &[String]| places.iter().map(String::as_str).collect::<Json>();
+    let line = Json::object([
+        ("ready", true.into()),
+        ("rpc", places(&bound.rpc)),
+        ("public", places(&bound.public)),
+        ("metrics", places(&bound.metrics)),
+        ("control", folder.join(serve::CONTROL_SOCKET).display().to_string().into()),
+    ]);
     match ready {
         None => {
             writeln!(stdout, "{line}")?;
@@ -280,16 +280,16 @@ fn write_trust(folder: &Path, to: &Path, bound: &Bound, keys: &StaticKeys) -> Re
         Failure::new(Exit::Local, format!("{}: {why}", path.display()), "leave out --trust-out")
     };
     let text = std::fs::read_to_string(folder.join(control::TRUST_FILE)).map_err(|error| wrong(&error))?;
-    let mut trust: serde_json::Value = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
     let url = |address: &String| format!("http://{address}");
     let is_unix = |address: &&String| address.starts_with("unix:");
     // A feed is fetched over TCP; calls go over a Unix socket as well.
     let feeds: Vec<_> = bound.public.iter().filter(|address| !is_unix(address)).map(url).collect();
     let rpc = bound.rpc.iter().map(|address| if is_unix(&address) { address.clone() } else { url(address) });
-    let members = trust.as_object_mut().ok_or_else(|| wrong(&"not an object"))?;
-    members.insert("signers".to_owned(), statics::signers(&rpc.collect::<Vec<_>>(), keys));
-    members.insert("feeds".to_owned(), feeds.into());
-    statics::replace(to, &format!("{trust}\n"))
+    let rpc: Vec<_> = rpc.collect();
+    let signers = statics::signers(&rpc.iter().map(String::as_str).collect::<Vec<_>>(), keys);
+    let trust = Json::read(&text).and_then(|trust| statics::with(trust, "signers", signers));
+    let trust = trust.and_then(|trust| statics::with(trust, "feeds", feeds.into_iter().collect()));
+    statics::replace(to, &format!("{}\n", trust.ok_or_else(|| wrong(&"no trust file"))?))
 }
 
 /// Writes the folder at each new head. A failure is told and tried again at the next one.

@@ -71,7 +71,7 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<(),
         .with_text("feed", list.feed)
         .with("version", list.version)
         .with("epoch", list.epoch)
-        .with("keys", list.keys.len());
+        .with("keys", crate::codec::count(list.keys.len()));
     if let Some(last) = list.keys.iter().max_by_key(|key| key.not_after) {
         facts = facts.with_text("newest key", last.key.id()).with_text("until", last.not_after);
     }

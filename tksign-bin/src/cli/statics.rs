@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::{ArgMatches, Command};
-use serde_json::{Value, json};
+use tkcore::Json;
 use tkcore::protocol::{StaticKeys, StaticRetire, StaticRotate, Status};
 
 use super::control::{SIGNER_KEY, TRUST_FILE};
@@ -60,28 +60,37 @@ fn follow(folder: &Path, keys: &StaticKeys) -> Result<(), Failure> {
     let path = folder.join(TRUST_FILE);
     if let Ok(text) = std::fs::read_to_string(&path) {
         let wrong =
-            |error| Failure::new(Exit::Local, format!("{}: {error}", path.display()), "repair the file");
-        let mut trust: serde_json::Map<String, Value> = serde_json::from_str(&text).map_err(wrong)?;
-        let listed = trust.get("signers").and_then(Value::as_array);
-        let mut urls: Vec<String> = Vec::new();
-        for url in listed.into_iter().flatten().filter_map(|signer| signer.get("url")?.as_str()) {
-            if !urls.iter().any(|other| other == url) {
-                urls.push(url.to_owned());
-            }
+            || Failure::new(Exit::Local, format!("{} is no trust file", path.display()), "repair the file");
+        let trust = Json::read(&text).ok_or_else(wrong)?;
+        let mut urls = Vec::new();
+        if let Some(Json::Array(listed)) = trust.get("signers") {
+            urls.extend(listed.iter().filter_map(|signer| signer.get("url")?.text()));
         }
-        trust.insert("signers".to_owned(), signers(&urls, keys));
-        replace(&path, &format!("{}\n", Value::Object(trust)))?;
+        // Each stands once for each key that was in force.
+        urls.dedup();
+        let trust = with(trust.clone(), "signers", signers(&urls, keys)).ok_or_else(wrong)?;
+        replace(&path, &format!("{trust}\n"))?;
     }
     replace(&folder.join(SIGNER_KEY), &format!("{}\n", values::to_hex(&keys.current)))
 }
 
 /// The members of a trust file that say where which key is: the current one first.
-pub(super) fn signers(urls: &[String], keys: &StaticKeys) -> Value {
-    let keys = [Some(keys.current), keys.before];
-    let of = |url: &String| {
-        keys.iter().flatten().map(|key| json!({"url": url, "key": values::to_hex(key)})).collect::<Vec<_>>()
-    };
-    urls.iter().flat_map(of).collect()
+pub(super) fn signers(urls: &[&str], keys: &StaticKeys) -> Json {
+    let mut signers = Vec::new();
+    for url in urls {
+        for key in [Some(keys.current), keys.before].into_iter().flatten() {
+            signers.push(Json::object([("url", (*url).into()), ("key", values::to_hex(&key).into())]));
+        }
+    }
+    Json::Array(signers)
+}
+
+/// A trust file with another member; `None` when it is none.
+pub(super) fn with(trust: Json, name: &str, value: Json) -> Option<Json> {
+    let Json::Object(mut members) = trust else { return None };
+    members.retain(|(known, _)| known != name);
+    members.push((name.to_owned(), value));
+    Some(Json::Object(members))
 }
 
 /// Writes a file whole or not at all: somebody may be reading it.

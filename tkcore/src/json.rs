@@ -1,26 +1,38 @@
-//! JSON as PyPI's caveats need it, strict: one value, no doubled member, no depth beyond four.
+//! Small JSON values, strict: one value, no doubled member, no depth beyond four. PyPI's caveats need no
+//! more, and the signer's command line neither.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
+#[cfg(feature = "__json")]
+mod write;
+
 /// Arrays and objects inside each other; the deepest caveat known has three.
 const DEPTH: usize = 4;
 
+/// A value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Json {
+pub enum Json {
+    /// `null`.
     Null,
-    Bool,
+    /// `true` or `false`.
+    Bool(bool),
     /// An integer without fraction or exponent; beyond 128 bits cut to the nearest that fits.
     Int(i128),
-    /// Any other number: no caveat has one.
-    Number,
+    /// Any other number, as it stands: no caveat has one.
+    Number(String),
+    /// A string.
     Text(String),
+    /// An array.
     Array(Vec<Json>),
+    /// An object; its members in their order.
     Object(Vec<(String, Json)>),
 }
 
 impl Json {
-    pub(super) fn read(text: &str) -> Option<Self> {
+    /// Reads one value; `None` when it is none, or larger than what this is for.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
         let mut reader = Reader { rest: text };
         let value = reader.value(DEPTH)?;
         reader.space();
@@ -51,8 +63,8 @@ impl<'a> Reader<'a> {
         self.space();
         match self.rest.as_bytes().first()? {
             b'n' => self.take("null").then_some(Json::Null),
-            b't' => self.take("true").then_some(Json::Bool),
-            b'f' => self.take("false").then_some(Json::Bool),
+            b't' => self.take("true").then_some(Json::Bool(true)),
+            b'f' => self.take("false").then_some(Json::Bool(false)),
             b'"' => self.text().map(Json::Text),
             b'[' => self.array(depth.checked_sub(1)?),
             b'{' => self.object(depth.checked_sub(1)?),
@@ -81,8 +93,8 @@ impl<'a> Reader<'a> {
     }
 
     fn object(&mut self, depth: usize) -> Option<Json> {
-        /// No caveat has more members; a bound keeps the search for doubled ones linear.
-        const MEMBERS: usize = 8;
+        /// No caveat has more than eight; a bound keeps the search for doubled ones linear.
+        const MEMBERS: usize = 16;
         self.take("{");
         let mut members: Vec<(String, Json)> = Vec::new();
         self.space();
@@ -126,7 +138,7 @@ impl<'a> Reader<'a> {
                 Some(Json::Int(number.parse().unwrap_or(cut)))
             }
             [b'0', b'0'..=b'9', ..] | [] => None,
-            _ => Some(Json::Number),
+            _ => Some(Json::Number(number.into())),
         }
     }
 
@@ -216,8 +228,8 @@ mod tests {
         ] {
             assert!(Json::read(bad).is_none(), "{bad}");
         }
-        assert_eq!(Json::read("-0"), Some(Json::Number));
-        assert_eq!(Json::read("1.0"), Some(Json::Number));
+        assert_eq!(Json::read("-0"), Some(Json::Number("-0".into())));
+        assert_eq!(Json::read("1.0"), Some(Json::Number("1.0".into())));
         assert_eq!(Json::read(&"9".repeat(60)), Some(Json::Int(i128::MAX)));
     }
 }
