@@ -32,6 +32,8 @@ pub struct Cost {
 }
 
 thread_local! {
+    static WATCHED: Cell<Option<[u8; 16]>> = const { Cell::new(None) };
+    static LEFT: Cell<u64> = const { Cell::new(0) };
     static COST: Cell<Cost> = const { Cell::new(Cost { allocations: 0, bytes: 0, largest: 0 }) };
 }
 
@@ -50,6 +52,37 @@ pub fn measure<T>(work: impl FnOnce() -> T) -> (T, Cost) {
         });
     });
     (result, cost)
+}
+
+/// Runs `work` and says how many blocks this thread gave back meanwhile, or had resized, while
+/// `secret` still lay in them. Zero unless [`Counting`] is the program's global allocator.
+pub fn left_behind<T>(secret: [u8; 16], work: impl FnOnce() -> T) -> (T, u64) {
+    LEFT.with(|left| left.set(0));
+    WATCHED.with(|watched| watched.set(Some(secret)));
+    let result = work();
+    WATCHED.with(|watched| watched.set(None));
+    (result, LEFT.with(Cell::get))
+}
+
+fn watched() -> Option<[u8; 16]> {
+    WATCHED.try_with(Cell::get).ok().flatten()
+}
+
+/// Counts a block that holds what is watched for.
+///
+/// # Safety
+/// `block` is valid for reads of `size` bytes.
+unsafe fn look(block: *const u8, size: usize) {
+    let Some(secret) = watched() else { return };
+    for at in 0..(size + 1).saturating_sub(secret.len()) {
+        // SAFETY: `at` and the bytes behind it lie in the block. Blocks of this thread are filled
+        // with zeros while it watches, so that none of its bytes is uninitialised.
+        let here = unsafe { block.add(at).cast::<[u8; 16]>().read_unaligned() };
+        if here == secret {
+            let _ = LEFT.try_with(|left| left.set(left.get() + 1));
+            return;
+        }
+    }
 }
 
 /// Whether [`Counting`] is in force: a test that asserts "nothing" asserts this first, or it
@@ -77,6 +110,10 @@ fn count(size: usize) {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
+        if watched().is_some() {
+            // SAFETY: the contract is that of `alloc`, which the caller keeps.
+            return unsafe { System.alloc_zeroed(layout) };
+        }
         // SAFETY: the caller keeps `alloc`'s contract.
         unsafe { System.alloc(layout) }
     }
@@ -89,11 +126,15 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size);
+        // SAFETY: the caller hands over a block of this layout.
+        unsafe { look(block, layout.size()) };
         // SAFETY: the caller keeps `realloc`'s contract.
         unsafe { System.realloc(block, layout, size) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller hands over a block of this layout.
+        unsafe { look(block, layout.size()) };
         // SAFETY: the caller keeps `dealloc`'s contract.
         unsafe { System.dealloc(block, layout) }
     }

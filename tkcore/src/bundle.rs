@@ -1,7 +1,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::base64;
 use crate::error::Malformed;
@@ -9,6 +9,7 @@ use crate::identifier::Identifier;
 use crate::limits;
 use crate::text::{self, TextKind};
 use crate::token::Token;
+use crate::wiped::wipe;
 use crate::wire::canonical::{self, Caps};
 use crate::wire::v1;
 use crate::wire::v2::{self, Layout};
@@ -122,7 +123,7 @@ impl HeaderBuf {
         self.items.clear();
         self.bytes.clear();
         if self.bytes.capacity() < bytes {
-            self.bytes.zeroize();
+            wipe(&mut self.bytes);
             self.bytes = Vec::with_capacity(bytes.next_power_of_two());
         }
     }
@@ -130,7 +131,7 @@ impl HeaderBuf {
 
 impl Drop for HeaderBuf {
     fn drop(&mut self) {
-        self.bytes.zeroize();
+        wipe(&mut self.bytes);
     }
 }
 

@@ -1,10 +1,9 @@
 use alloc::vec::Vec;
 
-use zeroize::Zeroizing;
-
 use crate::chain::Roll;
 use crate::error::Malformed;
 use crate::token::{Token, TokenBuf};
+use crate::wiped::Wiped;
 use crate::wire::canonical::{self, Caps};
 use crate::wire::v2::RawCaveat;
 
@@ -13,7 +12,7 @@ const TRAILER: usize = 3 + 32;
 
 /// A token that is being written: what stands so far, and the chain at its end.
 pub(crate) struct Draft {
-    wire: Zeroizing<Vec<u8>>,
+    wire: Wiped,
     roll: Roll,
     caps: &'static Caps,
 }
@@ -23,7 +22,7 @@ impl Draft {
     #[cfg(any(feature = "mint", feature = "third-party"))]
     pub(crate) fn start(identifier: &[u8], roll: Roll, more: usize) -> Self {
         let room = identifier.len().saturating_add(more).saturating_add(TRAILER).saturating_add(8);
-        let mut wire = Zeroizing::new(Vec::with_capacity(room.min(Caps::OWN.token)));
+        let mut wire = Wiped::new(Vec::with_capacity(room.min(Caps::OWN.token)));
         wire.push(canonical::VERSION);
         canonical::field(&mut wire, canonical::IDENTIFIER, identifier);
         wire.push(canonical::END);
@@ -34,8 +33,9 @@ impl Draft {
     /// signature is the key of what follows.
     pub(crate) fn resume(token: &Token<'_>, more: usize, caps: &'static Caps) -> Self {
         let room = token.as_v2().len().saturating_add(more).min(caps.token);
-        let mut wire = Zeroizing::new(Vec::with_capacity(room));
-        wire.extend(token.as_v2().iter().take(token.as_v2().len().saturating_sub(TRAILER)));
+        let mut wire = Wiped::new(Vec::with_capacity(room));
+        let kept = token.as_v2().len().saturating_sub(TRAILER);
+        wire.extend_from_slice(token.as_v2().get(..kept).unwrap_or_default());
         Self { wire, roll: Roll::resume_signature(token.signature()), caps }
     }
 

@@ -126,6 +126,7 @@ mod third_party;
 mod time;
 mod token;
 mod verify;
+mod wiped;
 mod wire;
 
 // What a client sent.

@@ -121,7 +121,9 @@ impl Prefix {
         Some(theirs)
     }
 
-    fn proves_discharges_of(&self, presented: &Presented<'_>) -> bool {
+    /// Whether the signer vouched for the discharges as well, if any caveat it remembers asks for
+    /// one. With [`Prefix::rest_of`] this is [`Prefix::covers`].
+    pub(crate) fn proves_discharges_of(&self, presented: &Presented<'_>) -> bool {
         match &self.discharges {
             None => true,
             Some(known) => {

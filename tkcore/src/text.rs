@@ -1,13 +1,11 @@
 use alloc::string::String;
 use alloc::vec;
-use alloc::vec::Vec;
 use core::fmt;
-
-use zeroize::Zeroizing;
 
 use crate::base64;
 use crate::error::Malformed;
 use crate::limits;
+use crate::wiped::{Wiped, wipe};
 use crate::wire::canonical::Caps;
 use crate::wire::v2::{self, Layout};
 
@@ -35,7 +33,13 @@ impl TextKind {
 
 /// A token's text: a bearer secret. Wiped on drop; `Debug` shows its prefix alone; to hand it
 /// out, say [`TokenText::as_str`].
-pub struct TokenText(Zeroizing<String>);
+pub struct TokenText(String);
+
+impl Drop for TokenText {
+    fn drop(&mut self) {
+        wipe(&mut core::mem::take(&mut self.0).into_bytes());
+    }
+}
 
 impl TokenText {
     /// The text itself.
@@ -64,14 +68,14 @@ pub(crate) fn write(kind: TextKind, v2: &[u8]) -> TokenText {
     let mut text = String::with_capacity(prefix.len().saturating_add(base64::encoded_len(v2.len())));
     text.push_str(prefix);
     base64::encode(v2, &mut text);
-    TokenText(Zeroizing::new(text))
+    TokenText(text)
 }
 
 /// Reads one text form into V2 bytes of its own.
-pub(crate) fn read(text: &[u8]) -> Result<(TextKind, Zeroizing<Vec<u8>>, Layout), Malformed> {
+pub(crate) fn read(text: &[u8]) -> Result<(TextKind, Wiped, Layout), Malformed> {
     let (kind, body) = split(text)?;
     check_len(body)?;
-    let mut wire = Zeroizing::new(vec![0; base64::decoded_len(body.len())]);
+    let mut wire = Wiped::new(vec![0; base64::decoded_len(body.len())]);
     let layout = read_body(body, &mut wire)?;
     Ok((kind, wire, layout))
 }

@@ -1,13 +1,12 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use zeroize::Zeroizing;
-
 use crate::chain;
 use crate::error::{Bug, Malformed};
 use crate::identifier::Identifier;
 use crate::key::Tail;
 use crate::text::{self, TextKind, TokenText};
+use crate::wiped::Wiped;
 use crate::wire::canonical::Caps;
 use crate::wire::v2::{self, Caveats, Layout, RawCaveat};
 
@@ -170,7 +169,7 @@ impl fmt::Debug for Untrusted<'_> {
 /// A well-formed token that owns its V2 bytes. Wiped on drop; `Debug` shows no secret; not
 /// `Clone`, since every copy is another copy of a bearer secret.
 pub struct TokenBuf {
-    wire: Zeroizing<Vec<u8>>,
+    wire: Wiped,
     layout: Layout,
 }
 
@@ -185,7 +184,7 @@ impl TokenBuf {
 
     /// The same, as strictly and with the limits that `caps` say.
     pub(crate) fn read(bytes: Vec<u8>, caps: &Caps) -> Result<Self, Malformed> {
-        let wire = Zeroizing::new(bytes);
+        let wire = Wiped::new(bytes);
         let layout = v2::read(&wire, caps)?;
         Ok(Self { wire, layout })
     }
@@ -194,7 +193,7 @@ impl TokenBuf {
     pub(crate) fn bound(root: &Token<'_>, discharge: &Token<'_>) -> Result<Self, Bug> {
         let tail = |token: &Token<'_>| Tail::from_bytes(*token.signature());
         let bound = chain::bind(&tail(root), &tail(discharge));
-        let mut wire = Zeroizing::new(discharge.wire.to_vec());
+        let mut wire = Wiped::new(discharge.wire.to_vec());
         *wire.last_chunk_mut::<32>().ok_or(Bug("a token without a signature"))? = *bound.expose();
         Ok(Self { wire, layout: discharge.layout })
     }

@@ -7,7 +7,7 @@ mod common;
 use common::{check, facts, identifier, key, minted};
 use tkcore::{
     Authorization, Basis, BranchIds, Budget, Error, HeaderBuf, Identifier, Malformed, NotAuthentic, RootKey,
-    Scratch, ServiceToken, TextForms, Timestamp, Token, attenuate, mint, verify,
+    Scratch, ServiceToken, TextForms, Timestamp, Token, TokenBuf, attenuate, mint, verify,
 };
 
 const SIGNATURE: Error = Error::NotAuthentic(NotAuthentic::Signature);
@@ -27,6 +27,32 @@ fn minted_and_attenuated_tokens_verify_and_no_other_key_does() {
             assert_eq!(check(token.as_token(), &[], Basis::Root(&RootKey::derive(b"other"))), Err(SIGNATURE));
         }
     }
+}
+
+#[test]
+fn what_is_given_back_to_the_allocator_holds_no_token() {
+    use testkit::alloc::left_behind;
+
+    let token = minted(&["app in 1,2", "action in read,list"]);
+    let narrower = attenuate(&token.as_token(), &["org = 7"]).unwrap();
+    let text = narrower.to_text();
+    let text_end = *text.as_str().as_bytes().last_chunk().unwrap();
+    let signature = |token: &TokenBuf| *token.as_token().as_v2().last_chunk().unwrap();
+
+    // That it can be seen at all.
+    assert_eq!(left_behind(text_end, || drop(String::from(text.as_str()))).1, 1);
+
+    assert_eq!(left_behind(text_end, || drop(narrower.to_text())).1, 0);
+    let read = || drop(TokenBuf::from_text(text.as_str()).unwrap());
+    assert_eq!(left_behind(signature(&narrower), read).1, 0);
+    let attenuated = || drop(attenuate(&token.as_token(), &["org = 7"]).unwrap());
+    assert_eq!(left_behind(signature(&narrower), attenuated).1, 0);
+    let parsed = || {
+        let header = format!("Bearer {}", text.as_str());
+        let mut buf = HeaderBuf::new();
+        assert!(Authorization::parse(header.as_bytes(), TextForms::OursOnly, &mut buf).is_ok());
+    };
+    assert_eq!(left_behind(signature(&narrower), parsed).1, 0);
 }
 
 #[test]

@@ -113,7 +113,7 @@ pub(crate) fn authenticate(
     let added = match basis {
         Basis::Root(_) => root.caveats(),
         Basis::Prefix(prefix) => {
-            let added = prefix.rest_of(&root).filter(|_| prefix.covers(presented));
+            let added = prefix.rest_of(&root).filter(|_| prefix.proves_discharges_of(presented));
             let added = added.ok_or(Bug("a remembered prefix was used for a token it does not cover"))?;
             if branches == BranchIds::Collect {
                 scratch.branches.extend_from_slice(prefix.earlier());
