@@ -300,17 +300,11 @@ def unable(name, form, root, discharges, holds):
         return "predicates that are not text"
     if name == pylib.NAME and form == "V1" and not all(ascii(part) for raw in every for part in fields(raw)):
         return "lengths in V1 are counted in characters"
-    if name == pylib.NAME and form != "V1" and any(nowhere(form, raw) for raw in every):
-        return "V2 without a location loses its identifier when written again"
     if name == pylib.NAME and form == "V2JSON" and any(b'"i":""' in raw for raw in every):
         return "an empty caveat in JSON is written without its text"
     if name == Npm.NAME and any(b"\xef\xbb\xbf" in raw for raw in every):
         return "a byte order mark is dropped"
     return None
-
-
-def nowhere(form, raw):
-    return raw[1] != 1 if form == "V2" else b'"l":' not in raw.split(b'"c":')[0]
 
 
 def fields(raw):

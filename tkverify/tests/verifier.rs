@@ -347,6 +347,33 @@ fn a_flood_of_strangers_gets_503_and_known_lineages_do_not_notice() {
     });
 }
 
+/// The guide's lines for Python holders, run by Python.
+#[test]
+fn a_token_that_pymacaroons_narrowed_is_taken_as_ours() {
+    let name = "a_token_that_pymacaroons_narrowed_is_taken_as_ours";
+    let Some(python) = testkit::need(name, "python3", ".ci/run install") else { return };
+    let there = std::process::Command::new(&python).args(["-c", "import pymacaroons"]).output().unwrap();
+    if !there.status.success() {
+        return testkit::not_run(name, "pymacaroons is", ".ci/run install");
+    }
+    let guide = include_str!("../../docs/guides/migrate-macaroon.md");
+    let (_, rest) = guide.split_once("```python\n").unwrap();
+    let (lines, _) = rest.split_once("```").unwrap();
+    let lines = lines.lines().map(|line| format!("{}\n", line.trim())).collect::<String>();
+    let script = format!("import sys\ntext = sys.stdin.read()\n{lines}print(text, end='')\n");
+
+    let kit = Kit::new();
+    let verifier = kit.verifier();
+    let token = kit.mint(&Spec::new("acme").subject("user:7").caveat("action in read,write"));
+    let narrowed = testkit::process::run(python, ["-c", &script], token.as_str().as_bytes());
+    assert_eq!(narrowed.code, Some(0), "{}", narrowed.stderr);
+    let request = |action| verifier.request("acme").action(action).build().unwrap();
+    let header = format!("Bearer {}", narrowed.stdout);
+    assert!(verifier.check(&*header, &request("read")).is_ok(), "{header}");
+    assert_eq!(verifier.check(&*header, &request("write")).unwrap_err().code(), "caveat");
+    assert!(check(&verifier, &token, "write").is_ok(), "the wider one is what it was");
+}
+
 #[test]
 fn health_says_why_the_last_ask_brought_nothing() {
     let kit = Kit::new();
