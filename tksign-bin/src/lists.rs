@@ -101,7 +101,8 @@ pub(crate) fn status(
              with `tksign keys publication prepare --next-epoch`"
         }
         _ if ahead(memory.last_mint) => {
-            "the clock is behind the last mint, nothing is minted: set the clock right, or wait until it is past it"
+            "the clock is behind the last mint, nothing is minted: set the clock right; if it is right, see \
+             `tksign restore-check --mint-clock-back`"
         }
         None => "no publication key is valid: `tksign keys publication` makes and signs the next list",
         Some(until) if until.saturating_since(view.now) < std::time::Duration::from_secs(14 * 86_400) => {

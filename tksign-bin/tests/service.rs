@@ -7,7 +7,7 @@ use common::*;
 use tkcore::protocol::*;
 use tkcore::revocation::Rule;
 use tkcore::{KeyClass, Timestamp, Token};
-use tksign::{Peer, SignerError};
+use tksign::{Clock as _, Peer, SignerError, SystemClock};
 
 #[test]
 fn a_minted_token_verifies_with_its_facts_and_survives_a_restart() {
@@ -439,4 +439,76 @@ fn a_clock_behind_the_last_head_and_the_last_mint_is_told() {
     world.open();
     assert_eq!(world.operate(&Status {}).notice.as_str(), "");
     world.call(minter, &mint("acme")).unwrap();
+}
+
+/// The clock was a month ahead: nothing is minted when it is right again, until the command says so;
+/// then no token from ahead is left alive, and what ran out by the wrong clock is in force again.
+#[test]
+fn a_mint_clock_that_was_ahead_is_turned_back_by_a_command() {
+    const AHEAD: u64 = 30 * 86_400_000;
+    let mut world = World::new();
+    let (minter, revoker) = (world.minter(), world.client(4, Role::Revoke));
+    let verifier = world.client(3, Role::Verify(None));
+    world.key("acme", None, KeyClass::Ordinary);
+    let real = SystemClock.now().millis();
+    world.clock.set(real);
+    world.restart();
+    let kill = |world: &World, lineage| {
+        world.call(revoker, &revoke(RevokeTarget::Token(lineage))).unwrap();
+    };
+    let good = world.call(minter, &Mint { expiry: Expiry::After(90 * 86_400), ..mint("acme") }).unwrap();
+    let dead = world.call(minter, &mint("acme")).unwrap();
+    kill(&world, dead.lineage);
+    world.close();
+
+    world.clock.set(real + AHEAD);
+    world.open();
+    let ahead = world.call(minter, &mint("acme")).unwrap();
+    kill(&world, lineage(9));
+    world.close();
+    world.open();
+    world.close();
+
+    world.clock.set(real);
+    world.open();
+    assert_eq!(code(world.call(minter, &mint("acme"))), Code::ClockApart);
+    let notice = world.operate(&Status {}).notice;
+    assert!(notice.as_str().contains("ahead") || notice.as_str().contains("behind"), "{notice}");
+    // What the wrong clock did: the revocation has run out, the token has not.
+    assert!(world.verify(verifier, dead.token.expose()).is_ok());
+    world.close();
+
+    let file = world.dir.write("secret", 0o400, secret_bytes(1));
+    let back = || {
+        let (dir, file) = (world.path().to_str().unwrap(), file.to_str().unwrap());
+        let args = ["restore-check", "--dir", dir, "--secret-file", file, "--mint-clock-back", "--json"];
+        testkit::process::run(testkit::signer::binary(), args, b"")
+    };
+    let done = back();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let said: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!(said["minted ahead, revoked"], 1, "{said}");
+    assert!(said["revoked before, in force again"].as_u64().unwrap() >= 1, "{said}");
+    let again = back();
+    assert_eq!(again.code, Some(10), "{}", again.stderr);
+    assert!(again.stderr.contains("not ahead of the clock"), "{}", again.stderr);
+
+    // The command's own clock is the machine's, which is a little later than the test's by now.
+    world.clock.set(SystemClock.now().millis());
+    world.open();
+    world.verify(verifier, good.token.expose()).unwrap();
+    assert_eq!(code(world.verify(verifier, dead.token.expose())), Code::Revoked);
+    assert_eq!(world.operate(&TokenShow { lineage: ahead.lineage }).revoked, Some(Rule::Token));
+    let fresh = world.call(minter, &mint("acme")).unwrap();
+    world.verify(verifier, fresh.token.expose()).unwrap();
+    let everything = revoke(RevokeTarget::Global(Floor::Now));
+    let floor = world.call(revoker, &everything).unwrap().before.unwrap();
+    assert!(floor.millis() < real + AHEAD, "a floor lies above the right clock: {floor}");
+    // The month goes by: nothing that was minted ahead comes to life, whatever floor there is.
+    world.close();
+    world.clock.set(real + AHEAD + 1_000);
+    world.open();
+    assert_eq!(code(world.verify(verifier, ahead.token.expose())), Code::Revoked);
+    world.close();
+    assert!(tksign::Signer::verify_audit(world.path()).is_ok());
 }

@@ -14,11 +14,16 @@ Examples:
   tksign keys publication sign --root-key root.key list.unsigned --out list.signed      (offline)
   tksign restore-check --dir state --secret-file secret --feed-folder feed --merge --key-list list.signed
 
+  tksign restore-check --dir state --secret-file secret --mint-clock-back
+
 Compares a restored store with the high-water file and with the newest published feed, as `tkverify refresh`
 has brought it to a folder. Exit code 25 while the store is behind. --merge unites the two sets of revocations
 and begins an epoch above all that was published; every client is suspended until `tksign clients confirm`,
 except `verify` clients that were live. What neither the store nor the folder has is lost; --accept-loss says
-that this is meant.";
+that this is meant.
+
+--mint-clock-back is the way out when nothing is minted because the machine's clock was far ahead and is right again.
+It revokes every token that was minted ahead, and puts back what ran out by the wrong clock.";
 
 /// The option's name, also of `serve`.
 pub(super) const FEED_FOLDER: &str = "feed-folder";
@@ -48,6 +53,10 @@ pub(super) fn describe() -> Command {
             .conflicts_with("out")
             .help("With --merge: the signed key list"),
     )
+    .arg(
+        values::flag("mint-clock-back", "The clock was far ahead and is right again: mint from now on")
+            .conflicts_with("merge"),
+    )
     .arg(values::flag("accept-loss", "With --merge: although revocations are known to be lost"))
 }
 
@@ -58,6 +67,22 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     let now = SystemClock.now();
     let mut restored = Restored::open(&folder, feed, &secret, now).map_err(|error| local::failure(&error))?;
     let gaps = restored.evidence.gaps();
+    if values::set(matches, "mint-clock-back") {
+        let done = restored.turn_back(now).map_err(|error| {
+            Failure::new(
+                Exit::Refused,
+                error,
+                "see what docs/operations.md says of a clock that was far ahead",
+            )
+        })?;
+        let facts = output::Facts::default()
+            .with_text("last mint was", done.was)
+            .with_text("last mint is", now)
+            .with("minted ahead, revoked", done.revoked)
+            .with("revoked before, in force again", done.again);
+        output::show(matches, streams, facts)?;
+        return Ok(Exit::Ok);
+    }
     if !values::set(matches, "merge") {
         report(matches, streams, &restored)?;
         return Ok(if gaps.is_empty() { Exit::Ok } else { Exit::Unsound });

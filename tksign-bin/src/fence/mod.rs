@@ -6,6 +6,7 @@
 //! what is known and the offline root keys have signed the next epoch ([`merge`]).
 
 mod chain;
+mod clock;
 mod compare;
 mod follow;
 mod gauges;

@@ -43,7 +43,11 @@ pub fn name(text: &str) -> Name {
 }
 
 pub fn secret(n: u8) -> Secret {
-    Secret::new((0..32).map(|i: u8| i.wrapping_mul(7) ^ n).collect()).unwrap()
+    Secret::new(secret_bytes(n)).unwrap()
+}
+
+pub fn secret_bytes(n: u8) -> Vec<u8> {
+    (0..32).map(|i: u8| i.wrapping_mul(7) ^ n).collect()
 }
 
 pub fn run<T>(future: impl Future<Output = T>) -> T {
