@@ -290,7 +290,25 @@ impl Etcd {
         let asked = json!({"key": base64::encode(&self.space.path(table, key))});
         let answer = self.ask("/v3/kv/range", &asked)?;
         let row = at(&answer, "/kvs").as_array().and_then(|rows| rows.first());
+        row.into_iter().for_each(|row| self.see(row));
         Ok(row.map_or((0, None), |row| (number(at(row, "/mod_revision")), field(at(row, "/value")))))
+    }
+
+    /// What was read is later than the group's moment: what is mirrored belongs to an earlier one, so
+    /// the group is decided again.
+    fn see(&self, row: &Value) {
+        if let Some(group) = &self.group
+            && number(at(row, "/mod_revision")) > group.moment
+        {
+            group.is_late.set(true);
+        }
+    }
+
+    /// The rows of the other signers, each of which changes with whatever its signer writes.
+    fn others(&self) -> impl Iterator<Item = (Vec<u8>, i64)> {
+        let rows = self.rows.iter().filter(|(key, _)| key.starts_with(space::SIGNERS));
+        let others = rows.filter(|(key, _)| **key != self.space.fence());
+        others.map(|(key, (revision, _))| (self.space.whole(key), *revision))
     }
 
     fn ask(&self, path: &str, body: &Value) -> Result<Value, StoreError> {
@@ -339,6 +357,7 @@ impl Etcd {
             let answer = self.ask("/v3/kv/range", &asked)?;
             let found = at(&answer, "/kvs").as_array().map_or(&[][..], Vec::as_slice);
             for row in found {
+                self.see(row);
                 let key = field(at(row, "/key")).unwrap_or_default();
                 let key = key.strip_prefix(&prefix[..]).ok_or_else(|| damaged("a key outside its table"))?;
                 rows.push((key.to_vec(), field(at(row, "/value")).unwrap_or_default()));
@@ -406,6 +425,7 @@ impl Store for Etcd {
                 .map_err(|trouble| trouble.to_string())
                 .and_then(|latest| self.mirror.reach(latest, PATIENCE)),
         };
+        group.moment = self.mirror.revision();
         self.drain();
         match reached {
             Err(why) => group.read_only = Some(why),
@@ -425,8 +445,9 @@ impl Store for Etcd {
     fn apply(&mut self, change: &Change) -> Result<(), Refusal> {
         let closed = || Refusal::Failed(StoreError::Database("no group is open".to_owned()));
         let mut group = self.group.take().ok_or_else(closed)?;
-        let result = match &group.read_only {
-            Some(why) => Err(Refusal::Failed(StoreError::CutOff(why.clone()))),
+        // What was learned since the group began counts as well.
+        let result = match group.read_only.clone().or_else(|| self.cut_off()) {
+            Some(why) => Err(Refusal::Failed(StoreError::CutOff(why))),
             None => Pending::new(self, &group, change),
         };
         let result = result.and_then(|pending| group.add(pending));
@@ -436,6 +457,9 @@ impl Store for Etcd {
 
     fn commit(&mut self) -> Result<(), StoreError> {
         let Some(group) = self.group.take() else { return Ok(()) };
+        if group.is_late.get() {
+            return Err(StoreError::Raced);
+        }
         let latest = txn::commit(self, group)?;
         // So that what was just written is read back. When the watch lags, the next group waits.
         let _ = self.mirror.reach(latest, PATIENCE);

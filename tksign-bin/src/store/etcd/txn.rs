@@ -1,5 +1,6 @@
 //! Changes on their way into transactions.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
@@ -7,6 +8,7 @@ use serde_json::{Value, json};
 use super::space::{self, GUARD, LEADER, at, number};
 use super::{COMMIT, Etcd, Fence, Space, Trouble};
 use crate::clock::monotonic;
+use crate::memory::CHECK;
 use crate::store::{Change, Op, Refusal, Scan, StoreError, Table};
 
 /// Comparisons in one transaction besides our three. etcd takes 128 operations on every path into
@@ -30,6 +32,9 @@ type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 #[derive(Default)]
 pub(super) struct Group {
     pub(super) read_only: Option<String>,
+    /// The revision that it is decided at, and whether something later was read.
+    pub(super) moment: i64,
+    pub(super) is_late: Cell<bool>,
     written: BTreeMap<(u8, Vec<u8>), Option<Vec<u8>>>,
     pending: Vec<Pending>,
 }
@@ -102,6 +107,10 @@ impl Pending {
                 | Table::Revocations
                 | Table::Deltas
                 | Table::Idempotency => {}
+            }
+            // A new secret: what another signer wrote meanwhile would stay sealed under the old one.
+            if table == Table::Meta && key == CHECK {
+                pending.compares.extend(store.others());
             }
             pending.rows.push((table, key.clone(), value.clone()));
             pending.writes.insert(path, value);
