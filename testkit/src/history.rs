@@ -82,6 +82,22 @@ pub enum What {
     },
 }
 
+impl What {
+    /// Whether it belongs to the story of a token that a [`Broken`] names.
+    #[must_use]
+    pub fn is_of(&self, about: &str) -> bool {
+        let named = |token: &Token| about.contains(&format!("{token:x}"));
+        match self {
+            Self::Minted { token, .. }
+            | Self::Revoked { token, .. }
+            | Self::Live(token)
+            | Self::Refused(token) => named(token),
+            Self::Step { tokens, .. } => tokens.iter().any(named),
+            Self::Head { .. } => false,
+        }
+    }
+}
+
 /// What a history that may have been comes to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {

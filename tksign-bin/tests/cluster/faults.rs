@@ -50,7 +50,7 @@ const FAULTS: [(&str, Play, &str); 8] = [
 #[test]
 fn faults_under_load_lose_nothing_and_make_one_history() {
     let test = "faults_under_load_lose_nothing_and_make_one_history";
-    let Some(mut world) = World::serving(test, Path::new(TKSIGN)) else { return };
+    let Some(mut world) = World::serving(test, Path::new(&*TKSIGN)) else { return };
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let (seed, seconds) = (number("TK_SEED").unwrap_or(1), number("TK_CLUSTER_SECONDS").unwrap_or(0));
     println!("seed {seed}: TK_SEED={seed} replays the order of faults");

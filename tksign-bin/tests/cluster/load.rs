@@ -147,7 +147,12 @@ impl Load {
             record.mint_as(card.request, 1, &mint);
         }
         let events = record.events.lock().unwrap();
-        let summary = history::check(&events).unwrap_or_else(|broken| panic!("{broken}"));
+        let summary = history::check(&events).unwrap_or_else(|broken| {
+            let mut story: Vec<_> = events.iter().filter(|event| event.what.is_of(&broken.1)).collect();
+            story.sort_by_key(|event| event.from);
+            story.iter().for_each(|event| println!("{event:?}"));
+            panic!("{broken}")
+        });
         let is_write = |event: &&Event| matches!(event.what, What::Minted { .. } | What::Revoked { .. });
         let writes = events.iter().filter(|event| event.to != NEVER).filter(is_write);
         let mut acknowledged: Vec<_> = writes.map(|event| Duration::from_nanos(event.to)).collect();

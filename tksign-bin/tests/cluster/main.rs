@@ -10,5 +10,6 @@
 mod faults;
 mod load;
 mod migrate;
+mod rolling;
 mod skew;
 mod world;

@@ -12,12 +12,13 @@ fn a_store_moves_to_a_cluster_and_back() {
     world.migrate();
     let urls = format!("etcd:{}", world.etcd.urls().join(","));
     let state = format!("sqlite:{}", world.state(0));
-    let done = run(TKSIGN, ["status", "--dir", &world.state(0), "--secret-file", &world.text("secret")], b"");
+    let done =
+        run(&*TKSIGN, ["status", "--dir", &world.state(0), "--secret-file", &world.text("secret")], b"");
     assert_ne!(done.code, Some(0), "the source can still be opened");
     // The target is complete: a second try finds nothing to do or to undo.
-    let done = run(TKSIGN, ["migrate", "--from", &state, "--to", &urls, "--signer", NAMES[0]], b"");
+    let done = run(&*TKSIGN, ["migrate", "--from", &state, "--to", &urls, "--signer", NAMES[0]], b"");
     assert_ne!(done.code, Some(0));
-    let done = run(TKSIGN, ["migrate", "--from", &urls, "--to", &state], b"");
+    let done = run(&*TKSIGN, ["migrate", "--from", &urls, "--to", &state], b"");
     assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
     let audit = world.must("audit verify", 0, &[]);
     assert!(!audit.is_empty());
@@ -27,7 +28,7 @@ fn a_store_moves_to_a_cluster_and_back() {
     put("half/m/~migrating", "in");
     put("half/m/keys/rest", "rest");
     let args = ["migrate", "--from", &state, "--to", &urls, "--signer", "one", "--etcd-prefix", "half"];
-    let done = run(TKSIGN, args, b"");
+    let done = run(&*TKSIGN, args, b"");
     assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
     assert!(!world.etcd.control(&[0], &["get", "half/m/keys/rest"]).contains("rest"));
 }

@@ -27,7 +27,7 @@ fn floor() -> RevokeTarget {
 #[test]
 fn clocks_a_little_apart_are_borne_and_one_further_off_writes_nothing() {
     let test = "clocks_a_little_apart_are_borne_and_one_further_off_writes_nothing";
-    let Some(mut world) = World::serving(test, Path::new(TKSIGN)) else { return };
+    let Some(mut world) = World::serving(test, Path::new(&*TKSIGN)) else { return };
     let Some(clock) = clock(&mut world, 2, test) else { return };
     let mut issued = Vec::new();
     // 3 s either way: a floor at any signer refuses what any other had minted, and nothing that

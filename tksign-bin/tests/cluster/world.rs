@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,9 @@ use tkverify::remote::request_id;
 use tkverify::{ClientKey, Remote, RemoteError, SignerAddress};
 use zeroize::Zeroizing;
 
-pub(crate) const TKSIGN: &str = env!("CARGO_BIN_EXE_tksign");
+/// The program under test; `TKSIGN_BIN` names another one.
+pub(crate) static TKSIGN: LazyLock<String> =
+    LazyLock::new(|| std::env::var("TKSIGN_BIN").unwrap_or(env!("CARGO_BIN_EXE_tksign").to_owned()));
 pub(crate) const NAMES: [&str; 3] = ["one", "two", "three"];
 /// How long an awaited state may take: an end for a test that hangs, no measure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
@@ -61,7 +63,7 @@ impl World {
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let etcd = Etcd::start(test, 3)?;
         let dir = TempDir::new();
-        dir.write("secret", 0o400, secret());
+        dir.write("secret", 0o400, secret(41));
         let (signers, clients, feed) = (Vec::new(), Vec::new(), String::new());
         let world = Self { etcd, dir, signers, clients, feed, _one: one };
         let root = world.text("root.key");
@@ -108,17 +110,7 @@ impl World {
 
     /// Starts a signer, on the addresses that it had before if there were any.
     pub(crate) fn serve(&mut self, at: usize) {
-        let signer = &self.signers[at];
-        let mut command = Command::new(&signer.program);
-        command.args(["serve", "--dir", &self.state(at), "--secret-file", &signer.secret]);
-        command.args(["--signer", NAMES[at], "--rpc", &signer.rpc, "--public", &signer.public]);
-        command.args(["--metrics", &signer.metrics, "--publish", &self.text(&format!("feed-{at}"))]);
-        command.args(["--trust-out", &self.text(&format!("trust-{at}"))]);
-        for link in &signer.links {
-            command.args(["--etcd", &format!("http://{}", link.address())]);
-        }
-        command.envs(signer.environment.iter().cloned());
-        let mut process = Process::start(&mut command);
+        let mut process = Process::start(&mut self.command(at));
         let line =
             process.await_line("ready line", |line| line.contains("\"ready\":true").then(|| line.to_owned()));
         let address = |name: &str| {
@@ -133,6 +125,27 @@ impl World {
         signer.process = Some(process);
     }
 
+    fn command(&self, at: usize) -> Command {
+        let signer = &self.signers[at];
+        let mut command = Command::new(&signer.program);
+        command.args(["serve", "--dir", &self.state(at), "--secret-file", &signer.secret]);
+        command.args(["--signer", NAMES[at], "--rpc", &signer.rpc, "--public", &signer.public]);
+        command.args(["--metrics", &signer.metrics, "--publish", &self.text(&format!("feed-{at}"))]);
+        command.args(["--trust-out", &self.text(&format!("trust-{at}"))]);
+        for link in &signer.links {
+            command.args(["--etcd", &format!("http://{}", link.address())]);
+        }
+        command.envs(signer.environment.iter().cloned());
+        command
+    }
+
+    /// Starts a signer that must not come up, and gives what it said.
+    pub(crate) fn start_fails(&self, at: usize) -> String {
+        let done = self.command(at).output().unwrap();
+        assert!(!done.status.success());
+        String::from_utf8_lossy(&done.stderr).into_owned()
+    }
+
     pub(crate) fn text(&self, name: &str) -> String {
         self.dir.join(name).to_str().unwrap().to_owned()
     }
@@ -141,9 +154,15 @@ impl World {
         self.text(&format!("state-{at}"))
     }
 
+    /// A new secret in a file.
+    pub(crate) fn new_secret(&self, name: &str) -> String {
+        self.dir.write(name, 0o400, secret(43));
+        self.text(name)
+    }
+
     pub(crate) fn run(&self, name: &str, at: usize, args: &[&str]) -> Finished {
         let state = self.state(at);
-        run(TKSIGN, name.split(' ').chain(["--dir", &state]).chain(args.iter().copied()), b"")
+        run(&*TKSIGN, name.split(' ').chain(["--dir", &state]).chain(args.iter().copied()), b"")
     }
 
     /// Runs a command on a store that no server holds.
@@ -173,7 +192,7 @@ impl World {
     pub(crate) fn migrate(&self) {
         let to = format!("etcd:{}", self.etcd.urls().join(","));
         let from = format!("sqlite:{}", self.state(0));
-        let done = run(TKSIGN, ["migrate", "--from", &from, "--to", &to, "--signer", NAMES[0]], b"");
+        let done = run(&*TKSIGN, ["migrate", "--from", &from, "--to", &to, "--signer", NAMES[0]], b"");
         assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
     }
 
@@ -324,6 +343,6 @@ pub(crate) fn code(error: &RemoteError) -> Option<Code> {
 }
 
 /// 32 bytes that look random, since the signer refuses a secret that does not.
-fn secret() -> [u8; 32] {
-    core::array::from_fn(|at| u8::try_from((at * 41 + 7) % 251).unwrap())
+fn secret(factor: usize) -> [u8; 32] {
+    core::array::from_fn(|at| u8::try_from((at * factor + 7) % 251).unwrap())
 }

@@ -1,0 +1,82 @@
+//! Signers that are replaced one by one while the others serve: by a newer program, or by one that
+//! has a new secret.
+
+use std::path::{Path, PathBuf};
+
+use testkit::not_run;
+use tkcore::protocol::Code;
+
+use crate::load::Load;
+use crate::world::{NAMES, TKSIGN, World, code};
+
+#[test]
+fn an_upgrade_one_by_one_is_not_noticed() {
+    let test = "an_upgrade_one_by_one_is_not_noticed";
+    let remedy = "TKSIGN_PREVIOUS=$(.ci/previous) in front of the command builds one";
+    let previous = match std::env::var("TKSIGN_PREVIOUS") {
+        Ok(none) if none == "none" => return eprintln!("NOT RUN: {test}: the older commit is not at hand"),
+        Ok(path) => PathBuf::from(path),
+        Err(_) => return not_run(test, "the program of an older commit is", remedy),
+    };
+    let Some(mut world) = World::serving(test, &previous) else { return };
+    let load = Load::start(&world);
+    load.await_writes(20);
+    let older = world.publisher();
+    let newer = [(older + 1) % 3, (older + 2) % 3];
+    let program = PathBuf::from(&*TKSIGN);
+    // Newer ones follow an older publisher, which then follows one of them and is the last to go.
+    for (at, program) in [(newer[0], &program), (newer[1], &program), (older, &previous), (older, &program)] {
+        let before = world.await_head(older, "before", |_| true).position.sequence;
+        world.stop(at);
+        let publisher = world.publisher();
+        world.signers[at].program.clone_from(program);
+        world.serve(at);
+        println!(
+            "{:.1?}: {} runs {}, {} publishes",
+            load.now(),
+            NAMES[at],
+            program.display(),
+            NAMES[publisher]
+        );
+        load.await_writes(20);
+        for at in 0..3 {
+            world.await_head(at, "the feed goes on", |head| head.position.sequence > before + 3);
+        }
+    }
+    let outcome = load.end(&world);
+    println!("{outcome}");
+    assert_eq!(outcome.unanswered, 0, "verification stopped");
+}
+
+#[test]
+fn a_new_secret_reaches_one_signer_after_the_other() {
+    let test = "a_new_secret_reaches_one_signer_after_the_other";
+    let Some(mut world) = World::serving(test, Path::new(&*TKSIGN)) else { return };
+    let load = Load::start(&world);
+    load.await_writes(20);
+    let (_, token) = world.mint(0).unwrap();
+    let secret = world.new_secret("secret-2");
+    let done = world.run("rewrap", 0, &["--new-secret-file", &secret]);
+    assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
+    // The others cannot read what is sealed from now on: they say so, write nothing and verify.
+    for at in [1, 2] {
+        world.await_status(at, "read-only");
+        let refused = world.mint(at).unwrap_err();
+        assert_eq!(code(&refused), Some(Code::ReadOnly), "{refused}");
+        world.verify(at, &token).unwrap();
+    }
+    world.mint(0).unwrap();
+    load.await_writes(20);
+    for at in [1, 2, 0] {
+        world.stop(at);
+        let refused = world.start_fails(at);
+        assert!(refused.contains("secret"), "with the one before: {refused}");
+        world.signers[at].secret.clone_from(&secret);
+        world.serve(at);
+        world.mint(at).unwrap();
+        load.await_writes(20);
+    }
+    let outcome = load.end(&world);
+    println!("{outcome}");
+    assert_eq!(outcome.unanswered, 0, "verification stopped");
+}
