@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "real/cron.rs"]
+mod cron;
 #[cfg(feature = "tls")]
 #[path = "real/https.rs"]
 mod https;

@@ -359,6 +359,31 @@ fn a_broken_download_is_taken_up_where_it_broke() {
     assert!(files(&feed).keys().all(|path| !path.to_str().unwrap().starts_with(".part")));
 }
 
+/// A slice with every test; ten million rows by
+/// `FEED_ROWS=10000000 cargo test --release -p tkverify --test refresh -- a_large_feed --nocapture`.
+#[test]
+fn a_large_feed_arrives_whole_and_its_next_step_alone() {
+    let rows = std::env::var("FEED_ROWS").ok().and_then(|text| text.parse().ok()).unwrap_or(50_000);
+    let (origin, dir) = (Origin::new(), TempDir::new());
+    let (trust, feed) = (origin.trust_file(&dir), dir.join("feed"));
+    origin.fill(rows);
+    let path = origin.signer(|signer| signer.publisher.base_path().to_string());
+    let length = origin.signer(|signer| signer.files[&path].len());
+    let first = refresh(&trust, &feed, &["--json"]);
+    assert_eq!((code(&first), &json(&first)["rows"]), (0, &rows.into()), "{first:?}");
+    for tree in ["", ".copy"] {
+        assert_eq!(fs::metadata(feed.join(tree).join(&path)).unwrap().len(), length as u64);
+    }
+    let before = origin.asked().len();
+    origin.revoke(lineage(1));
+    let next = refresh(&trust, &feed, &["--json"]);
+    assert_eq!((code(&next), &json(&next)["rows"]), (0, &(rows + 1).into()), "{next:?}");
+    let mut asked = origin.asked().split_off(before);
+    asked.sort();
+    assert_eq!(asked, ["1/delta/2", "head", "keys/2"]);
+    println!("{rows} rows, a snapshot of {length} bytes, one step after it");
+}
+
 #[test]
 fn a_wrong_part_from_an_earlier_try_is_thrown_away() {
     let (origin, dir) = (Origin::new(), TempDir::new());
