@@ -120,38 +120,41 @@ impl Geometry {
         let buckets = self.buckets();
         let first = shard.saturating_mul(buckets);
         let row_len = self.row_len();
-        let mut end = index.len().saturating_add(self.rest_len());
-        let mut last = None;
         let join = self.join();
-        let mut row = |bucket: usize| {
-            let Some(item) = join.item(first.saturating_add(bucket), bytes, end) else { return false };
-            end = end.saturating_add(row_len);
-            if last.is_some_and(|last| last >= item.id) || !self.kind.admits(item.value) {
-                return false;
-            }
-            last = Some(item.id);
-            each(bucket, item)
-        };
-        let mut seen = 0usize;
-        if self.drop == 0 {
-            seen = usize::try_from(rows).unwrap_or(usize::MAX);
-            if !(0..rows).all(|_| row(0)) {
-                return false;
-            }
-        } else {
-            for (at, byte) in index.iter().enumerate() {
-                let mut left = *byte;
-                while left != 0 {
-                    let bit = left.leading_zeros();
-                    left &= !(0x80u8 >> bit);
-                    let position = at.saturating_mul(8).saturating_add(usize::try_from(bit).unwrap_or(0));
-                    let bucket = position.saturating_sub(seen);
-                    if bucket >= buckets || !row(bucket) {
-                        return false;
-                    }
-                    seen = seen.saturating_add(1);
+        let mut end = index.len().saturating_add(self.rest_len());
+        let (mut seen, mut last) = (0usize, 0u128);
+        let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+        // A word of the index, without the rows that were read, and where it stands.
+        let (mut word, mut start, mut next) = (0u64, 0usize, 0usize);
+        // One loop for sections with and without an index: a second place that calls `each` would keep
+        // both from becoming a part of it, and every row of a download comes through here.
+        loop {
+            let mut bucket = 0;
+            if self.drop == 0 {
+                if seen == rows {
+                    break;
                 }
+            } else {
+                while word == 0 && next < index.len() {
+                    word = Bits::at(index, next.saturating_mul(8)).word;
+                    start = next.saturating_mul(8);
+                    next = next.saturating_add(8);
+                }
+                if word == 0 {
+                    break;
+                }
+                let bit = word.leading_zeros();
+                word &= !FIRST.checked_shr(bit).unwrap_or(0);
+                bucket = start.saturating_add(usize::try_from(bit).unwrap_or(0)).saturating_sub(seen);
             }
+            let Some(item) = join.item(first.saturating_add(bucket), bytes, end) else { return false };
+            let is_in_order = seen == 0 || last < item.id;
+            if bucket >= buckets || !is_in_order || !self.kind.admits(item.value) || !each(bucket, item) {
+                return false;
+            }
+            last = item.id;
+            seen = seen.saturating_add(1);
+            end = end.saturating_add(row_len);
         }
         body.len() == seen.saturating_mul(row_len)
     }
