@@ -253,7 +253,7 @@ fn main() {
     } else {
         // Four million ids are 64 MB, twice the largest cache here.
         let size = |rows, rounds| Size { rows, ids: 1 << 22, rounds, effort: Effort::FULL };
-        vec![size(1_000_000, 20), size(10_000_000, 6)]
+        vec![size(1_000_000, 20), size(10_000_000, 8)]
     };
     print(&sizes.iter().map(bench).collect::<Vec<_>>());
 }
