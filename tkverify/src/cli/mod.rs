@@ -116,6 +116,11 @@ impl Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(e: std::io::Error) -> Self {
+        if e.kind() == std::io::ErrorKind::BrokenPipe {
+            // Whoever reads the output has seen enough, as with `| head`: nothing to say, and no success,
+            // which `check` would mean as a grant.
+            return Self::new(Exit::Local, "", "");
+        }
         Self::new(Exit::Local, e, "check the disk and what the output is connected to")
     }
 }
@@ -137,6 +142,7 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, streams:
     let Some(entry) = COMMANDS.iter().find(|entry| entry.name == name) else { return Exit::Usage };
     match (entry.run)(matches, streams) {
         Ok(exit) => exit,
+        Err(failure) if failure.what.is_empty() => failure.exit,
         Err(failure) => {
             let _ = writeln!(streams.stderr, "tkverify {name}: {}\nnext: {}", failure.what, failure.next);
             failure.exit
@@ -166,6 +172,33 @@ fn json_flag() -> Arg {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A reader that has gone away.
+    struct Gone;
+
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_seen_enough_is_told_nothing() {
+        let mut stderr = Vec::new();
+        let mut streams = Streams {
+            stdin: &mut std::io::empty(),
+            stdout: &mut Gone,
+            stderr: &mut stderr,
+            watched: Watched::No,
+            colours: Colours::None,
+        };
+        assert_eq!(run(["tkverify", "caveat", "action = read"], &mut streams), Exit::Local);
+        assert!(stderr.is_empty());
+    }
 
     #[test]
     fn the_command_line_is_consistent_and_every_command_shows_an_example() {
