@@ -1,16 +1,20 @@
 //! A service that goes on when the signer is gone for good: it holds the keys of its own audience.
 //!
 //! ```text
-//! tksign keys create --tenant acme --audience builds --delegable
-//! tksign clients add --name builds --role keys --audience builds --key …
+//! tksign keys create --dir state --tenant acme --audience builds --delegable
+//! tksign clients add --dir state --name builds --role keys --audience builds --key "$(tkverify keygen --out builds.key)"
+//! (umask 077; head -c 32 /dev/urandom > builds.secret)
 //! delegated-example --trust trust.json --client-key builds.key --state feed --listen 127.0.0.1:8080 \
-//!   --keys builds.keys --secret builds.secret
+//!   --keys builds.keys --secret builds.secret &
+//! tksign mint --dir state --tenant acme --audience builds --delegable --subject ci:7 --expires 1d \
+//!   --caveat 'action in download,upload' > build-token
+//! curl -H "Authorization: Bearer $(cat build-token)" 127.0.0.1:8080/acme/artifacts/app
 //! ```
 //!
 //! The price: whoever breaks into this service can mint tokens for it (and for no other service:
 //! the signer refuses to vouch for them elsewhere). Without `--keys` the keys are in memory alone, and
 //! a restart needs the signer once; with it they lie in that file, sealed under 32 bytes or more of
-//! `--secret`, a file of mode 0600 that is kept elsewhere: `head -c 32 /dev/urandom > builds.secret`.
+//! `--secret`, a file of mode 0600 that is kept elsewhere.
 
 use std::error::Error as StdError;
 use std::process::ExitCode;
