@@ -8,9 +8,8 @@
 //! The id and the public key that `keygen` prints are all that a holder needs to add a caveat for this
 //! service, or an issuer: `tksign mint … --third-party https://HOST/v1/discharge AUTHORITY KEY 'subject = ann'`.
 //! A machine that sends its credential gets the discharge at once. Anybody else gets an address to show
-//! to a person and one to poll. What the ticket asks for (for example `subject = ann`) is cleared in both
-//! cases; there is no way to answer without. Put it behind a proxy that speaks https: clients contact
-//! nothing else, loopback excepted.
+//! to a person and one to poll. What the ticket asks for (for example `subject = ann`) is always cleared.
+//! Put it behind a proxy that speaks https: clients contact nothing else, loopback excepted.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
