@@ -22,9 +22,11 @@ pub fn harden() -> Report {
 fn lock_memory() -> Result<&'static str, String> {
     const NEXT: &str = "secrets can be swapped out; LimitMEMLOCK=infinity lets them be locked";
     let all = Rlimit { current: None, maximum: None };
-    // Under a limit the lock would hold at first, and an allocation fail some day: all or nothing.
-    if getrlimit(Resource::Memlock) != all {
-        setrlimit(Resource::Memlock, all).map_err(|error| format!("{error}: {NEXT}"))?;
+    // Under a limit the lock would hold at first, and an allocation fail some day: all or nothing. Who
+    // may not raise it may still be above it (CAP_IPC_LOCK): then a limit of nothing does not matter.
+    let limit = getrlimit(Resource::Memlock);
+    if limit != all && setrlimit(Resource::Memlock, all).is_err() {
+        let _ = setrlimit(Resource::Memlock, Rlimit { current: Some(0), ..limit });
     }
     let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
     mlockall(flags).map_err(|error| format!("{error}: {NEXT}"))?;

@@ -107,6 +107,11 @@ fn status_and_doctor_say_what_is_in_force() {
         let seccomp = std::fs::read_to_string(format!("/proc/{}/status", signer.id())).unwrap();
         assert!(seccomp.contains("Seccomp:\t2") && seccomp.contains("NoNewPrivs:\t1"), "{seccomp}");
     }
+    // Whether it can be locked is the machine's matter (a limit, a capability); that it is then, ours.
+    let process = std::fs::read_to_string(format!("/proc/{}/status", signer.id())).unwrap();
+    let locked = process.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
+    let is_locked = !status.contains("memory: NOT IN FORCE");
+    assert_eq!(is_locked, !locked.trim().starts_with("0 "), "{status}: {locked}");
     let off = Running::start_with(With { arguments: vec!["--no-sandbox".to_owned()], ..With::default() });
     let doctor = off.run("doctor", &[], b"");
     assert_eq!(doctor.code, Some(0), "{}", doctor.stdout);
