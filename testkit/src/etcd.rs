@@ -48,7 +48,10 @@ impl Etcd {
             let ids = Arc::new(Mutex::new(vec![0; members]));
             let member = |_| {
                 let (client, peer, ids) = (port(), port(), Arc::clone(&ids));
-                let who = move |from: SocketAddr| owner(from, &ids.lock().expect("nobody panics here"));
+                let who = move |from: SocketAddr| {
+                    let ids = ids.lock().expect("nobody panics here").clone();
+                    owner(from, &ids)
+                };
                 let link = Proxy::between(&format!("127.0.0.1:{peer}"), who);
                 Member { client, peer, link, process: None }
             };

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
 /// What becomes of the connections of one who connects.
@@ -30,8 +30,8 @@ pub struct Proxy {
 /// Says who has connected, by the address that a connection comes from; `None` closes it.
 type Who = dyn Fn(SocketAddr) -> Option<usize> + Send + Sync;
 
-#[derive(Default)]
 struct Shared {
+    who: Box<Who>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -41,9 +41,15 @@ struct State {
     /// By who connects; those that are not here are open.
     ways: BTreeMap<usize, Way>,
     /// By a number of their own.
-    open: BTreeMap<u64, (usize, [TcpStream; 2])>,
+    open: BTreeMap<u64, (Arc<Link>, [TcpStream; 2])>,
     next: u64,
     stop: bool,
+}
+
+/// One who has connected. Who it is may cost a search, so it is asked only while ways differ.
+struct Link {
+    from: SocketAddr,
+    who: OnceLock<Option<usize>>,
 }
 
 impl Proxy {
@@ -64,8 +70,9 @@ impl Proxy {
     pub fn between(to: &str, who: impl Fn(SocketAddr) -> Option<usize> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port is free");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let shared = Arc::new(Shared::default());
-        let (to, who): (String, Arc<Who>) = (to.to_owned(), Arc::new(who));
+        let (who, state, changed) = (Box::new(who), Mutex::default(), Condvar::new());
+        let shared = Arc::new(Shared { who, state, changed });
+        let to = to.to_owned();
         let accepted = Arc::clone(&shared);
         let accept = thread::spawn(move || {
             for stream in listener.incoming() {
@@ -73,8 +80,8 @@ impl Proxy {
                     return;
                 }
                 let Ok(stream) = stream else { continue };
-                let (shared, to, who) = (Arc::clone(&accepted), to.clone(), Arc::clone(&who));
-                thread::spawn(move || drop(forward(&shared, &stream, &to, &*who)));
+                let (shared, to) = (Arc::clone(&accepted), to.clone());
+                thread::spawn(move || drop(forward(&shared, &stream, &to)));
             }
         });
         Self { address, shared, accept: Some(accept) }
@@ -91,7 +98,7 @@ impl Proxy {
         let mut state = self.shared.lock();
         state.ways.insert(who, way);
         if way == Way::Refused {
-            state.close(|at| at == who);
+            state.close(|link| self.shared.who(link) == Some(who));
         }
         drop(state);
         self.shared.changed.notify_all();
@@ -124,8 +131,18 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until bytes of `who` may pass; `false` when they never will.
-    fn pass(&self, who: usize) -> bool {
+    fn who(&self, link: &Link) -> Option<usize> {
+        *link.who.get_or_init(|| (self.who)(link.from))
+    }
+
+    /// Waits until bytes of one who connected may pass; `false` when they never will.
+    fn pass(&self, link: &Link) -> bool {
+        let state = self.lock();
+        if state.stop || state.ways.values().all(|way| *way == Way::Open) {
+            return !state.stop;
+        }
+        drop(state);
+        let Some(who) = self.who(link) else { return false };
         let stalled = |state: &mut State| state.way(who) == Way::Stalled && !state.stop;
         let state = self.changed.wait_while(self.lock(), stalled).unwrap_or_else(PoisonError::into_inner);
         state.way(who) == Way::Open && !state.stop
@@ -137,8 +154,8 @@ impl State {
         self.ways.get(&who).copied().unwrap_or_default()
     }
 
-    fn close(&mut self, which: impl Fn(usize) -> bool) {
-        for (_, streams) in self.open.values().filter(|(who, _)| which(*who)) {
+    fn close(&self, which: impl Fn(&Link) -> bool) {
+        for (_, streams) in self.open.values().filter(|(link, _)| which(link)) {
             for stream in streams {
                 let _ = stream.shutdown(Shutdown::Both);
             }
@@ -146,9 +163,9 @@ impl State {
     }
 }
 
-fn forward(shared: &Arc<Shared>, from: &TcpStream, to: &str, who: &Who) -> std::io::Result<()> {
-    let Some(who) = who(from.peer_addr()?) else { return Ok(()) };
-    if !shared.pass(who) {
+fn forward(shared: &Arc<Shared>, from: &TcpStream, to: &str) -> std::io::Result<()> {
+    let link = Arc::new(Link { from: from.peer_addr()?, who: OnceLock::new() });
+    if !shared.pass(&link) {
         return Ok(());
     }
     let to = TcpStream::connect(to)?;
@@ -158,24 +175,25 @@ fn forward(shared: &Arc<Shared>, from: &TcpStream, to: &str, who: &Who) -> std::
         let mut state = shared.lock();
         state.next += 1;
         let number = state.next;
-        state.open.insert(number, (who, [from.try_clone()?, to.try_clone()?]));
+        state.open.insert(number, (Arc::clone(&link), [from.try_clone()?, to.try_clone()?]));
         number
     };
     let back = {
-        let (shared, from, to) = (Arc::clone(shared), to.try_clone()?, from.try_clone()?);
-        thread::spawn(move || pump(&shared, who, from, to))
+        let (shared, link) = (Arc::clone(shared), Arc::clone(&link));
+        let (from, to) = (to.try_clone()?, from.try_clone()?);
+        thread::spawn(move || pump(&shared, &link, from, to))
     };
-    pump(shared, who, from.try_clone()?, to);
+    pump(shared, &link, from.try_clone()?, to);
     let _ = back.join();
     shared.lock().open.remove(&number);
     Ok(())
 }
 
 /// Copies one direction to its end, and ends both with it.
-fn pump(shared: &Shared, who: usize, mut from: TcpStream, mut to: TcpStream) {
+fn pump(shared: &Shared, link: &Link, mut from: TcpStream, mut to: TcpStream) {
     let mut bytes = [0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut bytes) {
-        if !shared.pass(who) || to.write_all(&bytes[..count]).is_err() {
+        if !shared.pass(link) || to.write_all(&bytes[..count]).is_err() {
             break;
         }
     }
@@ -235,14 +253,16 @@ mod tests {
     #[test]
     fn who_connects_is_told_apart() {
         let to = echo();
-        let came = std::sync::atomic::AtomicUsize::new(0);
-        let who = move |_| Some(came.fetch_add(1, std::sync::atomic::Ordering::SeqCst));
+        let one = Arc::new(Mutex::new(None));
+        let is_one = Arc::clone(&one);
+        let who = move |from: SocketAddr| Some(usize::from(*is_one.lock().unwrap() == Some(from)));
         let proxy = Proxy::between(&to.local_addr().unwrap().to_string(), who);
-        proxy.set(1, Way::Refused);
         let mut first = TcpStream::connect(proxy.address()).unwrap();
-        assert_eq!(say(&mut first, b"a").unwrap(), b"a");
         let mut second = TcpStream::connect(proxy.address()).unwrap();
-        assert!(say(&mut second, b"b").is_err());
-        assert_eq!(say(&mut first, b"c").unwrap(), b"c");
+        assert_eq!(say(&mut first, b"a").unwrap(), b"a");
+        one.lock().unwrap().replace(first.local_addr().unwrap());
+        proxy.set(1, Way::Refused);
+        assert!(say(&mut first, b"b").is_err());
+        assert_eq!(say(&mut second, b"c").unwrap(), b"c");
     }
 }

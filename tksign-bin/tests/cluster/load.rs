@@ -14,10 +14,12 @@ use tkcore::{LineageId, Presented, Token};
 use tkverify::remote::request_id;
 use tkverify::{Remote, RemoteError};
 
-use crate::world::{Feed, LOOK, World, code, mint_params, revoke_params, until};
+use crate::world::{Feed, World, code, mint_params, revoke_params, until};
 
 /// How long one signer is asked before the next one, by clients that know one.
 const ATTEMPT: Duration = Duration::from_secs(3);
+/// Between two rounds of a client that reads: the cores are for the cluster.
+const PACE: Duration = Duration::from_millis(25);
 /// Of so many tokens one is never revoked.
 const LIVE: u64 = 4;
 /// Lineages as they stand in a delta.
@@ -287,7 +289,7 @@ impl Record {
             for card in [of(&self.revoked, turn), of(&self.minted, turn)].into_iter().flatten() {
                 self.verify(at, verify, &card);
             }
-            thread::sleep(LOOK);
+            thread::sleep(PACE);
         }
     }
 
@@ -344,7 +346,7 @@ impl Record {
             let mut slowest = self.slowest.lock().unwrap();
             *slowest = (*slowest).max(started.elapsed());
             drop(slowest);
-            thread::sleep(LOOK);
+            thread::sleep(PACE);
         }
     }
 }
