@@ -10,6 +10,7 @@
 mod faults;
 mod load;
 mod migrate;
+mod moment;
 mod rolling;
 mod skew;
 mod world;
