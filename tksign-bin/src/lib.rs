@@ -70,7 +70,7 @@ pub use keys::Statics;
 pub use litestream::Litestream;
 pub use memory::SignerError;
 pub use peer::{Origin, Peer};
-pub use seal::{Authority, Kek, OpenError};
+pub use seal::{Authority, Kek};
 pub use secret::{Secret, SecretError, SecretSources};
 pub use service::{AuditNames, Options, Registry, Service};
 pub use session::Rate;

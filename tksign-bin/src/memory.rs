@@ -368,7 +368,7 @@ pub(crate) fn unseal(
     key: &[u8],
     value: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, SignerError> {
-    kek.open(table, key, value).map_err(|error| SignerError::Record(table, error.as_str()))
+    kek.open(table, key, value).map_err(bad(table))
 }
 
 pub(crate) fn bad(table: Table) -> impl Fn(BadRecord) -> SignerError {

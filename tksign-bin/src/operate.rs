@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tkcore::KeyClass;
 use tkcore::protocol::{
     Bytes, ClientAdd, ClientConfirm, ClientInfo, ClientRemove, ClientState, Code, Done, KeyCreate, KeyInfo,
-    KeyRetire, KeyRotate, KeyState, PublicationAnswer, PublicationDraft, PublicationPrepare,
+    KeyRetire, KeyRotate, KeyState, Operation, PublicationAnswer, PublicationDraft, PublicationPrepare,
     PublicationRotate, Rewrap, RewrapAnswer, Role, StaticKeys, StaticRetire, StaticRotate,
 };
 use tkcore::revocation::publish::KeyListDraft;
@@ -18,6 +18,7 @@ use crate::memory::{self, AUTHORITY, CHECK, CORE, CurrentList, Effect, unseal};
 use crate::peer::Peer;
 use crate::random;
 use crate::revoke;
+use crate::roles;
 use crate::seal::Kek;
 use crate::secret::Secret;
 use crate::service::{Ask, Decided, No};
@@ -100,12 +101,9 @@ pub(crate) fn client_add(view: &View<'_>, ask: &Ask, asked: ClientAdd) -> Decide
 pub(crate) fn client_remove(view: &View<'_>, ask: &Ask, asked: ClientRemove) -> Decided<ClientRemove> {
     let client = view.memory.clients.get(&asked.key).ok_or(No::from(Code::NotFound))?;
     // One that could not speak is no operator to be left with.
-    let works = |other: &ClientInfo| {
-        other.role == Role::Operator
-            && other.state_at(view.now) == ClientState::Active
-            && other.key != client.key
-    };
-    if client.role == Role::Operator && !view.memory.clients.values().any(|other| works(other)) {
+    let mut others = view.memory.clients.values().filter(|other| other.key != client.key);
+    let works = |other: &Arc<ClientInfo>| roles::admit(other, Operation::ClientAdd, view.now).is_ok();
+    if client.role == Role::Operator && !others.any(works) {
         return Err(Code::Conflict.detail("it is the last operator that works: add another first").into());
     }
     let event = ask.event().with("client", asked.key).with("role", client.role.name());

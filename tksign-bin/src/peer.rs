@@ -19,10 +19,7 @@ impl Peer {
         match self {
             Self::Tcp(address) => match address.ip().to_canonical() {
                 IpAddr::V4(ip) => Origin::V4(ip.octets()),
-                IpAddr::V6(ip) => {
-                    let [a, b, c, d, e, f, g, h, ..] = ip.octets();
-                    Origin::V6([a, b, c, d, e, f, g, h])
-                }
+                IpAddr::V6(ip) => Origin::V6(ip.octets().first_chunk().copied().unwrap_or_default()),
             },
             Self::Unix => Origin::Unix,
             Self::Control => Origin::Control,

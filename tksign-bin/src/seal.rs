@@ -14,7 +14,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use crate::codec::length;
+use crate::codec::{BadRecord, length};
 use crate::random;
 use crate::secret::Secret;
 use crate::store::Table;
@@ -32,28 +32,11 @@ const HEAD: usize = 1 + ID + NONCE;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Authority(pub [u8; 16]);
 
-/// Why a record does not open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// Too short, or a format version this program does not know.
-    Form,
-    /// Sealed under another secret.
-    OtherSecret,
-    /// Changed, or moved here from another row, table or store.
-    NotAuthentic,
-}
-
-impl OpenError {
-    /// In the middle of a sentence about a record.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Form => "it has no form this version knows",
-            Self::OtherSecret => "it is sealed under another secret",
-            Self::NotAuthentic => "it was changed or moved",
-        }
-    }
-}
+/// A format version this program does not know, or too short.
+const FORM: BadRecord = BadRecord("it has no form this version knows");
+const OTHER_SECRET: BadRecord = BadRecord("it is sealed under another secret");
+/// Changed, or moved here from another row, table or store.
+const NOT_AUTHENTIC: BadRecord = BadRecord("it was changed or moved");
 
 /// The key-encryption key of one store. Wiped on drop; not `Clone`; `Debug` shows only its id.
 pub struct Kek {
@@ -115,18 +98,23 @@ impl Kek {
     /// Opens the record of one row.
     ///
     /// # Errors
-    /// [`OpenError`]; another row's record is [`OpenError::NotAuthentic`].
-    pub fn open(&self, table: Table, key: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-        let (format, rest) = sealed.split_first().ok_or(OpenError::Form)?;
+    /// Why it does not open; another row's record is [`NOT_AUTHENTIC`].
+    pub(crate) fn open(
+        &self,
+        table: Table,
+        key: &[u8],
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, BadRecord> {
+        let (format, rest) = sealed.split_first().ok_or(FORM)?;
         if *format != FORMAT {
-            return Err(OpenError::Form);
+            return Err(FORM);
         }
-        let (id, rest) = rest.split_first_chunk::<ID>().ok_or(OpenError::Form)?;
+        let (id, rest) = rest.split_first_chunk::<ID>().ok_or(FORM)?;
         if *id != self.id {
-            return Err(OpenError::OtherSecret);
+            return Err(OTHER_SECRET);
         }
-        let (nonce, rest) = rest.split_first_chunk::<NONCE>().ok_or(OpenError::Form)?;
-        let (body, tag) = rest.split_last_chunk::<TAG>().ok_or(OpenError::Form)?;
+        let (nonce, rest) = rest.split_first_chunk::<NONCE>().ok_or(FORM)?;
+        let (body, tag) = rest.split_last_chunk::<TAG>().ok_or(FORM)?;
         let mut plain = Zeroizing::new(body.to_vec());
         self.cipher()
             .decrypt_in_place_detached(
@@ -135,7 +123,7 @@ impl Kek {
                 &mut plain,
                 chacha20poly1305::Tag::from_slice(tag),
             )
-            .map_err(|_| OpenError::NotAuthentic)?;
+            .map_err(|_| NOT_AUTHENTIC)?;
         Ok(plain)
     }
 
@@ -178,10 +166,10 @@ mod tests {
         let kek = kek(1, 1);
         let sealed = kek.seal(Table::Keys, b"row", b"plain");
         assert_eq!(&kek.open(Table::Keys, b"row", &sealed).unwrap()[..], b"plain");
-        assert_eq!(kek.open(Table::Keys, b"row2", &sealed), Err(OpenError::NotAuthentic));
-        assert_eq!(kek.open(Table::Clients, b"row", &sealed), Err(OpenError::NotAuthentic));
-        assert_eq!(self::kek(2, 1).open(Table::Keys, b"row", &sealed), Err(OpenError::OtherSecret));
-        assert_eq!(self::kek(1, 2).open(Table::Keys, b"row", &sealed), Err(OpenError::OtherSecret));
+        assert_eq!(kek.open(Table::Keys, b"row2", &sealed), Err(NOT_AUTHENTIC));
+        assert_eq!(kek.open(Table::Clients, b"row", &sealed), Err(NOT_AUTHENTIC));
+        assert_eq!(self::kek(2, 1).open(Table::Keys, b"row", &sealed), Err(OTHER_SECRET));
+        assert_eq!(self::kek(1, 2).open(Table::Keys, b"row", &sealed), Err(OTHER_SECRET));
     }
 
     #[test]

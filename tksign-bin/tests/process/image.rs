@@ -169,3 +169,31 @@ fn no_key_is_in_memory_when_the_start_fails() {
     assert!(!stands(&last, &secrets.delegated));
     assert!(!stands(&last, &std::fs::read(&secret).unwrap()));
 }
+
+/// A token is power: once its answer was given, once more from what is kept, and once it was verified,
+/// the server has no copy left of what only its holder may know, however long the answer grew.
+#[test]
+fn no_answer_leaves_a_token_in_memory() {
+    let Some(gdb) = debugger("no_answer_leaves_a_token_in_memory") else { return };
+    let (dir, signer) = (TempDir::new(), super::signer());
+    let mut minter = Line::open(&signer, &Key::allowed(&signer, &["mint"])).unwrap();
+    let key = Key::allowed(&signer, &["verify"]);
+    let mut verifier = Line::open(&signer, &key).unwrap();
+    let mut tails = Vec::new();
+    for lines in [1, 3, 10, 30, 100] {
+        let caveat = |n| MintCaveat::FirstParty(Bytes(format!("action in read,list,a{n}").into_bytes()));
+        let params = Mint { caveats: (0..lines).map(caveat).collect(), ..mint_params("acme") };
+        let payload = params.request(minter.id(), None).unwrap();
+        for _ in 0..2 {
+            let answer = minter.ask(&payload).unwrap();
+            let minted = Mint::read_answer(&answer).unwrap().unwrap();
+            tails.push(minted.token.expose().last_chunk::<32>().unwrap().to_vec());
+            verifier.call(&super::verify_params(&minted)).unwrap();
+        }
+    }
+    assert_eq!(tails.iter().collect::<std::collections::BTreeSet<_>>().len(), 5);
+    let found = image(&gdb, &dir, &signer);
+    assert!(stands(&found, key.public.as_bytes()), "the search finds what is there");
+    let left = tails.iter().filter(|tail| stands(&found, tail)).count();
+    assert_eq!(left, 0, "of {} answers, so many tokens are in memory", tails.len());
+}
