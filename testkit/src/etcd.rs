@@ -1,7 +1,7 @@
 //! Real etcd members on loopback, as one cluster, with data that goes when they do.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
@@ -24,6 +24,18 @@ pub struct Etcd {
     members: Vec<Member>,
     /// The process of each member, 0 while it has none: so links know who connects.
     ids: Arc<Mutex<Vec<u32>>>,
+    setup: Setup,
+}
+
+/// What is not as it is by default.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    /// The certificate and the key that members show to their clients: they serve `https`.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// More arguments of `etcd`.
+    pub args: Vec<String>,
+    /// More arguments of `etcdctl`; see [`Etcd::control_with`].
+    pub control: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -43,6 +55,15 @@ impl Etcd {
     /// When it is there and does not come up.
     #[must_use]
     pub fn start(test: &str, members: usize) -> Option<Self> {
+        Self::start_as(test, members, &Setup::default())
+    }
+
+    /// The same, set up otherwise.
+    ///
+    /// # Panics
+    /// As [`Etcd::start`].
+    #[must_use]
+    pub fn start_as(test: &str, members: usize, setup: &Setup) -> Option<Self> {
         let program = crate::need(test, "etcd", INSTALL)?;
         for _ in 0..TRIES {
             let ids = Arc::new(Mutex::new(vec![0; members]));
@@ -56,7 +77,8 @@ impl Etcd {
                 Member { client, peer, link, process: None }
             };
             let members = (0..members).map(member).collect();
-            let mut etcd = Self { program: program.clone(), dir: TempDir::new(), members, ids };
+            let (program, setup) = (program.clone(), setup.clone());
+            let mut etcd = Self { program, dir: TempDir::new(), members, ids, setup };
             // All together: a member is ready only when most of them are.
             let begun: Vec<_> = (0..etcd.members.len()).map(|at| etcd.launch(at, "new")).collect();
             if begun.into_iter().enumerate().all(|(at, process)| etcd.adopt(at, process)) {
@@ -69,7 +91,7 @@ impl Etcd {
     /// Where clients reach each member.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
-        self.members.iter().map(|member| url(member.client)).collect()
+        self.members.iter().map(|member| self.url(member.client)).collect()
     }
 
     /// `ADDRESS:PORT` of one member's clients.
@@ -138,14 +160,54 @@ impl Etcd {
     /// When `etcdctl` cannot be run.
     #[must_use]
     pub fn control(&self, members: &[usize], args: &[&str]) -> String {
-        let endpoints: Vec<_> = members.iter().map(|at| url(self.members[*at].client)).collect();
+        let endpoints: Vec<_> = members.iter().map(|at| self.url(self.members[*at].client)).collect();
         let done = Command::new("etcdctl")
             .env("ETCDCTL_API", "3")
             .arg(format!("--endpoints={}", endpoints.join(",")))
+            .args(&self.setup.control)
             .args(args)
             .output()
             .unwrap_or_else(|error| panic!("etcdctl ({INSTALL}): {error}"));
         String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr)
+    }
+
+    /// What `etcdctl` is told in every call from here on, such as whom to log in as.
+    pub fn control_with(&mut self, args: &[&str]) {
+        self.setup.control = args.iter().map(|arg| (*arg).to_owned()).collect();
+    }
+
+    /// A copy of everything that a member holds (`etcdctl snapshot save`).
+    ///
+    /// # Panics
+    /// When it does not succeed.
+    pub fn save(&self, at: usize, file: &Path) {
+        let said = self.control(&[at], &["snapshot", "save", file.to_str().expect("a path in UTF-8")]);
+        assert!(said.contains("Snapshot saved"), "{said}");
+    }
+
+    /// Ends the one member and starts it with what a copy holds (`etcdctl snapshot restore`), as
+    /// after the loss of a whole cluster; on the same ports.
+    ///
+    /// # Panics
+    /// When it does not succeed.
+    pub fn restore(&mut self, file: &Path) {
+        assert_eq!(self.members.len(), 1, "only a cluster of one is restored");
+        self.kill(0);
+        let data = self.dir.join("m0");
+        std::fs::remove_dir_all(&data).expect("a member's data can be removed");
+        let peer = format!("http://{}", self.members[0].link.address());
+        let (file, data) = (file.to_str().expect("a path in UTF-8"), data.to_str().expect("a path in UTF-8"));
+        let cluster = format!("m0={peer}");
+        let args = ["snapshot", "restore", file, "--name", "m0", "--data-dir", data];
+        let more = ["--initial-cluster", &cluster, "--initial-advertise-peer-urls", &peer];
+        let said = self.control(&[0], &[&args[..], &more].concat());
+        assert!(Path::new(data).exists(), "{said}");
+        self.restart(0);
+    }
+
+    fn url(&self, port: u16) -> String {
+        let scheme = if self.setup.certificate.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{port}")
     }
 
     fn launch(&self, at: usize, state: &str) -> Process {
@@ -156,21 +218,20 @@ impl Etcd {
             .enumerate()
             .map(|(at, member)| format!("m{at}=http://{}", member.link.address()))
             .collect();
-        let process = Process::start(
-            Command::new(&self.program)
-                .args(["--name", &format!("m{at}"), "--initial-cluster-state", state])
-                .arg("--data-dir")
-                .arg(self.dir.join(format!("m{at}")))
-                .args([
-                    "--listen-client-urls",
-                    &url(member.client),
-                    "--advertise-client-urls",
-                    &url(member.client),
-                ])
-                .args(["--listen-peer-urls", &url(member.peer)])
-                .args(["--initial-advertise-peer-urls", &format!("http://{}", member.link.address())])
-                .args(["--initial-cluster", &peers.join(","), "--logger", "zap", "--log-level", "info"]),
-        );
+        let mut command = Command::new(&self.program);
+        command
+            .args(["--name", &format!("m{at}"), "--initial-cluster-state", state])
+            .arg("--data-dir")
+            .arg(self.dir.join(format!("m{at}")))
+            .args(["--listen-client-urls", &self.url(member.client)])
+            .args(["--advertise-client-urls", &self.url(member.client)])
+            .args(["--listen-peer-urls", &url(member.peer)])
+            .args(["--initial-advertise-peer-urls", &format!("http://{}", member.link.address())])
+            .args(["--initial-cluster", &peers.join(","), "--logger", "zap", "--log-level", "info"]);
+        if let Some((certificate, key)) = &self.setup.certificate {
+            command.arg("--cert-file").arg(certificate).arg("--key-file").arg(key);
+        }
+        let process = Process::start(command.args(&self.setup.args));
         self.note(at, process.id());
         process
     }

@@ -11,9 +11,11 @@
 //! - [`etcd::Etcd`]: real etcd members on loopback.
 //! - [`history`]: the checker of what the clients of a cluster have seen.
 //! - [`proxy::Proxy`]: a network that breaks.
+//! - [`authority::Authority`]: certificates for a test's TLS.
 //! - [`http::Server`]: a loopback server that answers exactly what a test tells it to, however wrong.
 
 pub mod alloc;
+pub mod authority;
 mod clock;
 mod dir;
 pub mod disk;
