@@ -144,7 +144,8 @@ pub(crate) enum Effect {
     Minted(Timestamp),
     TokensGone(u64),
     RevocationsGone(u64),
-    /// A step has covered everything that was not covered.
+    /// A step was closed. What it does not hold was committed beside it, or did not fit, and waits
+    /// for the next one.
     Step(FeedPosition, Arc<RevocationSet>),
     Position(FeedPosition),
     Head(Box<Head>, Vec<u8>),
@@ -289,7 +290,8 @@ impl Memory {
             Effect::Step(position, set) => {
                 self.position = *position;
                 self.revoked.published(Arc::clone(set));
-                self.uncovered.clear();
+                self.uncovered.retain(|_, row| !set.has(&row.revocation, row.day));
+                self.uncovered.values().for_each(|row| self.revoked.add(&row.revocation));
             }
             Effect::Position(position) => self.position = *position,
             Effect::Head(head, bytes) => {

@@ -9,13 +9,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tkcore::revocation::publish::{Publisher as State, RevocationRow, Stamp, Step};
+use tkcore::revocation::publish::{DROP_MARGIN, Publisher as State, RevocationRow, Stamp, Step};
 use tkcore::revocation::{Audit, ExpiryDay, FeedPath, Head, Position, RevocationSet};
 use tkcore::{Timestamp, limits, revocation::Revocation};
 
 use crate::clock::monotonic;
 use crate::codec;
 use crate::feed_tree::FeedTree;
+use crate::keys::Core;
 use crate::memory::{self, Effect, Memory, SignerError};
 use crate::registry;
 use crate::revoked;
@@ -64,6 +65,8 @@ pub(crate) struct Publisher {
     /// Rows that a step has dropped: deleted with the head that says so, not before, since
     /// until then they must add up to the head before.
     dropped: Vec<Vec<u8>>,
+    /// How many of these the head that is being stored removes.
+    deleting: usize,
     waiting_since: Option<Instant>,
     /// When a heartbeat is due, and everything else that is slow.
     pub(crate) next_head: Instant,
@@ -98,10 +101,20 @@ impl Publisher {
             }
             Ok(())
         })?;
-        let set = RevocationSet::build(rows).map_err(|error| feed(&error))?;
-        let mut state = match &signed {
-            None => State::begin(core.feed, memory.key_list.list.epoch, set),
-            Some(head) => State::resume(head, set).map_err(|error| feed(&error))?,
+        let mut has_rest = false;
+        let mut state = loop {
+            let set = RevocationSet::build(rows.iter().copied()).map_err(|error| feed(&error))?;
+            let Some(head) = &signed else { break State::begin(core.feed, memory.key_list.list.epoch, set) };
+            let error = match State::resume(head, set) {
+                Ok(state) => break state,
+                Err(error) => error,
+            };
+            // Rows that steps before this head have dropped, the rest of which is not deleted yet.
+            let days = rows.iter().map(|(_, day)| *day);
+            let over = days.filter(|day| day.is_over(head.issued_at, DROP_MARGIN)).min();
+            let over = over.ok_or_else(|| feed(&error))?;
+            rows.retain(|(_, day)| *day != over);
+            has_rest = true;
         };
         let tree = FeedTree::new(core.feed);
         let mut deltas = Vec::new();
@@ -140,17 +153,7 @@ impl Publisher {
         if let Some((head, bytes)) = signed.zip(head) {
             memory.apply(&Effect::Head(Box::new(head), bytes));
         }
-        let mut dropped = Vec::new();
-        if replayed {
-            memory::each(store, Table::Revocations, |key, value| {
-                let row = revoked::decode(&core, key, value).map_err(memory::bad(Table::Revocations))?;
-                let can_be_dropped = row.covered.is_some() && row.day != ExpiryDay::UNKNOWN;
-                if can_be_dropped && !state.set().has(&row.revocation, row.day) {
-                    dropped.push(key.to_vec());
-                }
-                Ok(())
-            })?;
-        }
+        let dropped = if replayed || has_rest { undeleted(store, &state, &core)? } else { Vec::new() };
         let mut publisher = Self {
             state,
             tree,
@@ -159,6 +162,7 @@ impl Publisher {
             bases: Vec::new(),
             stale,
             dropped,
+            deleting: 0,
             waiting_since: None,
             next_head: monotonic(),
             retry: None,
@@ -208,8 +212,9 @@ impl Publisher {
             return Ok(None);
         }
         let drop = self.state.due_drop(view.now);
-        let rows: Vec<(Revocation, ExpiryDay)> =
-            memory.uncovered.values().map(|row| (row.revocation, row.day)).collect();
+        // What the store does not take in one change is left to the next step.
+        let covered = || memory.uncovered.values().take(view.store.room());
+        let rows: Vec<(Revocation, ExpiryDay)> = covered().map(|row| (row.revocation, row.day)).collect();
         if rows.is_empty() && drop.is_none() {
             return Ok(None);
         }
@@ -218,7 +223,7 @@ impl Publisher {
         let set = step.as_ref().map_or(self.state.set(), Step::set);
         let mut plan = self.moved(view, position)?;
         plan.effects.push(Effect::Step(position, Arc::new(set.clone())));
-        for row in memory.uncovered.values() {
+        for row in covered() {
             let row = RevocationRow { covered: Some(position), ..*row };
             plan.ops.push(Op::Put(Table::Revocations, row.key(), revoked::value(&memory.core, &row)));
         }
@@ -309,8 +314,10 @@ impl Publisher {
         };
         // With the head that no longer needs them, old deltas and dropped rows leave the store.
         plan.ops.extend(self.stale.iter().map(|at| Op::Delete(Table::Deltas, at.to_bytes())));
-        plan.ops.extend(self.dropped.iter().map(|key| Op::Delete(Table::Revocations, key.clone())));
-        plan.effects.push(Effect::RevocationsGone(codec::count(self.dropped.len())));
+        self.deleting = self.dropped.len().min(view.store.room());
+        let gone = self.dropped.iter().take(self.deleting);
+        plan.ops.extend(gone.map(|key| Op::Delete(Table::Revocations, key.clone())));
+        plan.effects.push(Effect::RevocationsGone(codec::count(self.deleting)));
         Ok((plan, bytes))
     }
 
@@ -330,9 +337,10 @@ impl Publisher {
         for at in std::mem::take(&mut self.stale) {
             FeedPath::deltas_ending_at(at).for_each(|path| self.tree.remove(&path));
         }
-        self.dropped.clear();
+        self.dropped.drain(..std::mem::take(&mut self.deleting));
         let now = monotonic();
-        self.next_head = now.checked_add(HEARTBEAT).unwrap_or(now);
+        let pause = if self.dropped.is_empty() { HEARTBEAT } else { STEP };
+        self.next_head = now.checked_add(pause).unwrap_or(now);
         self.retry = None;
     }
 
@@ -354,6 +362,20 @@ impl Publisher {
             self.based = now;
         }
     }
+}
+
+/// Rows that steps have dropped and that still lie in the store.
+fn undeleted(store: &dyn Store, state: &State, core: &Core) -> Result<Vec<Vec<u8>>, SignerError> {
+    let mut dropped = Vec::new();
+    memory::each(store, Table::Revocations, |key, value| {
+        let row = revoked::decode(core, key, value).map_err(memory::bad(Table::Revocations))?;
+        let can_be_dropped = row.covered.is_some() && row.day != ExpiryDay::UNKNOWN;
+        if can_be_dropped && !state.set().has(&row.revocation, row.day) {
+            dropped.push(key.to_vec());
+        }
+        Ok(())
+    })?;
+    Ok(dropped)
 }
 
 /// What was closed.

@@ -276,6 +276,7 @@ impl Thread {
             Ok(()) => Ok(answer),
             Err(Refusal::Conflict) => Ok(Err(Code::Conflict.detail("somebody else was first; ask again"))),
             Err(Refusal::Failed(StoreError::CutOff(why))) => Ok(Err(Code::ReadOnly.detail(&why))),
+            Err(Refusal::Failed(StoreError::TooLarge(why))) => Ok(Err(Code::RequestTooLarge.detail(&why))),
             Err(Refusal::Failed(error)) => Err(error),
         }
     }

@@ -102,11 +102,14 @@ pub(super) fn failure(error: &SignerError) -> Failure {
                 (Exit::Store, "restore the last backup; keep the damaged file for a look")
             }
             StoreError::Raced | StoreError::CutOff(_) => (Exit::Later, "look at the cluster; ask again"),
+            StoreError::TooLarge(_) => (Exit::Store, "do it over SQLite: docs/cluster.md"),
             StoreError::Full => (Exit::Local, "make room on the disk"),
             StoreError::Io(..) => {
                 (Exit::Local, "check that the folder exists and that this user can write it")
             }
-            StoreError::Database(_) => (Exit::Store, "look at the disk; restore the last backup if it stays"),
+            StoreError::Database(_) => {
+                (Exit::Store, "look at the disk, or at etcd; restore the last backup if it stays")
+            }
         },
         SignerError::Record(..) | SignerError::Feed(_) => {
             (Exit::Store, "the store was changed outside of the signer: restore the last backup")

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use tkcore::Timestamp;
 use tkcore::protocol::ClientKey;
-use tkcore::revocation::publish::{Publisher as State, RevocationRow};
-use tkcore::revocation::{ExpiryDay, FeedPath, Head, KeyList, Position};
+use tkcore::revocation::publish::Publisher as State;
+use tkcore::revocation::{FeedPath, Head, KeyList, Position};
 
 use super::{CHAIN, HEAD, HEARTBEAT, Publisher, RETRY};
 use crate::clock::monotonic;
-use crate::codec::{Reader, count};
+use crate::codec::Reader;
 use crate::keys::{Core, KeyRecord, PublicationSecret};
 use crate::memory::{self, CHECK, CORE, CurrentList, Effect, LAST_MINT, Memory, SignerError, bad, unseal};
+use crate::random;
 use crate::revoked;
 use crate::store::{Op, Store, Table};
 
@@ -72,7 +73,7 @@ impl Publisher {
                 if is_known && binds { Vec::new() } else { vec![Effect::Revoked(row)] }
             }
             (Table::Revocations, None) => vec![Effect::RevocationsGone(1)],
-            (Table::Deltas, Some(value)) => self.step(key, value, memory)?,
+            (Table::Deltas, Some(value)) => self.step(key, value)?,
             (Table::Feed, Some(value)) if key == CHAIN => self.epoch(value, memory, now),
             (Table::Feed, Some(value)) if key == HEAD => self.head(value, memory, now)?,
             _ => Vec::new(),
@@ -89,23 +90,21 @@ impl Publisher {
     }
 
     /// Another's step: applied as a client would, so that the same state results or none.
-    fn step(&mut self, key: &[u8], delta: &[u8], memory: &Memory) -> Result<Vec<Effect>, SignerError> {
+    fn step(&mut self, key: &[u8], delta: &[u8]) -> Result<Vec<Effect>, SignerError> {
         let position = Position::from_bytes(key).ok_or(SignerError::Record(Table::Deltas, "position"))?;
-        if position <= self.state.position() {
+        let here = self.state.position();
+        if position <= here {
             return Ok(Vec::new());
+        }
+        if position.epoch != here.epoch || position.sequence != here.sequence.saturating_add(1) {
+            random::stop("this signer has missed more steps than the feed keeps: it must start again");
         }
         self.state.replay(delta).map_err(|error| SignerError::Feed(error.to_string()))?;
         self.tree.put(&FeedPath::delta(position), delta.to_vec());
         for (path, bytes) in self.state.merged_now(|path| Some(self.tree.get(&path.to_string())?.bytes)) {
             self.tree.put(&path, bytes);
         }
-        // What it does not hold was committed beside it, and waits for the next one.
-        let set = self.state.set();
-        let waits = memory.uncovered.values().filter(|row| !set.has(&row.revocation, row.day));
-        let waits: Vec<_> = waits.map(|row| Effect::Revoked(*row)).collect();
-        let again = Effect::RevocationsGone(count(waits.len()));
-        let step = Effect::Step(position, Arc::new(set.clone()));
-        Ok([vec![step], waits, vec![again]].concat())
+        Ok(vec![Effect::Step(position, Arc::new(self.state.set().clone()))])
     }
 
     fn epoch(&mut self, chain: &[u8], memory: &Memory, now: Timestamp) -> Vec<Effect> {
@@ -166,16 +165,7 @@ impl Publisher {
         now: Timestamp,
     ) -> Result<(), SignerError> {
         self.rebase(now);
-        self.dropped = Vec::new();
-        memory::each(store, Table::Revocations, |key, value| {
-            let row: RevocationRow =
-                revoked::decode(&memory.core, key, value).map_err(bad(Table::Revocations))?;
-            let may_be_dropped = row.covered.is_some() && row.day != ExpiryDay::UNKNOWN;
-            if may_be_dropped && !self.state.set().has(&row.revocation, row.day) {
-                self.dropped.push(key.to_vec());
-            }
-            Ok(())
-        })?;
+        (self.dropped, self.deleting) = (super::undeleted(store, &self.state, &memory.core)?, 0);
         (self.retry, self.next_head) = (None, monotonic());
         Ok(())
     }

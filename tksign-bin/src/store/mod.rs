@@ -42,7 +42,7 @@ macro_rules! tables {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
         /// The tables. What stands in a value is said by the module that writes it; *sealed* values
         /// are made by [`crate::Kek`], the others are public or say nothing.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Table { $($(#[$doc])* $name,)* }
 
         impl Table {
@@ -177,6 +177,8 @@ pub enum StoreError {
     Raced,
     /// Cut off from the cluster for now: why, and how old what is known is.
     CutOff(String),
+    /// More than the store takes in one change: how much, and the way round.
+    TooLarge(String),
     /// The disk has no room.
     Full,
     /// The folder or file cannot be read or written.
@@ -210,7 +212,7 @@ impl fmt::Display for StoreError {
                 write!(f, "the store is damaged ({what}): stop, keep a copy, restore from the backup")
             }
             Self::Raced => f.write_str("other signers were first, again and again: ask again"),
-            Self::CutOff(why) => f.write_str(why),
+            Self::CutOff(why) | Self::TooLarge(why) => f.write_str(why),
             Self::Full => f.write_str("the disk is full: nothing was changed; make room and repeat"),
             Self::Io(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Database(what) => write!(f, "the database failed: {what}; nothing was acknowledged"),
@@ -222,9 +224,12 @@ impl StoreError {
     /// The same for clients: without the paths of this machine.
     pub(crate) fn told(&self) -> String {
         match self {
-            Self::Full | Self::Damaged(_) | Self::Database(_) | Self::Raced | Self::CutOff(_) => {
-                self.to_string()
-            }
+            Self::Full
+            | Self::Damaged(_)
+            | Self::Database(_)
+            | Self::Raced
+            | Self::CutOff(_)
+            | Self::TooLarge(_) => self.to_string(),
             Self::Io(_, error) => error.to_string(),
             Self::Missing(_) | Self::Exists(_) | Self::Held(_) | Self::Foreign(_) | Self::Newer(..) => {
                 "the store is not there".to_owned()
@@ -284,6 +289,11 @@ pub trait Store: Send {
     /// # Errors
     /// Nothing of the group was kept.
     fn commit(&mut self) -> Result<(), StoreError>;
+
+    /// How many rows of the feed one change may write or remove.
+    fn room(&self) -> usize {
+        usize::MAX
+    }
 
     /// The version of its schema.
     fn schema(&self) -> u32;

@@ -1,0 +1,178 @@
+//! A store that takes few rows in one change, as a cluster does: steps and deletions are parted, and
+//! a crash between any two parts is made good.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "an awaited state has a deadline")]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::*;
+use tkcore::LineageId;
+use tkcore::protocol::*;
+use tkcore::revocation::publish::kept_day;
+use tkcore::revocation::{ExpiryDay, Head, Revocation, RevocationSet};
+use tksign::store::{Change, Op, Refusal, Row, Scan, Sqlite, Store, StoreError, Table};
+use tksign::{Options, Peer, Signer};
+
+/// Rows of the feed that it takes at once.
+const ROOM: usize = 4;
+const DAY: u64 = 86_400_000;
+
+/// SQLite with little room, which fails after some commits of the feed.
+struct Narrow {
+    store: Sqlite,
+    left: Arc<AtomicI64>,
+    is_feed: bool,
+}
+
+impl Store for Narrow {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.get(table, key)
+    }
+
+    fn scan(&self, scan: Scan<'_>) -> Result<Vec<Row>, StoreError> {
+        self.store.scan(scan)
+    }
+
+    fn count(&self, table: Table, prefix: &[u8]) -> Result<u64, StoreError> {
+        self.store.count(table, prefix)
+    }
+
+    fn begin(&mut self) -> Result<(), StoreError> {
+        self.is_feed = false;
+        self.store.begin()
+    }
+
+    fn apply(&mut self, change: &Change) -> Result<(), Refusal> {
+        let of = |table: Table| {
+            let is_one = |op: &&Op| {
+                let (Op::Create(at, ..) | Op::Put(at, ..) | Op::Delete(at, ..)) = op;
+                *at == table
+            };
+            change.ops.iter().filter(is_one).count()
+        };
+        assert!(of(Table::Revocations) <= ROOM, "more than there is room for");
+        self.is_feed |= of(Table::Feed) > 0;
+        self.store.apply(change)
+    }
+
+    fn commit(&mut self) -> Result<(), StoreError> {
+        if self.is_feed && self.left.fetch_sub(1, Ordering::SeqCst) <= 0 {
+            self.store.begin()?;
+            return Err(StoreError::Database("cut off by the test".to_owned()));
+        }
+        self.store.commit()
+    }
+
+    fn room(&self) -> usize {
+        ROOM
+    }
+
+    fn schema(&self) -> u32 {
+        self.store.schema()
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        self.store.check()
+    }
+}
+
+/// Opens the world's store so that this many commits of the feed succeed.
+fn open(world: &mut World, commits: i64) -> Arc<AtomicI64> {
+    let left = Arc::new(AtomicI64::new(commits));
+    let signer = unheld(|| {
+        let store = Narrow { store: Sqlite::open(world.path())?, left: Arc::clone(&left), is_feed: false };
+        Signer::start(Box::new(store), &secret(1), Options::default(), Arc::clone(&world.clock) as _)
+    });
+    world.signer = Some(signer.unwrap());
+    left
+}
+
+fn head(world: &World) -> Option<Head> {
+    let head = world.signer().feed.get("head")?;
+    Some(Head::parse_unverified(&head.bytes).unwrap())
+}
+
+fn awaited(what: &str, mut is: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is() {
+        assert!(started.elapsed() < Duration::from_secs(60), "{what} never came");
+        std::thread::yield_now();
+    }
+}
+
+/// All at once, as what one step would cover.
+fn revoke_all(world: &World, revoker: ClientKey, lineages: &[LineageId]) {
+    let service = world.signer().service.clone();
+    run(async {
+        let mut all = tokio::task::JoinSet::new();
+        for lineage in lineages {
+            let (service, id) = (service.clone(), world.id());
+            let request = revoke(RevokeTarget::Token(*lineage)).request(id, None).unwrap();
+            all.spawn(async move { service.handle(revoker, Peer::Control, &request).await });
+        }
+        for answer in all.join_all().await {
+            Revoke::read_answer(&answer).unwrap().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_step_closes_over_what_there_is_room_for_and_the_next_one_over_the_rest() {
+    let mut world = World::new();
+    let revoker = world.client(4, Role::Revoke);
+    world.close();
+    open(&mut world, i64::MAX);
+    let lineages: Vec<_> = (0..11).map(lineage).collect();
+    revoke_all(&world, revoker, &lineages);
+    let rows = lineages.iter().map(|lineage| (Revocation::Token { lineage: *lineage }, ExpiryDay::UNKNOWN));
+    let all = RevocationSet::build(rows).unwrap().digest();
+    awaited("the last step", || head(&world).is_some_and(|head| head.state == all));
+    assert!(head(&world).unwrap().position.sequence >= 3, "eleven in steps of four");
+    world.close();
+    // What is stored adds up, for a store with room as well.
+    world.open();
+    awaited("the head", || head(&world).is_some_and(|head| head.state == all));
+}
+
+/// The rows of a day are dropped by one step and deleted with several heads. Cut off before any of
+/// these commits, the signer starts, and in the end all rows are gone.
+#[test]
+fn rows_of_a_day_are_deleted_in_parts_whatever_cuts_it_off() {
+    for commits in 0..=6 {
+        let mut world = World::new();
+        let (minter, revoker) = (world.minter(), world.client(4, Role::Revoke));
+        world.key("acme", None, tkcore::KeyClass::Ordinary);
+        let mint_one = |_| world.call(minter, &mint("acme")).unwrap().lineage;
+        let lineages: Vec<_> = (0..11).map(mint_one).collect();
+        world.close();
+        open(&mut world, i64::MAX);
+        revoke_all(&world, revoker, &lineages);
+        let expiry = tkcore::Timestamp::from_millis(NOW + 3_600_000);
+        let rows = lineages.iter().map(|lineage| (Revocation::Token { lineage: *lineage }, kept_day(expiry)));
+        let all = RevocationSet::build(rows).unwrap().digest();
+        awaited("the steps", || head(&world).is_some_and(|head| head.state == all));
+        world.close();
+        world.clock.advance(30 * DAY);
+        let left = open(&mut world, commits);
+        revoke_all(&world, revoker, &[lineage(1)]);
+        awaited("the cut", || left.load(Ordering::SeqCst) < 0 || revocations(&world) == 1);
+        world.close();
+        let reopened = open(&mut world, i64::MAX);
+        awaited("the deletion", || revocations(&world) == 1);
+        assert!(reopened.load(Ordering::SeqCst) > 0);
+        let only = [(Revocation::Token { lineage: lineage(1) }, ExpiryDay::UNKNOWN)];
+        let only = RevocationSet::build(only).unwrap().digest();
+        awaited("the head", || head(&world).is_some_and(|head| head.state == only));
+        world.close();
+        let store = unheld(|| Ok(Sqlite::open(world.path())?)).unwrap();
+        assert_eq!(store.count(Table::Revocations, b"").unwrap(), 1, "after {commits} commits");
+    }
+}
+
+fn revocations(world: &World) -> u64 {
+    world.operate(&Status {}).revocations
+}
