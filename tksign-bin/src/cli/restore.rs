@@ -6,6 +6,9 @@ use tkcore::protocol::{ClientState, FeedPosition};
 use super::{Exit, Failure, Streams, local, output, reach, values};
 use crate::clock::{Clock as _, SystemClock};
 use crate::fence::{self, Evidence, Restored};
+use crate::store::{Sqlite, Store};
+#[cfg(feature = "etcd")]
+use crate::{cli::control, store::StoreError, store::etcd::Etcd};
 
 const EXAMPLE: &str = "\
 Examples:
@@ -37,7 +40,7 @@ pub(super) fn feed_folder_arg() -> Arg {
 }
 
 pub(super) fn describe() -> Command {
-    reach::secret_args(
+    let command = reach::secret_args(
         Command::new("restore-check").about("Compare a restored store; end a restore").after_help(EXAMPLE),
     )
     .arg(values::dir_arg())
@@ -57,7 +60,27 @@ pub(super) fn describe() -> Command {
         values::flag("mint-clock-back", "The clock was far ahead and is right again: mint from now on")
             .conflicts_with("merge"),
     )
-    .arg(values::flag("accept-loss", "With --merge: although revocations are known to be lost"))
+    .arg(values::flag("accept-loss", "With --merge: although revocations are known to be lost"));
+    #[cfg(feature = "etcd")]
+    let command = super::etcd::args(command);
+    command
+}
+
+/// The restored store, which no process serves.
+fn store(matches: &ArgMatches, folder: &Path) -> Result<Box<dyn Store>, Failure> {
+    #[cfg(feature = "etcd")]
+    if let Some((cluster, space)) = super::etcd::wanted(matches)? {
+        if control::is_served(folder) {
+            return Err(local::failure(&StoreError::Held(folder.to_owned()).into()));
+        }
+        let store = Etcd::open(&cluster, space).map_err(|error| local::failure(&error.into()));
+        let mut store = store?;
+        store.await_turn();
+        return Ok(Box::new(store));
+    }
+    let _ = matches;
+    let store = Sqlite::open(folder).map_err(|error| local::failure(&error.into()))?;
+    Ok(Box::new(store))
 }
 
 pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
@@ -65,7 +88,8 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     let secret = reach::secret(matches)?;
     let feed = matches.get_one::<PathBuf>(FEED_FOLDER).map(PathBuf::as_path);
     let now = SystemClock.now();
-    let mut restored = Restored::open(&folder, feed, &secret, now).map_err(|error| local::failure(&error))?;
+    let restored = Restored::open(store(matches, &folder)?, &folder, feed, &secret, now);
+    let mut restored = restored.map_err(|error| local::failure(&error))?;
     let gaps = restored.evidence.gaps();
     if values::set(matches, "mint-clock-back") {
         let done = restored.turn_back(now).map_err(|error| {

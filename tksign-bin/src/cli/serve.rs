@@ -95,6 +95,9 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     let options = options(matches)?;
     let mut config = config(matches)?;
     let ready = ready_file(matches)?;
+    // Its files are read before the sandbox closes them off.
+    #[cfg(feature = "etcd")]
+    let cluster = super::etcd::wanted(matches)?;
     let sandbox = (!values::set(matches, "no-sandbox")).then(|| sandbox(matches, &folder, &config));
     let mut report = host::harden();
     let runtime = local::runtime()?;
@@ -106,10 +109,9 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     }
     let feed = matches.get_one::<PathBuf>(restore::FEED_FOLDER).map(PathBuf::as_path);
     #[cfg(feature = "etcd")]
-    let (signer, mirror) = match super::etcd::wanted(matches)? {
-        Some(place) => {
-            super::etcd::open(place, &secret, options).map(|(signer, mirror)| (signer, Some(mirror)))?
-        }
+    let (signer, mirror) = match cluster {
+        Some(place) => super::etcd::open(place, (&folder, feed), &secret, options)
+            .map(|(signer, mirror)| (signer, Some(mirror)))?,
         None => (local::open(&folder, feed, &secret, options)?, None),
     };
     #[cfg(not(feature = "etcd"))]

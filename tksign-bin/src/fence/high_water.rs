@@ -25,10 +25,19 @@ use tkcore::revocation::Position;
 use crate::codec::{BadRecord, Reader, count, length};
 use crate::keys::Core;
 use crate::memory::{Memory, SignerError};
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 
 /// Its name in the state folder. A symbolic link may put it on another disk.
 pub(crate) const FILE: &str = "high-water";
+
+/// Where it is; each signer of a cluster has its own, by its name.
+pub(crate) fn of(folder: &Path, store: &dyn Store) -> PathBuf {
+    match str::from_utf8(store.name()) {
+        Ok("") | Err(_) => folder.join(FILE),
+        Ok(name) => folder.join(format!("{FILE}-{name}")),
+    }
+}
+
 /// First bytes of a slot; the last is the version's digit.
 const MAGIC: [u8; 4] = *b"tkW1";
 /// Room of a slot: [`CLIENTS`] of 17 bytes each, and the rest.
@@ -133,23 +142,21 @@ pub(crate) enum Found {
 }
 
 impl HighWater {
-    /// Reads the file of a state folder, without making one.
-    pub(crate) fn find(folder: &Path, core: &Core) -> Result<Found, SignerError> {
-        let path = folder.join(FILE);
+    /// Reads the file at [`of`], without making one.
+    pub(crate) fn find(path: &Path, core: &Core) -> Result<Found, SignerError> {
         let mut options = OpenOptions::new();
-        match options.read(true).open(&path) {
+        match options.read(true).open(path) {
             Ok(file) => {
-                let newest = newest(&file, core).map_err(failed(&path))?;
+                let newest = newest(&file, core).map_err(failed(path))?;
                 Ok(newest.map_or(Found::Unreadable, |(_, mark)| Found::Mark(mark)))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Absent),
-            Err(error) => Err(failed(&path)(error)),
+            Err(error) => Err(failed(path)(error)),
         }
     }
 
     /// Opens it for writing, and makes it when it is not there.
-    pub(crate) fn open(folder: &Path, memory: &Memory) -> Result<Self, SignerError> {
-        let path = folder.join(FILE);
+    pub(crate) fn open(path: PathBuf, memory: &Memory) -> Result<Self, SignerError> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let file = file.map_err(failed(&path))?;
@@ -159,7 +166,7 @@ impl HighWater {
         this.note(memory)?;
         this.note(memory)?;
         let real = std::fs::canonicalize(&this.path).map_err(failed(&this.path))?;
-        let parent = File::open(real.parent().unwrap_or(folder)).and_then(|folder| folder.sync_all());
+        let parent = File::open(real.parent().unwrap_or(&real)).and_then(|folder| folder.sync_all());
         parent.map_err(failed(&this.path))?;
         Ok(this)
     }

@@ -119,17 +119,18 @@ pub(crate) fn merge(
 
     let set = RevocationSet::build(rows.into_values().map(|row| (row.revocation, row.day)));
     let state = Publisher::begin(memory.core.feed, epoch, set.map_err(|error| feed(&error))?);
+    let (lines, digest) = store.audit(&audit);
     let head = state.head(&Stamp {
         key_list: version,
         issued_at: now,
         validity: VALIDITY,
         poll_after: POLL_AFTER,
-        audit: Audit { lines: audit.lines, digest: audit.digest() },
+        audit: Audit { lines, digest },
     });
     let head = head.sign(&[&signer]).map_err(|error| feed(&error))?;
     ops.push(Op::Put(Table::Feed, CHAIN.to_vec(), position.to_bytes()));
     ops.push(Op::Put(Table::Feed, HEAD.to_vec(), head));
-    ops.push(memory.put(Table::Meta, super::GUARDED, &[1]));
+    ops.push(memory.put(Table::Meta, &super::guarded(store), &[1]));
     write(store, ops)?;
 
     // The file follows: cut off here, the epoch of the store says that the merge was done.
@@ -137,7 +138,7 @@ pub(crate) fn merge(
     memory.audit = audit;
     memory.apply(&Effect::KeyList(Arc::new(memory::CurrentList { list, bytes: bytes.to_vec() })));
     clients.into_iter().for_each(|client| memory.apply(&Effect::Client(Arc::new(client))));
-    HighWater::open(folder, memory)?;
+    HighWater::open(super::of(folder, store), memory)?;
     Ok(merged)
 }
 

@@ -27,7 +27,7 @@ pub(crate) use chain::verify_chain;
 pub(crate) use compare::{Gap, Own, compare, left_out};
 pub(crate) use follow::{Follower, INTERVAL};
 pub(crate) use gauges::gauges;
-pub(crate) use high_water::{FILE, Found, HighWater, Mark};
+pub(crate) use high_water::{FILE, Found, HighWater, Mark, of};
 pub(crate) use merge::{draft, merge};
 pub(crate) use published::{Published, read as read_published};
 pub(crate) use read_only::ReadOnly;
@@ -41,8 +41,12 @@ use crate::service::{No, Options};
 use crate::signer::Signer;
 use crate::store::{Change, Op, Refusal, Sqlite, Store, Table};
 
-/// The row that says that a high-water file was written for this store.
-const GUARDED: &[u8] = b"high-water";
+/// The row that says that a high-water file was written for this store, by this signer.
+pub(crate) const GUARDED: &[u8] = b"high-water";
+
+fn guarded(store: &dyn Store) -> Vec<u8> {
+    [GUARDED, store.name()].concat()
+}
 
 /// How a signer may go on: freely, noting how far it has come, or only reading.
 #[derive(Default)]
@@ -80,8 +84,10 @@ impl Guard {
     /// After a commit: a change of a client is noted before it is acknowledged, since a restore
     /// would undo it unseen. The error is every waiter's; the next commit tries again.
     pub(crate) fn committed(&mut self, effects: &[Effect], memory: &Memory) -> Result<(), RpcError> {
-        let is_client = |effect: &Effect| matches!(effect, Effect::Client(_) | Effect::ClientGone(_));
-        self.is_behind |= effects.iter().any(is_client);
+        // A head is another signer's: before our own is stored, it is noted by itself.
+        let is_noted =
+            |effect: &Effect| matches!(effect, Effect::Client(_) | Effect::ClientGone(_) | Effect::Head(..));
+        self.is_behind |= effects.iter().any(is_noted);
         let noted = if self.is_behind { self.note(memory) } else { Ok(()) };
         noted.map_err(|error| {
             let why = No::from(error).error.detail;
@@ -103,8 +109,18 @@ impl Signer {
         options: Options,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, SignerError> {
+        Self::start_guarded(Box::new(Sqlite::open(folder)?), (folder, feed), secret, options, clock)
+    }
+
+    /// The same over any store.
+    pub(crate) fn start_guarded(
+        store: Box<dyn Store>,
+        (folder, feed): (&Path, Option<&Path>),
+        secret: &Secret,
+        options: Options,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, SignerError> {
         let now = clock.now();
-        let store = Box::new(Sqlite::open(folder)?);
         Self::begin(store, secret, options, clock, |store, memory| guard(store, memory, folder, feed, now))
     }
 }
@@ -125,7 +141,7 @@ impl Evidence {
         feed: Option<&Path>,
         now: Timestamp,
     ) -> Result<Self, SignerError> {
-        let high_water = HighWater::find(folder, &memory.core)?;
+        let high_water = HighWater::find(&of(folder, store), &memory.core)?;
         let published = match feed {
             None => None,
             Some(feed) => read_published(feed, memory.core.feed, &memory.roots, now)
@@ -149,7 +165,7 @@ impl Evidence {
             epoch: memory.key_list.list.epoch,
             audit: memory.audit,
             hash_then,
-            is_guarded: store.get(Table::Meta, GUARDED)?.is_some(),
+            is_guarded: store.get(Table::Meta, &guarded(store))?.is_some(),
         };
         Ok(Self { own, high_water, published })
     }
@@ -180,14 +196,14 @@ pub(crate) struct Restored {
 }
 
 impl Restored {
-    /// Opens the store of a folder and compares it; writes nothing.
+    /// Compares an open store; writes nothing.
     pub(crate) fn open(
+        store: Box<dyn Store>,
         folder: &Path,
         feed: Option<&Path>,
         secret: &Secret,
         now: Timestamp,
     ) -> Result<Self, SignerError> {
-        let store: Box<dyn Store> = Box::new(Sqlite::open(folder)?);
         let mut memory = Memory::load(&*store, secret)?;
         Publisher::resume(&*store, &mut memory, Arc::default(), now)?;
         verify_chain(&*store, memory.authority)?;
@@ -208,9 +224,10 @@ pub(crate) fn guard(
     let evidence = Evidence::gather(store, memory, folder, feed, now)?;
     let gaps = evidence.gaps();
     if gaps.is_empty() {
-        let high_water = HighWater::open(folder, memory)?;
+        let high_water = HighWater::open(of(folder, store), memory)?;
         if !evidence.own.is_guarded {
-            write(store, vec![memory.put(Table::Meta, GUARDED, &[1])])?;
+            let row = memory.put(Table::Meta, &guarded(store), &[1]);
+            write(store, vec![row])?;
         }
         return Ok(Guard { high_water: Some(high_water), ..Guard::default() });
     }
@@ -223,7 +240,9 @@ pub(crate) fn guard(
         let live = memory.clients.values().filter(|client| mark.lists(&memory.core, client));
         live.map(|client| client.key).collect()
     });
-    Ok(Guard::held(ReadOnly::behind(&gaps, verifiers.unwrap_or_default())))
+    let read_only = ReadOnly::behind(&gaps, verifiers.unwrap_or_default());
+    store.freeze(read_only.why());
+    Ok(Guard::held(read_only))
 }
 
 /// What the published set refuses and the store's own answers would not.

@@ -34,6 +34,9 @@ impl Thread {
             }
         }
         self.show(&effects);
+        if let Err(error) = self.guard.committed(&effects, &self.working) {
+            eprintln!("tksign: {error}");
+        }
     }
 
     /// Whether this signer publishes; when it has just come to, everything is made ready for it.

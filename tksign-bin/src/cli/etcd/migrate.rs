@@ -6,7 +6,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use clap::{ArgMatches, Command};
 use sha2::{Digest as _, Sha256};
@@ -14,10 +13,11 @@ use tkcore::protocol::{AuditActor, AuditEvent, AuditHead};
 
 use super::super::{Exit, Failure, Streams, local, output, values};
 use crate::audit;
-use crate::clock::{Clock as _, SystemClock, monotonic};
-use crate::memory::Memory;
+use crate::clock::{Clock as _, SystemClock};
+use crate::fence;
+use crate::memory::{Memory, SignerError, each};
 use crate::store::etcd::{Cluster, Etcd, Space};
-use crate::store::{Change, Op, Order, Refusal, Scan, Sqlite, Store, StoreError, Table};
+use crate::store::{Change, DATABASE, Op, Refusal, Sqlite, Store, StoreError, Table};
 
 const EXAMPLE: &str = "\
 Examples:
@@ -29,9 +29,6 @@ off in the middle, run it again. --signer names whose audit chain the lines of S
 
 /// Bytes written at once: below what etcd takes in one transaction.
 const BATCH: usize = 400_000;
-/// How long the target's lease may take to be free.
-const PATIENCE: Duration = Duration::from_secs(30);
-const DATABASE: &str = "tksign.db";
 /// The database's name once its rows live elsewhere.
 const MOVED: &str = "tksign.db.moved";
 /// Folder of a target that is not complete.
@@ -61,26 +58,27 @@ pub(crate) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
         }
         _ => return Err(Failure::usage("--from and --to: sqlite:DIR and etcd:URL, one of each")),
     };
-    let (rows, digest) = moved.map_err(|error| local::failure(&error.into()))?;
+    let (rows, digest) = moved.map_err(|error| local::failure(&error))?;
     let facts = output::Facts::default().with("rows", rows).with_text("digest", values::to_hex(&digest));
     output::show(matches, streams, facts)?;
     Ok(Exit::Ok)
 }
 
-fn into_etcd(folder: &Path, cluster: &Cluster, space: &Space) -> Result<(u64, [u8; 32]), StoreError> {
+fn into_etcd(folder: &Path, cluster: &Cluster, space: &Space) -> Result<(u64, [u8; 32]), SignerError> {
     let (database, moved) = (folder.join(DATABASE), folder.join(MOVED));
     if !database.exists() && moved.exists() {
         // Everything was done but to say so.
         let done = Etcd::imported(cluster, space)?;
-        return if done { Ok((0, [0; 32])) } else { Err(StoreError::Missing(folder.to_owned())) };
+        return if done { Ok((0, [0; 32])) } else { Err(StoreError::Missing(folder.to_owned()).into()) };
     }
     let source = Sqlite::open(folder)?;
     let mut target = Etcd::import(cluster, space.clone())?;
+    target.await_turn();
     let mut rows = 0u64;
     for table in Table::ALL {
         rows = rows.saturating_add(copy(&source, &mut target, table)?);
     }
-    let digest = compared(&source, &target, &Table::ALL)?;
+    let digest = compared(&source, &target)?;
     // A line more than any head has counted, as the count of a cluster is made in another way.
     let end = end_of(&target)?;
     append(&mut target, end, &AuditEvent::new(AuditActor::Signer, "migrate").with("to", "etcd"))?;
@@ -90,7 +88,7 @@ fn into_etcd(folder: &Path, cluster: &Cluster, space: &Space) -> Result<(u64, [u
     fs::rename(&database, &moved).map_err(io)?;
     fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
     if !Etcd::imported(cluster, space)? {
-        return Err(StoreError::Damaged("another migration came in between".to_owned()));
+        return Err(StoreError::Damaged("another migration came in between".to_owned()).into());
     }
     Ok((rows, digest))
 }
@@ -100,17 +98,17 @@ fn into_sqlite(
     prefix: &str,
     signer: Option<&str>,
     folder: &Path,
-) -> Result<(u64, [u8; 32]), StoreError> {
+) -> Result<(u64, [u8; 32]), SignerError> {
     let (database, part): (PathBuf, PathBuf) = (folder.join(DATABASE), folder.join(PART));
     if database.exists() {
-        return Err(StoreError::Exists(folder.to_owned()));
+        return Err(StoreError::Exists(folder.to_owned()).into());
     }
     let sources = Etcd::export(cluster, prefix)?;
     let first = signer.and_then(|name| sources.get_key_value(name)).or_else(|| sources.first_key_value());
     let (name, first) = first.ok_or_else(|| StoreError::Damaged("no signer has used it".to_owned()))?;
     let io = |error| StoreError::Io(part.clone(), error);
     match fs::remove_dir_all(&part) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error).into()),
         Ok(()) | Err(_) => {}
     }
     let mut target = Sqlite::create(&part)?;
@@ -118,7 +116,7 @@ fn into_sqlite(
     for table in Table::ALL {
         rows = rows.saturating_add(copy(first, &mut target, table)?);
     }
-    let digest = compared(first, &target, &Table::ALL)?;
+    let digest = compared(first, &target)?;
     // The other signers' chains go on in the one that is left, each line whole: heads have counted
     // them, and their count never goes back.
     let mut end = end_of(&target)?;
@@ -133,6 +131,9 @@ fn into_sqlite(
         })?;
     }
     append(&mut target, end, &AuditEvent::new(AuditActor::Signer, "migrate").with("to", "sqlite"))?;
+    // What SQLite's high-water file says is of before the cluster: a new one is begun.
+    write(&mut target, vec![Op::Delete(Table::Meta, fence::GUARDED.to_vec())])?;
+    let _ = fs::remove_file(folder.join(fence::FILE));
     drop(target);
     fs::rename(part.join(DATABASE), &database).map_err(io)?;
     fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
@@ -141,7 +142,7 @@ fn into_sqlite(
 }
 
 /// Copies a table in pieces that any store takes.
-fn copy(from: &dyn Store, to: &mut dyn Store, table: Table) -> Result<u64, StoreError> {
+fn copy(from: &dyn Store, to: &mut dyn Store, table: Table) -> Result<u64, SignerError> {
     let (mut ops, mut bytes, mut rows) = (Vec::new(), 0usize, 0u64);
     each(from, table, |key, value| {
         bytes = bytes.saturating_add(key.len()).saturating_add(value.len()).saturating_add(100);
@@ -158,38 +159,27 @@ fn copy(from: &dyn Store, to: &mut dyn Store, table: Table) -> Result<u64, Store
 }
 
 fn write(to: &mut dyn Store, ops: Vec<Op>) -> Result<(), StoreError> {
-    let started: Instant = monotonic();
-    loop {
-        to.begin()?;
-        let written = to.apply(&Change { ops: ops.clone(), ..Change::default() });
-        match written {
-            Ok(()) => return to.commit(),
-            Err(Refusal::Failed(error)) => return Err(error),
-            // The feed's rows need the lease, which an attempt before this one may still have.
-            Err(Refusal::Conflict) if monotonic().saturating_duration_since(started) < PATIENCE => {
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            Err(Refusal::Conflict) => return Err(StoreError::Raced),
-        }
+    to.begin()?;
+    match to.apply(&Change { ops, ..Change::default() }) {
+        Ok(()) => to.commit(),
+        Err(Refusal::Failed(error)) => Err(error),
+        Err(Refusal::Conflict) => Err(StoreError::Raced),
     }
 }
 
 /// The digest of both, when it is one.
-fn compared(source: &dyn Store, target: &dyn Store, tables: &[Table]) -> Result<[u8; 32], StoreError> {
-    let (there, here) = (digest(source, tables)?, digest(target, tables)?);
-    if there == here {
-        Ok(here)
-    } else {
-        Err(StoreError::Damaged("the copy differs from its source".to_owned()))
-    }
+fn compared(source: &dyn Store, target: &dyn Store) -> Result<[u8; 32], SignerError> {
+    let differs = || StoreError::Damaged("the copy differs from its source".to_owned());
+    let (there, here) = (digest(source)?, digest(target)?);
+    Ok((there == here).then_some(here).ok_or_else(differs)?)
 }
 
 /// SHA-256 over every row of every table, each part with its length.
-fn digest(store: &dyn Store, tables: &[Table]) -> Result<[u8; 32], StoreError> {
+fn digest(store: &dyn Store) -> Result<[u8; 32], SignerError> {
     let mut hash = Sha256::new();
-    for table in tables {
+    for table in Table::ALL {
         hash.update(table.name());
-        each(store, *table, |key, value| {
+        each(store, table, |key, value| {
             for part in [key, value] {
                 hash.update(crate::codec::count(part.len()).to_be_bytes());
                 hash.update(part);
@@ -201,29 +191,11 @@ fn digest(store: &dyn Store, tables: &[Table]) -> Result<[u8; 32], StoreError> {
     Ok(hash.finalize().into())
 }
 
-fn each(
-    store: &dyn Store,
-    table: Table,
-    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
-    let mut after: Option<Vec<u8>> = None;
-    loop {
-        let page = Scan { table, prefix: &[], after: after.as_deref(), order: Order::Forward, limit: 1000 };
-        let rows = store.scan(page)?;
-        rows.iter().try_for_each(|(key, value)| visit(key, value))?;
-        match rows.into_iter().next_back() {
-            Some((key, _)) => after = Some(key),
-            None => return Ok(()),
-        }
-    }
+fn end_of(store: &dyn Store) -> Result<AuditHead, SignerError> {
+    Ok(audit::load(store, Memory::authority(store)?)?)
 }
 
-fn end_of(store: &dyn Store) -> Result<AuditHead, StoreError> {
-    let authority = Memory::authority(store).map_err(|error| StoreError::Damaged(error.to_string()))?;
-    audit::load(store, authority)
-}
-
-fn append(to: &mut dyn Store, end: AuditHead, event: &AuditEvent) -> Result<AuditHead, StoreError> {
+fn append(to: &mut dyn Store, end: AuditHead, event: &AuditEvent) -> Result<AuditHead, SignerError> {
     let (op, next) = audit::append(&end, event, SystemClock.now());
     write(to, vec![op])?;
     Ok(next)

@@ -5,44 +5,35 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 /// The text of some bytes.
 pub(super) fn encode(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len().div_ceil(3).saturating_mul(4));
-    for chunk in bytes.chunks(3) {
-        let mut three = [0; 3];
-        three.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
-        let [a, b, c] = three.map(u32::from);
-        let bits = a << 16 | b << 8 | c;
-        for at in 0..4usize {
-            let six = bits >> [18, 12, 6, 0].get(at).copied().unwrap_or(0) & 63;
-            let letter = usize::try_from(six).ok().and_then(|six| ALPHABET.get(six)).copied();
-            text.push(if at <= chunk.len() { char::from(letter.unwrap_or(b'=')) } else { '=' });
-        }
-    }
-    text
+    let quads = bytes.chunks(3).flat_map(|chunk| {
+        let bits =
+            [0, 1, 2].iter().fold(0u32, |bits, at| bits << 8 | u32::from(*chunk.get(*at).unwrap_or(&0)));
+        [18u32, 12, 6, 0].into_iter().zip(0..).map(move |(shift, at)| {
+            let letter = usize::try_from(bits >> shift & 63).ok().and_then(|six| ALPHABET.get(six));
+            char::from(*letter.filter(|_| at <= chunk.len()).unwrap_or(&b'='))
+        })
+    });
+    quads.collect()
 }
 
 /// The bytes of a text; `None` when it is not what [`encode`] writes.
 pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
-    let (chunks, []) = text.as_bytes().as_chunks::<4>() else { return None };
-    let mut bytes = Vec::with_capacity(text.len());
-    for (at, chunk) in chunks.iter().enumerate() {
-        let padding = chunk.iter().filter(|letter| **letter == b'=').count();
-        let bits = chunk.iter().enumerate().try_fold(0u32, |bits, (at, letter)| {
-            let six = match letter {
-                b'A'..=b'Z' => letter.checked_sub(b'A')?,
-                b'a'..=b'z' => letter.checked_sub(b'a')?.checked_add(26)?,
-                b'0'..=b'9' => letter.checked_sub(b'0')?.checked_add(52)?,
-                b'+' => 62,
-                b'/' => 63,
-                b'=' if at.checked_add(padding)? >= 4 => 0,
-                _ => return None,
-            };
-            Some(bits << 6 | u32::from(six))
-        })?;
-        let [_, three @ ..] = bits.to_be_bytes();
-        if padding > 2 || (padding > 0 && at.checked_add(1)? != chunks.len()) {
-            return None;
+    let body = text.trim_end_matches('=');
+    let (mut bits, mut held, mut bytes) = (0u32, 0u32, Vec::with_capacity(text.len()));
+    for letter in body.bytes() {
+        let six = match letter {
+            b'A'..=b'Z' => letter.checked_sub(b'A')?,
+            b'a'..=b'z' => letter.checked_sub(b'a')?.checked_add(26)?,
+            b'0'..=b'9' => letter.checked_sub(b'0')?.checked_add(52)?,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        (bits, held) = (bits << 6 | u32::from(six), held.checked_add(6)?);
+        if let Some(rest) = held.checked_sub(8) {
+            bytes.push(u8::try_from(bits >> rest & 0xff).ok()?);
+            held = rest;
         }
-        bytes.extend(three.iter().take(3usize.checked_sub(padding)?));
     }
     (encode(&bytes) == text).then_some(bytes)
 }

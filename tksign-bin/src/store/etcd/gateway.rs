@@ -1,6 +1,7 @@
 //! etcd's JSON gateway over one connection at a time: requests with a time limit, the next member
 //! when one does not answer, a login that is renewed when its token has ended.
 
+use std::error::Error as _;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use zeroize::Zeroizing;
 use super::space::at;
 use super::stream::{self, Tls};
 use crate::clock::monotonic;
+use crate::store::StoreError;
 
 /// How long one member may take to answer before the next is asked: above an election and a slow
 /// disk's sync, below what a caller waits in all.
@@ -28,6 +30,11 @@ const CONNECT: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(50);
 /// Largest answer that is read: a page of rows, or a step of a watch.
 const ANSWER_BYTES: usize = 64 << 20;
+
+/// Bytes of an answer that is none of etcd's which are told.
+const TOLD: usize = 200;
+/// What etcd says of a login that has ended, or that is older than a change of its users.
+const ENDED: [&str; 2] = ["invalid auth token", "revision of auth store is old"];
 
 /// Where a cluster is and how to speak to it.
 #[derive(Debug, Clone)]
@@ -64,10 +71,12 @@ pub(super) enum Trouble {
     Silent(String),
 }
 
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Refused(why) | Self::Silent(why)) = self;
-        f.write_str(why)
+impl From<Trouble> for StoreError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Refused(why) => Self::Database(format!("etcd: {why}")),
+            Trouble::Silent(why) => Self::CutOff(format!("etcd: {why}")),
+        }
     }
 }
 
@@ -83,8 +92,9 @@ pub(super) struct Gateway {
 }
 
 impl Gateway {
-    pub(super) fn new(cluster: Cluster) -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    pub(super) fn new(cluster: Cluster) -> Result<Self, StoreError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| StoreError::Io("event loop".into(), error))?;
         Ok(Self { cluster, runtime, at: 0, connection: None, token: None, date: None })
     }
 
@@ -96,8 +106,7 @@ impl Gateway {
     /// Turns to the next member.
     pub(super) fn turn(&mut self) {
         self.connection = None;
-        let next = self.at.saturating_add(1);
-        self.at = if next < self.cluster.urls.len() { next } else { 0 };
+        self.at = self.at.saturating_add(1).checked_rem(self.cluster.urls.len()).unwrap_or(0);
     }
 
     /// Asks each member in turn until one answers or `patience` runs out. A request may thus be
@@ -123,51 +132,26 @@ impl Gateway {
         }
     }
 
-    /// Asks the member in use once.
-    pub(super) fn once(&mut self, path: &str, body: &Bytes, patience: Duration) -> Result<Value, Trouble> {
-        for _ in 0..2 {
-            let (status, bytes) = self.with_runtime(patience, async |gateway| {
-                let (status, mut body) = gateway.send(path, body).await?;
-                let mut bytes = Vec::new();
-                while let Some(frame) = body.frame().await {
-                    bytes.extend_from_slice(frame.map_err(io)?.data_ref().map_or(&[][..], |data| data));
-                    if bytes.len() > ANSWER_BYTES {
-                        return Err("the answer does not end".to_owned());
-                    }
-                }
-                Ok((status, bytes))
-            })?;
-            let answer: Value =
-                serde_json::from_slice(&bytes).map_err(|_| Trouble::Silent(format!("HTTP {status}")))?;
-            if status == StatusCode::OK {
-                return Ok(answer);
+    /// Asks the member in use once; once more with a new login when the one before has ended.
+    fn once(&mut self, path: &str, body: &Bytes, patience: Duration) -> Result<Value, Trouble> {
+        let ask = async |gateway: &mut Connecting<'_>| gateway.ask(path, body).await;
+        match self.with_runtime(patience, ask) {
+            Err(Trouble::Refused(why)) if ENDED.iter().any(|ended| why.contains(ended)) => {
+                self.token = None;
+                self.with_runtime(patience, ask)
             }
-            let why = at(&answer, "/message")
-                .as_str()
-                .or(at(&answer, "/error").as_str())
-                .unwrap_or("no reason")
-                .to_owned();
-            // gRPC's codes: a login that has ended is renewed; what says that etcd is for now
-            // without a leader, overloaded or late is asked of another member; the rest is final.
-            match at(&answer, "/code").as_u64() {
-                _ if why.contains("invalid auth token") && self.token.take().is_some() => {}
-                Some(16) => return Err(Trouble::Refused(why)),
-                Some(1 | 2 | 4 | 8 | 14) | None => return Err(Trouble::Silent(why)),
-                Some(_) => return Err(Trouble::Refused(why)),
-            }
+            other => other,
         }
-        Err(Trouble::Refused("etcd does not take its own login".to_owned()))
     }
 
-    /// Opens a stream of answers, such as a watch.
+    /// Opens a stream of answers, such as a watch; by a new login, since one that has ended shows
+    /// there only as an end of the stream.
     pub(super) fn open(&mut self, path: &str, body: &Value) -> Result<Incoming, Trouble> {
         let body = Bytes::from(body.to_string());
+        self.token = None;
         self.with_runtime(ANSWER, async |gateway| match gateway.send(path, &body).await? {
             (StatusCode::OK, body) => Ok(body),
-            (status, _) => {
-                *gateway.token = None;
-                Err(format!("HTTP {status}"))
-            }
+            (status, _) => Err(Trouble::Silent(format!("HTTP {status}"))),
         })
     }
 
@@ -185,20 +169,19 @@ impl Gateway {
     fn with_runtime<T>(
         &mut self,
         patience: Duration,
-        work: impl AsyncFnOnce(&mut Connecting<'_>) -> Result<T, String>,
+        work: impl AsyncFnOnce(&mut Connecting<'_>) -> Result<T, Trouble>,
     ) -> Result<T, Trouble> {
         let Self { cluster, runtime, connection, token, at, date } = self;
         let url = cluster.urls.get(*at).map_or("", String::as_str);
         let mut connecting = Connecting { url, cluster, connection, token, date };
         let done = runtime.block_on(async { timeout(patience, work(&mut connecting)).await });
         let why = match done {
-            Ok(Ok(done)) => return Ok(done),
-            Ok(Err(why)) => why,
+            Ok(Err(Trouble::Silent(why))) => why,
+            Ok(done) => return done,
             Err(_) => "no answer in time".to_owned(),
         };
-        let why = format!("{url}: {why}");
         self.connection = None;
-        Err(Trouble::Silent(why))
+        Err(Trouble::Silent(format!("{url}: {why}")))
     }
 }
 
@@ -212,58 +195,94 @@ struct Connecting<'a> {
 }
 
 impl Connecting<'_> {
-    async fn send(&mut self, path: &str, body: &Bytes) -> Result<(StatusCode, Incoming), String> {
+    /// One request, logged in where there is a login, and its answer.
+    async fn ask(&mut self, path: &str, body: &Bytes) -> Result<Value, Trouble> {
+        let (status, body) = self.send(path, body).await?;
+        answer(status, body).await
+    }
+
+    async fn send(&mut self, path: &str, body: &Bytes) -> Result<(StatusCode, Incoming), Trouble> {
         if let (Some(login), None) = (&self.cluster.login, &self.token) {
             let body = Zeroizing::new(json!({"name": login.name, "password": *login.password}).to_string());
             let body = Bytes::copy_from_slice(body.as_bytes());
-            let (status, mut answer) = self.post("/v3/auth/authenticate", &body).await?;
-            let mut bytes = Vec::new();
-            while let Some(frame) = answer.frame().await {
-                bytes.extend_from_slice(frame.map_err(io)?.data_ref().map_or(&[][..], |data| data));
-            }
-            let answer: Value = serde_json::from_slice(&bytes).map_err(io)?;
-            let token = at(&answer, "/token").as_str();
-            *self.token = Some(token.ok_or(format!("the login is refused ({status})"))?.to_owned());
+            let (status, body) = self.post("/v3/auth/authenticate", &body).await.map_err(Trouble::Silent)?;
+            let answer = answer(status, body).await.map_err(|trouble| match trouble {
+                Trouble::Refused(why) => Trouble::Refused(format!("the login as {}: {why}", login.name)),
+                silent @ Trouble::Silent(_) => silent,
+            })?;
+            *self.token = at(&answer, "/token").as_str().map(str::to_owned);
         }
-        self.post(path, body).await
+        self.post(path, body).await.map_err(Trouble::Silent)
     }
 
     async fn post(&mut self, path: &str, body: &Bytes) -> Result<(StatusCode, Incoming), String> {
-        let (is_tls, host) = match self.url.split_once("://") {
-            Some(("http", host)) => (false, host),
-            Some(("https", host)) => (true, host),
+        let (tls, host) = match (self.url.trim_end_matches('/').split_once("://"), &self.cluster.tls) {
+            (Some(("http", host)), _) => (None, host),
+            (Some(("https", host)), Some(tls)) => (Some(tls), host),
+            (Some(("https", _)), None) => return Err("https needs --etcd-ca".to_owned()),
             _ => return Err("not an http or https URL".to_owned()),
         };
-        let mut kept = self.connection.take();
-        let is_open = match &mut kept {
-            Some(sender) => sender.ready().await.is_ok(),
-            None => false,
-        };
-        let mut sender = match kept.filter(|_| is_open) {
-            Some(sender) => sender,
-            None => {
-                let connecting = timeout(CONNECT, TcpStream::connect(host)).await;
-                let tcp = connecting.map_err(|_| "no connection in time")?.map_err(io)?;
-                tcp.set_nodelay(true).map_err(io)?;
-                let stream = stream::wrap(tcp, host, is_tls, self.cluster.tls.as_ref()).await?;
-                let (sender, connection) = handshake(stream).await.map_err(io)?;
-                tokio::spawn(connection);
-                sender
-            }
+        let mut sender = if let Some(mut kept) = self.connection.take()
+            && kept.ready().await.is_ok()
+        {
+            kept
+        } else {
+            let connecting = timeout(CONNECT, TcpStream::connect(host)).await;
+            let tcp = connecting.map_err(|_| "no connection in time")?.map_err(io)?;
+            tcp.set_nodelay(true).map_err(io)?;
+            let stream = stream::wrap(tcp, host, tls).await?;
+            let (sender, connection) = handshake(stream).await.map_err(io)?;
+            tokio::spawn(connection);
+            sender
         };
         let mut request = Request::post(path).header(header::HOST, host);
         if let Some(token) = self.token.as_deref() {
             request = request.header(header::AUTHORIZATION, token);
         }
         let request = request.body(Full::new(body.clone())).map_err(io)?;
-        let (head, body) = sender.send_request(request).await.map_err(io)?.into_parts();
+        let (head, body) = sender.send_request(request).await.map_err(closed)?.into_parts();
         *self.connection = Some(sender);
         *self.date = head.headers.get(header::DATE).and_then(|date| http_date(date.to_str().ok()?));
         Ok((head.status, body))
     }
 }
 
-fn io(error: impl fmt::Display) -> String {
+/// Reads an answer to its end. By gRPC's codes: what says that etcd is for now without a leader,
+/// overloaded or late is asked of another member; the rest is final.
+async fn answer(status: StatusCode, mut body: Incoming) -> Result<Value, Trouble> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Trouble::Silent(io(error)))?;
+        bytes.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+        if bytes.len() > ANSWER_BYTES {
+            return Err(Trouble::Silent("the answer does not end".to_owned()));
+        }
+    }
+    let Ok(answer) = serde_json::from_slice::<Value>(&bytes) else {
+        bytes.truncate(TOLD);
+        return Err(Trouble::Silent(format!("HTTP {status}: {}", String::from_utf8_lossy(&bytes).trim())));
+    };
+    if status == StatusCode::OK {
+        return Ok(answer);
+    }
+    let why = at(&answer, "/message").as_str().or(at(&answer, "/error").as_str()).unwrap_or("no reason");
+    Err(match at(&answer, "/code").as_u64() {
+        Some(1 | 2 | 4 | 8 | 14) | None => Trouble::Silent(why.to_owned()),
+        Some(_) if why.ends_with("user name is empty") => {
+            Trouble::Refused("it asks for a login: --etcd-user, --etcd-password-file".to_owned())
+        }
+        Some(_) => Trouble::Refused(why.to_owned()),
+    })
+}
+
+/// With its cause, where a TLS alert stands. A member that wants TLS says so in clear by no word.
+fn closed(error: hyper::Error) -> String {
+    let cause = error.source().map(ToString::to_string);
+    let hint = error.is_incomplete_message().then(|| "is it https?".to_owned());
+    [Some(error.to_string()), cause, hint].into_iter().flatten().collect::<Vec<_>>().join(": ")
+}
+
+pub(super) fn io(error: impl fmt::Display) -> String {
     error.to_string()
 }
 

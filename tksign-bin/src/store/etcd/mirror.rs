@@ -40,8 +40,10 @@ const BEHIND: Duration = Duration::from_secs(2);
 /// How far a clock may be from that of the member which answers: whoever is further off writes
 /// nothing and leads nobody, since what it mints would lie ahead of everybody's floors.
 pub(super) const SKEW: Duration = Duration::from_secs(5);
-/// How long reading everything may take.
-const LOAD: Duration = Duration::from_secs(60);
+/// What is said when the cluster has become an older one.
+pub(super) const WENT_BACK: &str = "etcd holds less than this signer has seen: an older copy was restored; start the signers again, and see `tksign restore-check`";
+/// How long reading everything may take, or a write while a store is opened or moved.
+pub(super) const LOAD: Duration = Duration::from_secs(60);
 
 /// Mirrored rows by key below `m/`, with the revision of each.
 pub(super) type Rows = BTreeMap<Vec<u8>, (i64, Vec<u8>)>;
@@ -71,6 +73,8 @@ struct State {
     /// The revision at which this process got to lead; 0 when it does not.
     leads: i64,
     may_lead: bool,
+    /// Why nothing is written any more, if so.
+    frozen: Option<String>,
     stop: bool,
     wake: Option<Box<dyn Fn() + Send + Sync>>,
 }
@@ -90,11 +94,12 @@ impl Mirror {
             apart: None,
             leads: 0,
             may_lead: true,
+            frozen: None,
             stop: false,
             wake: None,
         };
         let mirror = Arc::new(Self { state: Mutex::new(state), changed: Condvar::new() });
-        let gateway = || Gateway::new(cluster.clone()).map_err(|error| StoreError::Io("etcd".into(), error));
+        let gateway = || Gateway::new(cluster.clone());
         let mut turn = Turn { gateway: gateway()?, space: space.clone(), process, lease: None };
         // Where nobody leads, the first step need not wait for a tick.
         turn.tick(&mirror);
@@ -132,8 +137,11 @@ impl Mirror {
         if state.may_lead { state.leads } else { 0 }
     }
 
-    pub(super) fn resign(&self) {
-        self.lock().may_lead = false;
+    /// Writes no more, for this reason, and leaves the lease to others.
+    pub(super) fn freeze(&self, why: &str) {
+        let mut state = self.lock();
+        state.may_lead = false;
+        state.frozen.get_or_insert_with(|| why.to_owned());
     }
 
     pub(super) fn on_news(&self, wake: Box<dyn Fn() + Send + Sync>) {
@@ -151,7 +159,9 @@ impl Mirror {
         let is_apart = |by: Duration| {
             format!("the clock of this machine is {} s apart from etcd's: set it right", by.as_secs())
         };
-        self.unheard().or_else(|| self.lock().apart.map(is_apart))
+        let unheard = self.unheard();
+        let state = self.lock();
+        state.frozen.clone().or(unheard).or_else(|| state.apart.map(is_apart))
     }
 
     /// Waits until the mirror has reached a revision.
@@ -183,13 +193,31 @@ impl Mirror {
         self.changed.notify_all();
     }
 
+    /// Asks how the cluster stands. Its revisions only rise, unless an older copy was put in its place.
+    pub(super) fn ask(
+        &self,
+        gateway: &mut Gateway,
+        space: &Space,
+        patience: Duration,
+    ) -> Result<Standing, Trouble> {
+        let seen = self.revision();
+        let standing = Standing::ask(gateway, space, patience)?;
+        if standing.now < seen {
+            self.freeze(WENT_BACK);
+        }
+        Ok(standing)
+    }
+
     /// The cluster has answered: so far is it.
-    fn heard(&self, latest: i64, apart: Option<Duration>, leads: i64) {
+    fn heard(&self, standing: &Standing, apart: Option<Duration>, leads: i64) {
         let mut state = self.lock();
         state.contact = monotonic();
         state.apart = apart;
-        state.behind =
-            if latest > state.revision { Some(state.behind.unwrap_or(state.contact)) } else { None };
+        state.behind = if standing.latest() > state.revision {
+            Some(state.behind.unwrap_or(state.contact))
+        } else {
+            None
+        };
         if state.leads != leads {
             state.leads = leads;
             if let Some(wake) = &state.wake {
@@ -230,28 +258,47 @@ pub(super) fn load(gateway: &mut Gateway, space: &Space) -> Result<(i64, Rows), 
     }
 }
 
-/// The revision of the last transaction of any signer, as most members have it.
-pub(super) fn latest(gateway: &mut Gateway, space: &Space, patience: Duration) -> Result<i64, Trouble> {
-    let signers = space.whole(SIGNERS);
-    let asked = json!({
-        "key": base64::encode(&signers),
-        "range_end": base64::encode(&space::successor(&signers)),
-        "keys_only": true,
-    });
-    let answer = gateway.call("/v3/kv/range", &asked, patience)?;
-    let rows = at(&answer, "/kvs").as_array().map_or(&[][..], Vec::as_slice);
-    Ok(rows.iter().map(|row| number(at(row, "/mod_revision"))).max().unwrap_or(0))
+/// What belongs to no table, as most members have it.
+pub(super) struct Standing {
+    /// The cluster's revision.
+    now: i64,
+    /// Who publishes, and since which revision.
+    leader: Option<(i64, Vec<u8>)>,
+    /// Each signer's row and the revision of its last transaction.
+    pub(super) signers: Vec<(Vec<u8>, i64)>,
 }
 
-fn entry(prefix: &[u8], row: &Value) -> Result<(Vec<u8>, i64, Vec<u8>), Trouble> {
+impl Standing {
+    pub(super) fn ask(gateway: &mut Gateway, space: &Space, patience: Duration) -> Result<Self, Trouble> {
+        let asked = json!({
+            "key": base64::encode(&space.whole(LEADER)),
+            "range_end": base64::encode(&space::successor(&space.whole(SIGNERS))),
+        });
+        let answer = gateway.call("/v3/kv/range", &asked, patience)?;
+        let now = number(at(&answer, "/header/revision"));
+        let mut standing = Self { now, leader: None, signers: Vec::new() };
+        for row in at(&answer, "/kvs").as_array().map_or(&[][..], Vec::as_slice) {
+            match entry(&space.whole(b""), row)? {
+                (key, at, value) if key == LEADER => standing.leader = Some((at, value)),
+                (key, at, _) if key.starts_with(SIGNERS) => standing.signers.push((key, at)),
+                _ => {}
+            }
+        }
+        Ok(standing)
+    }
+
+    /// The revision of the last transaction of any signer.
+    pub(super) fn latest(&self) -> i64 {
+        self.signers.iter().map(|(_, at)| *at).max().unwrap_or(0)
+    }
+}
+
+pub(super) fn entry(prefix: &[u8], row: &Value) -> Result<(Vec<u8>, i64, Vec<u8>), Trouble> {
     let wrong = || Trouble::Silent("a row that does not read".to_owned());
     let key = field(at(row, "/key")).ok_or_else(wrong)?;
     let key = key.strip_prefix(prefix).ok_or_else(wrong)?.to_vec();
     Ok((key, number(at(row, "/mod_revision")), field(at(row, "/value")).ok_or_else(wrong)?))
 }
-
-/// Who leads: the revision of the lease's row, and the process.
-type Leader = (i64, [u8; 16]);
 
 /// The watch's thread.
 fn watch(mirror: &Mirror, space: &Space, mut gateway: Gateway) {
@@ -263,31 +310,22 @@ fn watch(mirror: &Mirror, space: &Space, mut gateway: Gateway) {
             "start_revision": mirror.revision().saturating_add(1).to_string(),
             "fragment": true,
         }});
-        let ended = match gateway.open("/v3/watch", &asked) {
+        let is_compacted = match gateway.open("/v3/watch", &asked) {
             Ok(mut stream) => follow(mirror, &prefix, &mut gateway, &mut stream),
-            Err(_) => Ended::Broken,
+            Err(_) => false,
         };
-        match ended {
-            Ended::Compacted => {
-                if let Ok((revision, rows)) = load(&mut gateway, space) {
-                    mirror.add(Batch::Whole(rows), revision);
-                }
-            }
-            Ended::Broken => {
-                gateway.turn();
-                let paused = mirror.changed.wait_timeout(mirror.lock(), AGAIN);
-                drop(paused);
-            }
+        if is_compacted && let Ok((revision, rows)) = load(&mut gateway, space) {
+            eprintln!("tksign: etcd has compacted what this signer had not seen; everything is read anew");
+            mirror.add(Batch::Whole(rows), revision);
+        } else {
+            gateway.turn();
+            drop(mirror.changed.wait_timeout(mirror.lock(), AGAIN));
         }
     }
 }
 
-enum Ended {
-    Broken,
-    Compacted,
-}
-
-fn follow(mirror: &Mirror, prefix: &[u8], gateway: &mut Gateway, stream: &mut Incoming) -> Ended {
+/// Takes in what a watch brings until it ends; whether it did because its beginning is gone.
+fn follow(mirror: &Mirror, prefix: &[u8], gateway: &mut Gateway, stream: &mut Incoming) -> bool {
     let (mut text, mut events, mut reached) = (Vec::new(), Vec::new(), 0);
     // How far behind the watch before it was says nothing of this one.
     mirror.lock().behind = None;
@@ -295,21 +333,21 @@ fn follow(mirror: &Mirror, prefix: &[u8], gateway: &mut Gateway, stream: &mut In
         match gateway.next(stream, LISTEN) {
             Ok(Some(bytes)) => text.extend_from_slice(&bytes),
             Ok(None) => continue,
-            Err(_) => return Ended::Broken,
+            Err(_) => return false,
         }
         while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = text.drain(..=end).collect();
-            let Ok(mut message) = serde_json::from_slice::<Value>(&line) else { return Ended::Broken };
+            let Ok(mut message) = serde_json::from_slice::<Value>(&line) else { return false };
             let result = message.get_mut("result").map(Value::take).unwrap_or_default();
             if number(at(&result, "/compact_revision")) > 0 {
-                return Ended::Compacted;
+                return true;
             }
             if result.is_null() || at(&result, "/canceled") == true {
-                return Ended::Broken;
+                return false;
             }
             for event in at(&result, "/events").as_array().map_or(&[][..], Vec::as_slice) {
                 let Ok((key, revision, value)) = entry(prefix, at(event, "/kv")) else {
-                    return Ended::Broken;
+                    return false;
                 };
                 reached = reached.max(revision);
                 events.push((key, revision, (at(event, "/type") != "DELETE").then_some(value)));
@@ -320,7 +358,7 @@ fn follow(mirror: &Mirror, prefix: &[u8], gateway: &mut Gateway, stream: &mut In
             }
         }
     }
-    Ended::Broken
+    false
 }
 
 /// The lease's thread.
@@ -351,34 +389,19 @@ impl Turn {
         // Twice: the second look finds what the first one took.
         for _ in 0..2 {
             let before = SystemClock.now();
-            let Ok((latest, leader)) = self.look() else { return };
+            let Ok(standing) = mirror.ask(&mut self.gateway, &self.space, TICK) else { return };
             let apart = self.gateway.date().and_then(|date| apart(before, date, SystemClock.now()));
-            let ours = leader.filter(|(_, process)| *process == self.process).map(|(at, _)| at);
-            let kept = ours.is_some() && apart.is_none() && self.keep();
-            mirror.heard(latest, apart, ours.filter(|_| kept).unwrap_or(0));
             if apart.is_some() {
                 self.give_back();
             }
-            if kept
-                || apart.is_some()
-                || leader.is_some()
-                || !mirror.lock().may_lead
-                || mirror.is_stopped()
-                || !self.seek()
-            {
+            let ours = standing.leader.as_ref().filter(|(_, process)| *process == self.process);
+            let leads = ours.map_or(0, |(at, _)| if self.keep() { *at } else { 0 });
+            mirror.heard(&standing, apart, leads);
+            let may_not = apart.is_some() || standing.leader.is_some() || !mirror.lock().may_lead;
+            if may_not || mirror.is_stopped() || !self.seek() {
                 return;
             }
         }
-    }
-
-    /// How far the cluster is, and who leads since when.
-    fn look(&mut self) -> Result<(i64, Option<Leader>), Trouble> {
-        let latest = latest(&mut self.gateway, &self.space, TICK)?;
-        let asked = json!({"key": base64::encode(&self.space.whole(LEADER))});
-        let answer = self.gateway.call("/v3/kv/range", &asked, TICK)?;
-        let row = at(&answer, "/kvs/0");
-        let process = field(at(row, "/value")).and_then(|value| value.try_into().ok());
-        Ok((latest, process.map(|process| (number(at(row, "/mod_revision")), process))))
     }
 
     fn keep(&mut self) -> bool {
@@ -394,14 +417,10 @@ impl Turn {
     /// Tries to lead where nobody does.
     fn seek(&mut self) -> bool {
         let granted = self.gateway.call("/v3/lease/grant", &json!({"TTL": LEASE}), TICK);
-        let Ok(lease) = granted.map(|answer| at(&answer, "/ID").as_str().map(str::to_owned)) else {
-            return false;
-        };
+        let lease = granted.ok().and_then(|answer| at(&answer, "/ID").as_str().map(str::to_owned));
         let Some(lease) = lease else { return false };
-        let mut put = self.space.put(LEADER, &self.process);
-        if let Some(request) = put.get_mut("request_put") {
-            space::object(request, "lease", &lease);
-        }
+        let (key, process) = (base64::encode(&self.space.whole(LEADER)), base64::encode(&self.process));
+        let put = json!({"request_put": {"key": key, "value": process, "lease": lease}});
         let seek = json!({"compare": [self.space.compare(LEADER, 0)], "success": [put]});
         self.lease = Some(lease);
         self.gateway.call("/v3/kv/txn", &seek, TICK).is_ok_and(|answer| at(&answer, "/succeeded") == true)

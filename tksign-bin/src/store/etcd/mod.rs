@@ -27,6 +27,7 @@ use tkcore::FeedDigest;
 use tkcore::protocol::AuditHead;
 
 use super::{Change, Op, Order, Refusal, Row, Scan, Store, StoreError, Table};
+use crate::clock::monotonic;
 use crate::random;
 
 mod base64;
@@ -36,11 +37,11 @@ mod space;
 mod stream;
 mod txn;
 
+use gateway::Gateway;
 pub use gateway::{Cluster, Login};
-use gateway::{Gateway, Trouble};
 use mirror::{Batch, Mirror};
 pub use space::Space;
-use space::{LEADER, MIGRATING, SCHEMA, at, field, number, object};
+use space::{LEADER, MIGRATING, SCHEMA, at, field, number};
 pub use stream::Tls;
 use txn::{Group, Pending};
 
@@ -48,6 +49,8 @@ use txn::{Group, Pending};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a transaction whose answer is outstanding is asked for.
 const COMMIT: Duration = Duration::from_secs(10);
+/// How long another process's turn to publish is waited for: two of its leases.
+const TURN: Duration = Duration::from_secs(10);
 /// Rows in one answer.
 const PAGE: usize = 2000;
 /// The layout in etcd.
@@ -61,12 +64,11 @@ pub struct Etcd {
     space: Space,
     mirror: Arc<Mirror>,
     /// The mirrored rows by key below `m/`, with the revision of each.
-    rows: BTreeMap<Vec<u8>, (i64, Vec<u8>)>,
+    rows: mirror::Rows,
     /// What was taken into `rows` and not yet told.
     fresh: Vec<Op>,
     group: Option<Group>,
     fence: Fence,
-    frozen: Option<String>,
 }
 
 impl std::fmt::Debug for Etcd {
@@ -109,8 +111,8 @@ impl Etcd {
     }
 
     fn open_for(cluster: &Cluster, space: Space, is_migrating: bool) -> Result<Self, StoreError> {
-        let mut gateway = connect(cluster)?;
-        let (_, rows) = mirror::load(&mut gateway, &space).map_err(unreachable_now)?;
+        let mut gateway = connect(cluster, &space)?;
+        let (_, rows) = mirror::load(&mut gateway, &space)?;
         let (missing, damaged) = (StoreError::Missing(place(cluster, &space)), StoreError::Damaged);
         if rows.contains_key(MIGRATING) != is_migrating {
             let what = if is_migrating {
@@ -134,19 +136,14 @@ impl Etcd {
             None => AuditHead { lines: 0, hash: [0; 32] },
         };
         let fence = Fence { process: random::bytes(), writes: 0, audit };
-        let revision = rows.get(&own).map_or(0, |(revision, _)| *revision);
-        let taking = json!({
-            "compare": [space.compare(&own, revision)],
-            "success": [space.put(&own, &fence.encode())],
-        });
-        let taken = gateway.call("/v3/kv/txn", &taking, PATIENCE).map_err(unreachable_now)?;
-        if at(&taken, "/succeeded") != true {
+        let free = space.compare(&own, revision(&rows, &own));
+        if !transact(&mut gateway, &[free], &[space.put(&own, &fence.encode())])? {
             return Err(StoreError::Held(place(cluster, &space)));
         }
-        let (revision, rows) = mirror::load(&mut gateway, &space).map_err(unreachable_now)?;
+        let (revision, rows) = mirror::load(&mut gateway, &space)?;
         let mirror = Mirror::start(cluster, &space, fence.process, revision)?;
         let gateway = RefCell::new(gateway);
-        Ok(Self { gateway, space, mirror, rows, fresh: Vec::new(), group: None, fence, frozen: None })
+        Ok(Self { gateway, space, mirror, rows, fresh: Vec::new(), group: None, fence })
     }
 
     /// Makes an empty store.
@@ -154,12 +151,8 @@ impl Etcd {
     /// # Errors
     /// [`StoreError::Exists`] when there is one under the prefix.
     pub fn create(cluster: &Cluster, space: Space) -> Result<Self, StoreError> {
-        let made = json!({
-            "compare": [space.compare(SCHEMA, 0)],
-            "success": [space.put(SCHEMA, &LAYOUT.to_be_bytes())],
-        });
-        let made = connect(cluster)?.call("/v3/kv/txn", &made, PATIENCE).map_err(unreachable_now)?;
-        if at(&made, "/succeeded") != true {
+        let (none, layout) = (space.compare(SCHEMA, 0), space.put(SCHEMA, &LAYOUT.to_be_bytes()));
+        if !transact(&mut connect(cluster, &space)?, &[none], &[layout])? {
             return Err(StoreError::Exists(place(cluster, &space)));
         }
         Self::open(cluster, space)
@@ -171,23 +164,19 @@ impl Etcd {
     /// # Errors
     /// [`StoreError::Exists`] when there is a store that is no such rest.
     pub fn import(cluster: &Cluster, space: Space) -> Result<Self, StoreError> {
-        let mut gateway = connect(cluster)?;
-        let (_, rows) = mirror::load(&mut gateway, &space).map_err(unreachable_now)?;
+        let mut gateway = connect(cluster, &space)?;
+        let (_, rows) = mirror::load(&mut gateway, &space)?;
         let is_rest = rows.get(MIGRATING).is_some_and(|(_, value)| value != OUT);
         if !is_rest && rows.contains_key(SCHEMA) {
             return Err(StoreError::Exists(place(cluster, &space)));
         }
-        let all = space.all();
         let delete = json!({"request_delete_range": {
-            "key": base64::encode(&all),
-            "range_end": base64::encode(&space::successor(&all)),
+            "key": base64::encode(&space.prefix),
+            "range_end": base64::encode(&space::successor(&space.prefix)),
         }});
-        gateway.call("/v3/kv/txn", &json!({"success": [delete]}), PATIENCE).map_err(unreachable_now)?;
-        let made = json!({
-            "compare": [space.compare(SCHEMA, 0)],
-            "success": [space.put(SCHEMA, &LAYOUT.to_be_bytes()), space.put(MIGRATING, b"in")],
-        });
-        gateway.call("/v3/kv/txn", &made, PATIENCE).map_err(unreachable_now)?;
+        transact(&mut gateway, &[], &[delete])?;
+        let made = [space.put(SCHEMA, &LAYOUT.to_be_bytes()), space.put(MIGRATING, b"in")];
+        transact(&mut gateway, &[space.compare(SCHEMA, 0)], &made)?;
         Self::open_for(cluster, space, true)
     }
 
@@ -196,8 +185,7 @@ impl Etcd {
     /// # Errors
     /// The cluster does not answer.
     pub fn checked(&mut self, digest: &[u8; 32]) -> Result<(), StoreError> {
-        let mark = json!({"success": [self.space.put(MIGRATING, digest)]});
-        self.ask("/v3/kv/txn", &mark).map(drop)
+        transact(self.gateway.get_mut(), &[], &[self.space.put(MIGRATING, digest)]).map(drop)
     }
 
     /// Ends an import: from here on signers can open it. `false` when there is none that was
@@ -206,14 +194,12 @@ impl Etcd {
     /// # Errors
     /// The cluster does not answer.
     pub fn imported(cluster: &Cluster, space: &Space) -> Result<bool, StoreError> {
-        let mut gateway = connect(cluster)?;
-        let (_, rows) = mirror::load(&mut gateway, space).map_err(unreachable_now)?;
+        let mut gateway = connect(cluster, space)?;
+        let (_, rows) = mirror::load(&mut gateway, space)?;
         if rows.get(MIGRATING).is_none_or(|(_, value)| value.len() != 32) {
             return Ok(false);
         }
-        let end = json!({"success": [space::delete(&space.whole(MIGRATING))]});
-        gateway.call("/v3/kv/txn", &end, PATIENCE).map_err(unreachable_now)?;
-        Ok(true)
+        transact(&mut gateway, &[], &[space::delete(&space.whole(MIGRATING))])
     }
 
     /// Closes a store for good, to be copied elsewhere: in every signer's name, whose processes can
@@ -224,27 +210,37 @@ impl Etcd {
     pub fn export(cluster: &Cluster, prefix: &str) -> Result<BTreeMap<String, Self>, StoreError> {
         let at = |name: &str| Space::new(prefix, name).ok_or_else(|| damaged("a signer's name"));
         let space = at("export")?;
-        let mut gateway = connect(cluster)?;
-        let (_, rows) = mirror::load(&mut gateway, &space).map_err(unreachable_now)?;
+        let mut gateway = connect(cluster, &space)?;
+        let (_, rows) = mirror::load(&mut gateway, &space)?;
         if !rows.contains_key(SCHEMA) {
             return Err(StoreError::Missing(place(cluster, &space)));
         }
         if rows.get(MIGRATING).is_some_and(|(_, value)| value != OUT) {
             return Err(damaged("a migration into it was not finished: run it again"));
         }
-        let mark = json!({"success": [space.put(MIGRATING, OUT)]});
-        gateway.call("/v3/kv/txn", &mark, PATIENCE).map_err(unreachable_now)?;
+        transact(&mut gateway, &[], &[space.put(MIGRATING, OUT)])?;
         // A signer that came in between is among these.
-        let (_, rows) = mirror::load(&mut gateway, &space).map_err(unreachable_now)?;
+        let (_, rows) = mirror::load(&mut gateway, &space)?;
         let names = rows.keys().filter_map(|key| key.strip_prefix(space::SIGNERS));
         let names = names.filter_map(|name| String::from_utf8(name.to_vec()).ok());
         names.map(|name| Ok((name.clone(), Self::open_for(cluster, at(&name)?, true)?))).collect()
     }
 
-    /// What the mirror knows, for metrics: revision, its age, whether this signer publishes.
-    #[must_use]
-    pub fn watcher(&self) -> Watcher {
-        Watcher(Arc::clone(&self.mirror))
+    /// Waits until this process may write the feed, which one that was killed still may for some
+    /// seconds.
+    pub fn await_turn(&mut self) {
+        let until = monotonic().checked_add(TURN);
+        while self.term().is_none() && until > Some(monotonic()) {
+            std::thread::sleep(Duration::from_millis(100));
+            self.drain();
+        }
+    }
+
+    /// Tells, from beside the writer, the revision that the mirror has reached, how long ago the
+    /// cluster was last heard of, and whether this signer closes steps and signs heads.
+    pub fn gauges(&self) -> impl Fn() -> (i64, Duration, bool) + Send + Sync + use<> {
+        let mirror = Arc::clone(&self.mirror);
+        move || (mirror.revision(), mirror.age(), mirror.leads() != 0)
     }
 
     /// Takes what the watch has brought into the rows.
@@ -316,7 +312,7 @@ impl Etcd {
         if let Some(why) = self.mirror.unheard() {
             return Err(StoreError::CutOff(why));
         }
-        self.gateway.borrow_mut().call(path, body, PATIENCE).map_err(unreachable_now)
+        Ok(self.gateway.borrow_mut().call(path, body, PATIENCE)?)
     }
 
     /// Rows of a table as they were before the open group.
@@ -345,22 +341,19 @@ impl Etcd {
             let page = PAGE.min(limit.saturating_sub(rows.len()));
             let (low, high) = Space::window(&Scan { after: after.as_deref(), ..*scan });
             let upto = high.map_or_else(|| space::successor(&prefix), |high| [&prefix[..], &high].concat());
-            let mut asked = json!({
+            let asked = json!({
                 "key": base64::encode(&[&prefix[..], &low].concat()),
                 "range_end": base64::encode(&upto),
                 "limit": page.to_string(),
+                "sort_order": if scan.order == Order::Forward { "NONE" } else { "DESCEND" },
+                "sort_target": "KEY",
             });
-            if scan.order == Order::Backward {
-                object(&mut asked, "sort_order", "DESCEND");
-                object(&mut asked, "sort_target", "KEY");
-            }
             let answer = self.ask("/v3/kv/range", &asked)?;
             let found = at(&answer, "/kvs").as_array().map_or(&[][..], Vec::as_slice);
             for row in found {
                 self.see(row);
-                let key = field(at(row, "/key")).unwrap_or_default();
-                let key = key.strip_prefix(&prefix[..]).ok_or_else(|| damaged("a key outside its table"))?;
-                rows.push((key.to_vec(), field(at(row, "/value")).unwrap_or_default()));
+                let (key, _, value) = mirror::entry(&prefix, row)?;
+                rows.push((key, value));
             }
             after = rows.last().map(|(key, _)| key.clone());
             if found.len() < page {
@@ -421,9 +414,17 @@ impl Store for Etcd {
         let mut group = Group::default();
         let reached = match self.cut_off() {
             Some(why) => Err(why),
-            None => mirror::latest(&mut self.gateway.borrow_mut(), &self.space, PATIENCE)
-                .map_err(|trouble| trouble.to_string())
-                .and_then(|latest| self.mirror.reach(latest, PATIENCE)),
+            None => {
+                let asked = self.mirror.ask(&mut self.gateway.borrow_mut(), &self.space, PATIENCE);
+                asked.map_err(|trouble| StoreError::from(trouble).to_string()).and_then(|standing| {
+                    // A signer's row that is older than it was is an older copy's as well.
+                    if standing.signers.iter().any(|(key, at)| revision(&self.rows, key) > *at) {
+                        self.mirror.freeze(mirror::WENT_BACK);
+                    }
+                    self.mirror.cut_off().map_or(Ok(()), Err)?;
+                    self.mirror.reach(standing.latest(), PATIENCE)
+                })
+            }
         };
         group.moment = self.mirror.revision();
         self.drain();
@@ -467,16 +468,17 @@ impl Store for Etcd {
         Ok(())
     }
 
+    fn room(&self) -> usize {
+        txn::ROOM
+    }
+
     fn schema(&self) -> u32 {
         LAYOUT
     }
 
     fn check(&self) -> Result<(), StoreError> {
-        for table in Table::ALL {
-            let whole = Scan { table, prefix: &[], after: None, order: Order::Forward, limit: usize::MAX };
-            self.base(&whole, usize::MAX)?;
-        }
-        Ok(())
+        let all = |table| Scan { table, prefix: &[], after: None, order: Order::Forward, limit: usize::MAX };
+        Table::ALL.into_iter().try_for_each(|table| self.scan(all(table)).map(drop))
     }
 
     fn name(&self) -> &[u8] {
@@ -493,7 +495,7 @@ impl Store for Etcd {
     }
 
     fn term(&self) -> Option<u64> {
-        let (led, _) = self.rows.get(LEADER).filter(|_| self.frozen.is_none())?;
+        let (led, _) = self.rows.get(LEADER)?;
         if self.mirror.leads() != *led {
             return None;
         }
@@ -505,7 +507,7 @@ impl Store for Etcd {
     }
 
     fn cut_off(&self) -> Option<String> {
-        self.frozen.clone().or_else(|| self.mirror.cut_off())
+        self.mirror.cut_off()
     }
 
     fn skew(&self) -> Duration {
@@ -513,8 +515,7 @@ impl Store for Etcd {
     }
 
     fn freeze(&mut self, why: &str) {
-        self.mirror.resign();
-        self.frozen.get_or_insert_with(|| why.to_owned());
+        self.mirror.freeze(why);
     }
 
     fn audit(&self, own: &AuditHead) -> (u64, FeedDigest) {
@@ -529,44 +530,28 @@ impl Store for Etcd {
     }
 }
 
-/// Looks at a store's mirror from beside the writer.
-#[derive(Clone)]
-pub struct Watcher(Arc<Mirror>);
-
-impl std::fmt::Debug for Watcher {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Watcher")
-    }
-}
-
-impl Watcher {
-    /// The revision that the mirror has reached.
-    #[must_use]
-    pub fn revision(&self) -> i64 {
-        self.0.revision()
-    }
-
-    /// How long ago the cluster was last heard of.
-    #[must_use]
-    pub fn age(&self) -> Duration {
-        self.0.age()
-    }
-
-    /// Whether this signer closes steps and signs heads.
-    #[must_use]
-    pub fn leads(&self) -> bool {
-        self.0.leads() != 0
-    }
-}
-
 impl Drop for Etcd {
     fn drop(&mut self) {
         self.mirror.stop();
     }
 }
 
-fn connect(cluster: &Cluster) -> Result<Gateway, StoreError> {
-    Gateway::new(cluster.clone()).map_err(|error| StoreError::Io("event loop".into(), error))
+/// A way to the cluster that was tried: what follows may take long, a refusal does not.
+fn connect(cluster: &Cluster, space: &Space) -> Result<Gateway, StoreError> {
+    let mut gateway = Gateway::new(cluster.clone())?;
+    mirror::Standing::ask(&mut gateway, space, COMMIT)?;
+    Ok(gateway)
+}
+
+/// Writes when the comparisons hold; whether they did. Of what opens and moves stores: nobody waits.
+fn transact(gateway: &mut Gateway, compare: &[Value], success: &[Value]) -> Result<bool, StoreError> {
+    let done = gateway.call("/v3/kv/txn", &json!({"compare": compare, "success": success}), mirror::LOAD)?;
+    Ok(at(&done, "/succeeded") == true)
+}
+
+/// The revision of a mirrored row; 0 when it is not there.
+fn revision(rows: &mirror::Rows, key: &[u8]) -> i64 {
+    rows.get(key).map_or(0, |(revision, _)| *revision)
 }
 
 fn place(cluster: &Cluster, space: &Space) -> PathBuf {
@@ -575,8 +560,4 @@ fn place(cluster: &Cluster, space: &Space) -> PathBuf {
 
 fn damaged(what: &str) -> StoreError {
     StoreError::Damaged(what.to_owned())
-}
-
-fn unreachable_now(trouble: Trouble) -> StoreError {
-    StoreError::Database(format!("etcd: {trouble}"))
 }

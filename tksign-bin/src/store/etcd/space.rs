@@ -31,7 +31,8 @@ const NAME_BYTES: usize = 64;
 /// A store's place in etcd, and in whose name it is used.
 #[derive(Clone)]
 pub struct Space {
-    prefix: Vec<u8>,
+    /// What every key of the store begins with.
+    pub(super) prefix: Vec<u8>,
     pub(super) signer: String,
 }
 
@@ -89,11 +90,6 @@ impl Space {
         let signer = format!("{}/", self.signer);
         let signer = if table == Table::Audit { signer.as_bytes() } else { b"" };
         [&self.prefix[..], b"r/", table.name().as_bytes(), b"/", signer, key].concat()
-    }
-
-    /// What every key of the store begins with.
-    pub(super) fn all(&self) -> Vec<u8> {
-        self.prefix.clone()
     }
 
     /// The whole key of one below `m/`.
@@ -173,13 +169,6 @@ pub(super) fn number(value: &Value) -> i64 {
 /// Bytes, which the gateway leaves out when there are none; `None` when it is no base64.
 pub(super) fn field(value: &Value) -> Option<Vec<u8>> {
     base64::decode(value.as_str().unwrap_or(""))
-}
-
-/// Adds a member to an object.
-pub(super) fn object(value: &mut Value, name: &str, text: &str) {
-    if let Some(members) = value.as_object_mut() {
-        members.insert(name.to_owned(), text.into());
-    }
 }
 
 /// What a head says of the chains of several signers: all their lines, and SHA-256 over a tag and,

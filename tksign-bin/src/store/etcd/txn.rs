@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::gateway::Trouble;
 use super::space::{self, GUARD, LEADER, at, number};
-use super::{COMMIT, Etcd, Fence, Space, Trouble};
+use super::{COMMIT, Etcd, Fence, Space, revision};
 use crate::clock::monotonic;
 use crate::memory::CHECK;
 use crate::store::{Change, Op, Refusal, Scan, StoreError, Table};
@@ -22,6 +23,8 @@ const NEST: usize = 40;
 const NESTS: usize = 20;
 /// Bytes of keys and values in one transaction: etcd takes 1.5 MiB with what stands around them.
 const BYTES: usize = 1_200_000;
+/// Rows of the feed in one change: some 250 bytes each and their part of a delta, in [`BYTES`].
+pub(super) const ROOM: usize = 3000;
 /// What stands around one key and value.
 const AROUND: usize = 48;
 
@@ -35,7 +38,7 @@ pub(super) struct Group {
     /// The revision that it is decided at, and whether something later was read.
     pub(super) moment: i64,
     pub(super) is_late: Cell<bool>,
-    written: BTreeMap<(u8, Vec<u8>), Option<Vec<u8>>>,
+    written: BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>,
     pending: Vec<Pending>,
 }
 
@@ -152,14 +155,13 @@ impl Pending {
 impl Group {
     /// What the group has written to a row.
     pub(super) fn written(&self, table: Table, key: &[u8]) -> Option<&Option<Vec<u8>>> {
-        self.written.get(&(number_of(table), key.to_vec()))
+        self.written.get(&(table, key.to_vec()))
     }
 
     /// What it has written of what a scan looks at.
     pub(super) fn in_table(&self, scan: &Scan<'_>) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
         let (low, high) = Space::window(scan);
-        let table = number_of(scan.table);
-        let from = self.written.range((table, low)..).take_while(|((at, _), _)| *at == table);
+        let from = self.written.range((scan.table, low)..).take_while(|((at, _), _)| *at == scan.table);
         from.filter(|((_, key), _)| high.as_ref().is_none_or(|high| key < high))
             .map(|((_, key), value)| (key.clone(), value.clone()))
             .collect()
@@ -168,42 +170,41 @@ impl Group {
     /// Adds a change. One with more comparisons than a transaction takes creates its revocations
     /// first, apart: they only ever revoke, and are found there when the rest is tried again.
     pub(super) fn add(&mut self, mut change: Pending) -> Result<(), Refusal> {
-        let too_large = || StoreError::Database("a change is larger than etcd takes at once".to_owned());
-        for (table, key, value) in change.rows.drain(..) {
-            self.written.insert((number_of(table), key), value);
-        }
+        let (mut apart, mut part) = (Vec::new(), Pending::default());
         if change.compares.len() > COMPARES {
             let revocations = format!("/m/{}/", Table::Revocations.name()).into_bytes();
             let is_one = |key: &[u8]| key.windows(revocations.len()).any(|part| part == revocations);
-            let mut part = Pending::default();
             for key in change.compares.keys().filter(|key| is_one(key)).cloned().collect::<Vec<_>>() {
                 part.compares.extend(change.compares.remove_entry(&key));
                 part.writes.extend(change.writes.remove_entry(&key));
                 if part.compares.len() >= COMPARES {
-                    self.pending.push(std::mem::take(&mut part));
+                    apart.push(std::mem::take(&mut part));
                 }
             }
-            self.pending.push(part);
+            apart.push(part);
         }
-        if change.compares.len() > COMPARES || change.bytes() > BYTES {
-            return Err(Refusal::Failed(too_large()));
+        let bytes = change.bytes();
+        if change.compares.len() > COMPARES || bytes > BYTES {
+            return Err(Refusal::Failed(StoreError::TooLarge(format!(
+                "a change of {bytes} bytes is more than etcd takes at once: move the store to SQLite with `tksign \
+                 migrate`, do it there, and move it back"
+            ))));
         }
+        for (table, key, value) in change.rows.drain(..) {
+            self.written.insert((table, key), value);
+        }
+        self.pending.extend(apart);
         self.pending.push(change);
         Ok(())
     }
-}
-
-fn number_of(table: Table) -> u8 {
-    let at = Table::ALL.iter().position(|each| *each == table);
-    at.and_then(|at| u8::try_from(at).ok()).unwrap_or(u8::MAX)
 }
 
 /// Makes a group durable, in as few transactions as it fits in, and gives the last one's revision.
 /// When one loses a race, those before it stay: a decision that is made again finds its answer.
 pub(super) fn commit(store: &mut Etcd, group: Group) -> Result<i64, StoreError> {
     let mut known = Known {
-        fence: revision(store, &store.space.fence()),
-        guard: revision(store, GUARD),
+        fence: revision(&store.rows, &store.space.fence()),
+        guard: revision(&store.rows, GUARD),
         leader: store.mirror.leads(),
         written: BTreeMap::new(),
     };
@@ -226,10 +227,6 @@ struct Known {
     guard: i64,
     leader: i64,
     written: BTreeMap<Vec<u8>, i64>,
-}
-
-fn revision(store: &Etcd, mirrored: &[u8]) -> i64 {
-    store.rows.get(mirrored).map_or(0, |(revision, _)| *revision)
 }
 
 fn send(store: &mut Etcd, one: Pending, known: &mut Known) -> Result<i64, StoreError> {
@@ -277,7 +274,7 @@ fn send(store: &mut Etcd, one: Pending, known: &mut Known) -> Result<i64, StoreE
                 }
                 return Err(StoreError::Raced);
             }
-            Err(Trouble::Refused(why)) => return Err(StoreError::Database(format!("etcd: {why}"))),
+            Err(refused @ Trouble::Refused(_)) => return Err(refused.into()),
             Err(Trouble::Silent(why)) if left.is_zero() => {
                 return Err(StoreError::Database(format!("etcd did not say whether it was done: {why}")));
             }

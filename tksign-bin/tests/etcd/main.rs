@@ -1,0 +1,11 @@
+//! What a signer over a real etcd meets beside the faults of `cluster`: TLS, a login that ends, a
+//! watch whose revision is gone, steps larger than a transaction, a restored snapshot.
+#![allow(clippy::disallowed_methods, reason = "an awaited state has a deadline")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod gap;
+mod large;
+mod login;
+mod restore;
+mod scene;
+mod tls;
