@@ -338,11 +338,8 @@ impl Thread {
     fn commit(&mut self, plan: Plan, now: Timestamp) -> Result<(), SignerError> {
         let mut effects = Vec::new();
         self.store.begin()?;
-        match self.add(plan, now, &mut effects) {
-            Ok(()) => self.store.commit()?,
-            Err(Refusal::Conflict) => return Err(StoreError::Raced.into()),
-            Err(Refusal::Failed(error)) => return Err(error.into()),
-        }
+        self.add(plan, now, &mut effects).map_err(StoreError::from)?;
+        self.store.commit()?;
         self.show(&effects);
         Ok(())
     }

@@ -6,6 +6,7 @@ use tkcore::protocol::{ClientState, FeedPosition};
 use super::{Exit, Failure, Streams, local, output, reach, values};
 use crate::clock::{Clock as _, SystemClock};
 use crate::fence::{self, Evidence, Restored};
+use crate::memory::SignerError;
 use crate::store::{Sqlite, Store};
 #[cfg(feature = "etcd")]
 use crate::{cli::control, store::StoreError, store::etcd::Etcd};
@@ -74,9 +75,7 @@ fn store(matches: &ArgMatches, folder: &Path) -> Result<Box<dyn Store>, Failure>
             return Err(local::failure(&StoreError::Held(folder.to_owned()).into()));
         }
         let store = Etcd::open(&cluster, space).map_err(|error| local::failure(&error.into()));
-        let mut store = store?;
-        store.await_turn();
-        return Ok(Box::new(store));
+        return Ok(Box::new(store?));
     }
     let _ = matches;
     let store = Sqlite::open(folder).map_err(|error| local::failure(&error.into()))?;
@@ -202,6 +201,9 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(list)
 }
 
-fn refused(error: crate::SignerError) -> Failure {
+fn refused(error: SignerError) -> Failure {
+    if let SignerError::Store(_) = error {
+        return local::failure(&error);
+    }
     Failure::new(Exit::Refused, error, "make a new list: restore-check --merge --out, then sign it")
 }

@@ -39,7 +39,7 @@ use crate::publish::Publisher;
 use crate::secret::Secret;
 use crate::service::{No, Options};
 use crate::signer::Signer;
-use crate::store::{Change, Op, Refusal, Sqlite, Store, Table};
+use crate::store::{Change, Op, Sqlite, Store, StoreError, Table};
 
 /// The row that says that a high-water file was written for this store, by this signer.
 pub(crate) const GUARDED: &[u8] = b"high-water";
@@ -260,9 +260,6 @@ fn missing(memory: &Memory, published: &Published) -> Vec<Revocation> {
 
 fn write(store: &mut dyn Store, ops: Vec<Op>) -> Result<(), SignerError> {
     store.begin()?;
-    match store.apply(&Change { ops, ..Change::default() }) {
-        Ok(()) => Ok(store.commit()?),
-        Err(Refusal::Conflict) => Err(SignerError::Feed("another process changed the store".to_owned())),
-        Err(Refusal::Failed(error)) => Err(error.into()),
-    }
+    store.apply(&Change { ops, ..Change::default() }).map_err(StoreError::from)?;
+    Ok(store.commit()?)
 }

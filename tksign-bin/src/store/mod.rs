@@ -240,6 +240,15 @@ impl StoreError {
 
 impl std::error::Error for StoreError {}
 
+impl From<Refusal> for StoreError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Conflict => Self::Raced,
+            Refusal::Failed(error) => error,
+        }
+    }
+}
+
 /// A durable set of tables. Used by one thread; an implementation may block.
 ///
 /// [`Store::begin`] opens a group, [`Store::apply`] adds whole changes to it, and when

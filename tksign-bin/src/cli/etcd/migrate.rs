@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{ArgMatches, Command};
 use sha2::{Digest as _, Sha256};
@@ -13,11 +14,11 @@ use tkcore::protocol::{AuditActor, AuditEvent, AuditHead};
 
 use super::super::{Exit, Failure, Streams, local, output, values};
 use crate::audit;
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock as _, SystemClock, monotonic};
 use crate::fence;
 use crate::memory::{Memory, SignerError, each};
 use crate::store::etcd::{Cluster, Etcd, Space};
-use crate::store::{Change, DATABASE, Op, Refusal, Sqlite, Store, StoreError, Table};
+use crate::store::{Change, DATABASE, Op, Sqlite, Store, StoreError, Table};
 
 const EXAMPLE: &str = "\
 Examples:
@@ -29,6 +30,8 @@ off in the middle, run it again. --signer names whose audit chain the lines of S
 
 /// Bytes written at once: below what etcd takes in one transaction.
 const BATCH: usize = 400_000;
+/// How long the target may not be writable, for want of its lease or of its cluster.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The database's name once its rows live elsewhere.
 const MOVED: &str = "tksign.db.moved";
 /// Folder of a target that is not complete.
@@ -73,7 +76,6 @@ fn into_etcd(folder: &Path, cluster: &Cluster, space: &Space) -> Result<(u64, [u
     }
     let source = Sqlite::open(folder)?;
     let mut target = Etcd::import(cluster, space.clone())?;
-    target.await_turn();
     let mut rows = 0u64;
     for table in Table::ALL {
         rows = rows.saturating_add(copy(&source, &mut target, table)?);
@@ -159,11 +161,17 @@ fn copy(from: &dyn Store, to: &mut dyn Store, table: Table) -> Result<u64, Signe
 }
 
 fn write(to: &mut dyn Store, ops: Vec<Op>) -> Result<(), StoreError> {
-    to.begin()?;
-    match to.apply(&Change { ops, ..Change::default() }) {
-        Ok(()) => to.commit(),
-        Err(Refusal::Failed(error)) => Err(error),
-        Err(Refusal::Conflict) => Err(StoreError::Raced),
+    let until = monotonic().checked_add(PATIENCE);
+    let change = Change { ops, ..Change::default() };
+    loop {
+        to.begin()?;
+        match to.apply(&change).map_err(StoreError::from).and_then(|()| to.commit()) {
+            // The feed's rows need the lease, which an attempt before this one may still have.
+            Err(StoreError::Raced | StoreError::CutOff(_)) if until > Some(monotonic()) => {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            done => return done,
+        }
     }
 }
 

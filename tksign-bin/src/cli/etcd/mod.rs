@@ -73,6 +73,7 @@ pub(super) fn ports(matches: &ArgMatches, to: &mut Vec<u16>) -> bool {
 }
 
 fn place(matches: &ArgMatches, urls: Vec<String>) -> Result<(Cluster, Space), Failure> {
+    let urls: Vec<_> = urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
     let (prefix, signer) = (values::need(matches, "etcd-prefix")?, values::get(matches, "signer"));
     let space = Space::new(prefix, signer.unwrap_or("signer"));
     let space = space.ok_or_else(|| {

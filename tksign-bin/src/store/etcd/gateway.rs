@@ -31,8 +31,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Largest answer that is read: a page of rows, or a step of a watch.
 const ANSWER_BYTES: usize = 64 << 20;
 
-/// Bytes of an answer that is none of etcd's which are told.
-const TOLD: usize = 200;
 /// What etcd says of a login that has ended, or that is older than a change of its users.
 const ENDED: [&str; 2] = ["invalid auth token", "revision of auth store is old"];
 
@@ -123,10 +121,12 @@ impl Gateway {
             };
             self.turn();
             asked = asked.saturating_add(1);
-            if left(started, patience) <= PAUSE {
+            let is_round = asked.is_multiple_of(self.cluster.urls.len().max(1));
+            // No patience makes a certificate another one.
+            if left(started, patience) <= PAUSE || (is_round && why.contains(stream::TLS)) {
                 return Err(Trouble::Silent(why));
             }
-            if asked.is_multiple_of(self.cluster.urls.len().max(1)) {
+            if is_round {
                 std::thread::sleep(PAUSE);
             }
         }
@@ -134,7 +134,10 @@ impl Gateway {
 
     /// Asks the member in use once; once more with a new login when the one before has ended.
     fn once(&mut self, path: &str, body: &Bytes, patience: Duration) -> Result<Value, Trouble> {
-        let ask = async |gateway: &mut Connecting<'_>| gateway.ask(path, body).await;
+        let ask = async |gateway: &mut Connecting<'_>| {
+            let (status, body) = gateway.post(path, body).await?;
+            answer(status, body).await
+        };
         match self.with_runtime(patience, ask) {
             Err(Trouble::Refused(why)) if ENDED.iter().any(|ended| why.contains(ended)) => {
                 self.token = None;
@@ -149,7 +152,7 @@ impl Gateway {
     pub(super) fn open(&mut self, path: &str, body: &Value) -> Result<Incoming, Trouble> {
         let body = Bytes::from(body.to_string());
         self.token = None;
-        self.with_runtime(ANSWER, async |gateway| match gateway.send(path, &body).await? {
+        self.with_runtime(ANSWER, async |gateway| match gateway.post(path, &body).await? {
             (StatusCode::OK, body) => Ok(body),
             (status, _) => Err(Trouble::Silent(format!("HTTP {status}"))),
         })
@@ -174,11 +177,14 @@ impl Gateway {
         let Self { cluster, runtime, connection, token, at, date } = self;
         let url = cluster.urls.get(*at).map_or("", String::as_str);
         let mut connecting = Connecting { url, cluster, connection, token, date };
-        let done = runtime.block_on(async { timeout(patience, work(&mut connecting)).await });
+        let done = runtime.block_on(async {
+            // Has a time of its own: whoever asks with little would never be done with it.
+            timeout(ANSWER, connecting.prepare()).await.map_err(|_| late())??;
+            timeout(patience, work(&mut connecting)).await.map_err(|_| late())?
+        });
         let why = match done {
-            Ok(Err(Trouble::Silent(why))) => why,
-            Ok(done) => return done,
-            Err(_) => "no answer in time".to_owned(),
+            Err(Trouble::Silent(why)) => why,
+            done => return done,
         };
         self.connection = None;
         Err(Trouble::Silent(format!("{url}: {why}")))
@@ -195,56 +201,59 @@ struct Connecting<'a> {
 }
 
 impl Connecting<'_> {
-    /// One request, logged in where there is a login, and its answer.
-    async fn ask(&mut self, path: &str, body: &Bytes) -> Result<Value, Trouble> {
-        let (status, body) = self.send(path, body).await?;
-        answer(status, body).await
-    }
-
-    async fn send(&mut self, path: &str, body: &Bytes) -> Result<(StatusCode, Incoming), Trouble> {
+    /// Connects, and logs in where there is a login.
+    async fn prepare(&mut self) -> Result<(), Trouble> {
+        self.connect().await.map_err(Trouble::Silent)?;
         if let (Some(login), None) = (&self.cluster.login, &self.token) {
             let body = Zeroizing::new(json!({"name": login.name, "password": *login.password}).to_string());
             let body = Bytes::copy_from_slice(body.as_bytes());
-            let (status, body) = self.post("/v3/auth/authenticate", &body).await.map_err(Trouble::Silent)?;
-            let answer = answer(status, body).await.map_err(|trouble| match trouble {
-                Trouble::Refused(why) => Trouble::Refused(format!("the login as {}: {why}", login.name)),
-                silent @ Trouble::Silent(_) => silent,
-            })?;
+            let (status, body) = self.post("/v3/auth/authenticate", &body).await?;
+            let answer = answer(status, body).await?;
             *self.token = at(&answer, "/token").as_str().map(str::to_owned);
         }
-        self.post(path, body).await.map_err(Trouble::Silent)
+        Ok(())
     }
 
-    async fn post(&mut self, path: &str, body: &Bytes) -> Result<(StatusCode, Incoming), String> {
-        let (tls, host) = match (self.url.trim_end_matches('/').split_once("://"), &self.cluster.tls) {
+    async fn connect(&mut self) -> Result<(), String> {
+        if let Some(kept) = self.connection.as_mut()
+            && kept.ready().await.is_ok()
+        {
+            return Ok(());
+        }
+        let (tls, host) = match (self.url.split_once("://"), &self.cluster.tls) {
             (Some(("http", host)), _) => (None, host),
             (Some(("https", host)), Some(tls)) => (Some(tls), host),
             (Some(("https", _)), None) => return Err("https needs --etcd-ca".to_owned()),
             _ => return Err("not an http or https URL".to_owned()),
         };
-        let mut sender = if let Some(mut kept) = self.connection.take()
-            && kept.ready().await.is_ok()
-        {
-            kept
-        } else {
-            let connecting = timeout(CONNECT, TcpStream::connect(host)).await;
-            let tcp = connecting.map_err(|_| "no connection in time")?.map_err(io)?;
-            tcp.set_nodelay(true).map_err(io)?;
-            let stream = stream::wrap(tcp, host, tls).await?;
-            let (sender, connection) = handshake(stream).await.map_err(io)?;
-            tokio::spawn(connection);
-            sender
-        };
+        let connecting = timeout(CONNECT, TcpStream::connect(host)).await;
+        let tcp = connecting.map_err(|_| "no connection in time")?.map_err(io)?;
+        tcp.set_nodelay(true).map_err(io)?;
+        let (sender, connection) = handshake(stream::wrap(tcp, host, tls).await?).await.map_err(io)?;
+        tokio::spawn(connection);
+        *self.connection = Some(sender);
+        Ok(())
+    }
+
+    async fn post(&mut self, path: &str, body: &Bytes) -> Result<(StatusCode, Incoming), Trouble> {
+        self.connect().await.map_err(Trouble::Silent)?;
+        let (_, host) = self.url.split_once("://").unwrap_or_default();
         let mut request = Request::post(path).header(header::HOST, host);
         if let Some(token) = self.token.as_deref() {
             request = request.header(header::AUTHORIZATION, token);
         }
-        let request = request.body(Full::new(body.clone())).map_err(io)?;
-        let (head, body) = sender.send_request(request).await.map_err(closed)?.into_parts();
+        let request = request.body(Full::new(body.clone())).map_err(|error| Trouble::Silent(io(error)))?;
+        let mut sender = self.connection.take().ok_or_else(late)?;
+        let answer = sender.send_request(request).await.map_err(|error| Trouble::Silent(closed(error)))?;
+        let (head, body) = answer.into_parts();
         *self.connection = Some(sender);
         *self.date = head.headers.get(header::DATE).and_then(|date| http_date(date.to_str().ok()?));
         Ok((head.status, body))
     }
+}
+
+fn late() -> Trouble {
+    Trouble::Silent("no answer in time".to_owned())
 }
 
 /// Reads an answer to its end. By gRPC's codes: what says that etcd is for now without a leader,
@@ -258,10 +267,8 @@ async fn answer(status: StatusCode, mut body: Incoming) -> Result<Value, Trouble
             return Err(Trouble::Silent("the answer does not end".to_owned()));
         }
     }
-    let Ok(answer) = serde_json::from_slice::<Value>(&bytes) else {
-        bytes.truncate(TOLD);
-        return Err(Trouble::Silent(format!("HTTP {status}: {}", String::from_utf8_lossy(&bytes).trim())));
-    };
+    let answer = serde_json::from_slice::<Value>(&bytes);
+    let answer = answer.map_err(|_| Trouble::Silent(format!("HTTP {status}")))?;
     if status == StatusCode::OK {
         return Ok(answer);
     }

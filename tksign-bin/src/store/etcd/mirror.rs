@@ -213,11 +213,8 @@ impl Mirror {
         let mut state = self.lock();
         state.contact = monotonic();
         state.apart = apart;
-        state.behind = if standing.latest() > state.revision {
-            Some(state.behind.unwrap_or(state.contact))
-        } else {
-            None
-        };
+        let since = state.behind.unwrap_or(state.contact);
+        state.behind = (standing.latest() > state.revision).then_some(since);
         if state.leads != leads {
             state.leads = leads;
             if let Some(wake) = &state.wake {

@@ -27,7 +27,6 @@ use tkcore::FeedDigest;
 use tkcore::protocol::AuditHead;
 
 use super::{Change, Op, Order, Refusal, Row, Scan, Store, StoreError, Table};
-use crate::clock::monotonic;
 use crate::random;
 
 mod base64;
@@ -49,8 +48,6 @@ use txn::{Group, Pending};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a transaction whose answer is outstanding is asked for.
 const COMMIT: Duration = Duration::from_secs(10);
-/// How long another process's turn to publish is waited for: two of its leases.
-const TURN: Duration = Duration::from_secs(10);
 /// Rows in one answer.
 const PAGE: usize = 2000;
 /// The layout in etcd.
@@ -224,16 +221,6 @@ impl Etcd {
         let names = rows.keys().filter_map(|key| key.strip_prefix(space::SIGNERS));
         let names = names.filter_map(|name| String::from_utf8(name.to_vec()).ok());
         names.map(|name| Ok((name.clone(), Self::open_for(cluster, at(&name)?, true)?))).collect()
-    }
-
-    /// Waits until this process may write the feed, which one that was killed still may for some
-    /// seconds.
-    pub fn await_turn(&mut self) {
-        let until = monotonic().checked_add(TURN);
-        while self.term().is_none() && until > Some(monotonic()) {
-            std::thread::sleep(Duration::from_millis(100));
-            self.drain();
-        }
     }
 
     /// Tells, from beside the writer, the revision that the mirror has reached, how long ago the

@@ -15,6 +15,9 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, version};
 
 use super::gateway::io;
 
+/// What begins every reason of a handshake that failed.
+pub(super) const TLS: &str = "TLS: ";
+
 /// Whom `https` trusts, and as whom it answers.
 #[derive(Clone)]
 pub struct Tls(Arc<ClientConfig>);
@@ -68,5 +71,5 @@ pub(super) async fn wrap(
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
     let name = ServerName::try_from(name.to_owned()).map_err(io)?;
     let stream = TlsConnector::from(Arc::clone(config)).connect(name, tcp).await;
-    Ok(TokioIo::new(Box::new(stream.map_err(|error| format!("TLS: {error}"))?)))
+    Ok(TokioIo::new(Box::new(stream.map_err(|error| format!("{TLS}{error}"))?)))
 }
