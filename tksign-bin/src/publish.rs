@@ -83,16 +83,13 @@ impl Publisher {
         now: Timestamp,
     ) -> Result<Self, SignerError> {
         let feed = |error: &dyn std::fmt::Display| SignerError::Feed(error.to_string());
-        let mut rows = Vec::new();
-        let mut uncovered = Vec::new();
+        let (mut rows, mut later, mut uncovered) = (Vec::new(), Vec::new(), Vec::new());
         let head = store.get(Table::Feed, HEAD)?;
         let signed = head.as_deref().map(Head::parse_unverified).transpose().map_err(|error| feed(&error))?;
         let until = signed.as_ref().map_or(Position::default(), |head| head.position);
         let core = Arc::clone(&memory.core);
-        let (mut later, mut count) = (Vec::new(), 0u64);
         memory::each(store, Table::Revocations, |key, value| {
             let row = revoked::decode(&core, key, value).map_err(memory::bad(Table::Revocations))?;
-            count = count.saturating_add(1);
             memory.revoked.floor(&row.revocation);
             match row.covered {
                 Some(position) if position <= until => rows.push((row.revocation, row.day)),
@@ -101,42 +98,33 @@ impl Publisher {
             }
             Ok(())
         })?;
-        let mut has_rest = false;
+        let all = rows.len();
         let mut state = loop {
             let set = RevocationSet::build(rows.iter().copied()).map_err(|error| feed(&error))?;
             let Some(head) = &signed else { break State::begin(core.feed, memory.key_list.list.epoch, set) };
-            let error = match State::resume(head, set) {
-                Ok(state) => break state,
-                Err(error) => error,
-            };
             // Rows that steps before this head have dropped, the rest of which is not deleted yet.
-            let days = rows.iter().map(|(_, day)| *day);
-            let over = days.filter(|day| day.is_over(head.issued_at, DROP_MARGIN)).min();
-            let over = over.ok_or_else(|| feed(&error))?;
-            rows.retain(|(_, day)| *day != over);
-            has_rest = true;
+            let over =
+                rows.iter().map(|row| row.1).filter(|day| day.is_over(head.issued_at, DROP_MARGIN)).min();
+            match (State::resume(head, set), over) {
+                (Ok(state), _) => break state,
+                (Err(error), None) => return Err(feed(&error)),
+                (Err(_), Some(over)) => rows.retain(|(_, day)| *day != over),
+            }
         };
         let tree = FeedTree::new(core.feed);
-        let mut deltas = Vec::new();
+        let (mut stale, begun) = (Vec::new(), state.position());
         memory::each(store, Table::Deltas, |key, value| {
             let at = Position::from_bytes(key).ok_or(SignerError::Record(Table::Deltas, "position"))?;
-            deltas.push((at, value.to_vec()));
+            if at.epoch != begun.epoch {
+                stale.push(at);
+                return Ok(());
+            }
+            if at > state.position() {
+                state.replay(value).map_err(|error| feed(&error))?;
+            }
+            tree.put(&FeedPath::delta(at), value.to_vec());
             Ok(())
         })?;
-        let epoch = state.position().epoch;
-        let mut stale = Vec::new();
-        let mut replayed = false;
-        for (position, bytes) in deltas {
-            if position.epoch != epoch {
-                stale.push(position);
-                continue;
-            }
-            if position > state.position() {
-                state.replay(&bytes).map_err(|error| feed(&error))?;
-                replayed = true;
-            }
-            tree.put(&FeedPath::delta(position), bytes);
-        }
         // Rows of a step that was stored are in the set by now, by way of its delta.
         if let Some(row) = later.iter().find(|row| row.covered.is_none_or(|at| at > state.position())) {
             return Err(SignerError::Feed(format!("a {} row's delta is missing", row.revocation.rule())));
@@ -148,12 +136,13 @@ impl Publisher {
             Ok(())
         })?;
         memory.apply(&Effect::Step(state.position(), Arc::new(state.set().clone())));
-        memory.revocations = count.saturating_sub(codec::count(uncovered.len()));
+        memory.revocations = codec::count(all.saturating_add(later.len()));
         uncovered.iter().for_each(|row| memory.apply(&Effect::Revoked(*row)));
         if let Some((head, bytes)) = signed.zip(head) {
             memory.apply(&Effect::Head(Box::new(head), bytes));
         }
-        let dropped = if replayed || has_rest { undeleted(store, &state, &core)? } else { Vec::new() };
+        let has_rest = state.position() > begun || rows.len() < all;
+        let dropped = if has_rest { undeleted(store, &state, &core)? } else { Vec::new() };
         let mut publisher = Self {
             state,
             tree,
@@ -263,9 +252,8 @@ impl Publisher {
                     // Those of before a restart are not made again: a client that lags so far finds the
                     // single ones, or takes the snapshot.
                     let single = |path: &FeedPath| Some(self.tree.get(&path.to_string())?.bytes);
-                    for (path, bytes) in self.state.merged_now(single) {
-                        self.tree.put(&path, bytes);
-                    }
+                    let merged = self.state.merged_now(single);
+                    merged.into_iter().for_each(|(path, bytes)| self.tree.put(&path, bytes));
                 }
                 if self.state.needs_rebase(now.saturating_since(self.based)) {
                     self.rebase(now);

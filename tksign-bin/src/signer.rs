@@ -17,7 +17,7 @@ use crate::publish::Publisher;
 use crate::random;
 use crate::secret::Secret;
 use crate::service::{Options, Service};
-use crate::store::{Change, Op, Refusal, Sqlite, Store, StoreError};
+use crate::store::{Change, Sqlite, Store, StoreError};
 use crate::tally::Tally;
 use crate::writer::Writer;
 
@@ -72,7 +72,7 @@ impl Signer {
         let rows = Memory::initial(secret, &roots, &first, sign).ok_or_else(failed)?;
         let mut store = Sqlite::create(folder)?;
         store.begin()?;
-        write(&mut store, rows, folder)?;
+        store.apply(&Change { ops: rows, ..Change::default() }).map_err(StoreError::from)?;
         // What was just written is read back before it counts.
         let mut memory = Memory::load(&store, secret)?;
         let mut ops = Vec::new();
@@ -85,7 +85,7 @@ impl Signer {
             ops.push(memory.put_client(&info));
         }
         ops.push(audit::append(&memory.audit, &event, now).0);
-        write(&mut store, ops, folder)?;
+        store.apply(&Change { ops, ..Change::default() }).map_err(StoreError::from)?;
         keep(&root_seed).map_err(|error| StoreError::Io("root key".into(), error))?;
         store.commit()?;
         Ok(Trust {
@@ -140,11 +140,4 @@ impl Signer {
         let writer = Writer::start(store, memory, publisher, Arc::clone(&clock), guard)?;
         Ok(Self { service: Service::new(writer, clock, options, tally, read_only), feed })
     }
-}
-
-fn write(store: &mut Sqlite, ops: Vec<Op>, folder: &Path) -> Result<(), StoreError> {
-    store.apply(&Change { ops, ..Change::default() }).map_err(|refusal| match refusal {
-        Refusal::Conflict => StoreError::Exists(folder.to_owned()),
-        Refusal::Failed(error) => error,
-    })
 }

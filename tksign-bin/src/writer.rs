@@ -250,9 +250,8 @@ impl Thread {
         #[cfg(feature = "etcd")]
         self.follow();
         let mut effects = Vec::new();
-        let answers: Result<Vec<_>, _> =
-            group.iter().map(|(decide, _)| self.one(decide, &mut effects)).collect();
-        let answers = answers?;
+        let answers = group.iter().map(|(decide, _)| self.one(decide, &mut effects));
+        let answers = answers.collect::<Result<Vec<_>, _>>()?;
         self.store.commit()?;
         self.show(&effects);
         Ok((answers, self.guard.committed(&effects, &self.working)))

@@ -204,10 +204,9 @@ impl fmt::Display for StoreError {
             Self::Foreign(path) => {
                 write!(f, "{} is not a store of tksign; give another folder", path.display())
             }
-            Self::Newer(found, known) => write!(
-                f,
-                "the store has schema {found}, this version knows up to {known}: run the newer tksign"
-            ),
+            Self::Newer(found, known) => {
+                write!(f, "the store has schema {found}, this version knows {known}: run the newer tksign")
+            }
             Self::Damaged(what) => {
                 write!(f, "the store is damaged ({what}): stop, keep a copy, restore from the backup")
             }
@@ -223,18 +222,12 @@ impl fmt::Display for StoreError {
 impl StoreError {
     /// The same for clients: without the paths of this machine.
     pub(crate) fn told(&self) -> String {
-        match self {
-            Self::Full
-            | Self::Damaged(_)
-            | Self::Database(_)
-            | Self::Raced
-            | Self::CutOff(_)
-            | Self::TooLarge(_) => self.to_string(),
-            Self::Io(_, error) => error.to_string(),
-            Self::Missing(_) | Self::Exists(_) | Self::Held(_) | Self::Foreign(_) | Self::Newer(..) => {
-                "the store is not there".to_owned()
-            }
+        if let Self::Io(_, error) = self {
+            return error.to_string();
         }
+        let names_a_path =
+            matches!(self, Self::Missing(_) | Self::Exists(_) | Self::Held(_) | Self::Foreign(_));
+        if names_a_path { "the store is not there".to_owned() } else { self.to_string() }
     }
 }
 
@@ -242,10 +235,7 @@ impl std::error::Error for StoreError {}
 
 impl From<Refusal> for StoreError {
     fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Conflict => Self::Raced,
-            Refusal::Failed(error) => error,
-        }
+        if let Refusal::Failed(error) = refusal { error } else { Self::Raced }
     }
 }
 

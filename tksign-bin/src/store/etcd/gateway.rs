@@ -282,11 +282,11 @@ async fn answer(status: StatusCode, mut body: Incoming) -> Result<Value, Trouble
     })
 }
 
-/// With its cause, where a TLS alert stands. A member that wants TLS says so in clear by no word.
+/// With its cause, where a TLS alert stands. Who wants TLS or a certificate may just hang up.
 fn closed(error: hyper::Error) -> String {
-    let cause = error.source().map(ToString::to_string);
-    let hint = error.is_incomplete_message().then(|| "is it https?".to_owned());
-    [Some(error.to_string()), cause, hint].into_iter().flatten().collect::<Vec<_>>().join(": ")
+    let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
+    let is_bare = error.is_incomplete_message() || error.is_canceled();
+    format!("{error}{cause}{}", if is_bare { ": is it https, does it ask for a certificate?" } else { "" })
 }
 
 pub(super) fn io(error: impl fmt::Display) -> String {
