@@ -103,8 +103,8 @@ impl Publisher {
             let set = RevocationSet::build(rows.iter().copied()).map_err(|error| feed(&error))?;
             let Some(head) = &signed else { break State::begin(core.feed, memory.key_list.list.epoch, set) };
             // Rows that steps before this head have dropped, the rest of which is not deleted yet.
-            let over =
-                rows.iter().map(|row| row.1).filter(|day| day.is_over(head.issued_at, DROP_MARGIN)).min();
+            let is_over = |day: &ExpiryDay| day.is_over(head.issued_at, DROP_MARGIN);
+            let over = rows.iter().map(|(_, day)| *day).filter(is_over).min();
             match (State::resume(head, set), over) {
                 (Ok(state), _) => break state,
                 (Err(error), None) => return Err(feed(&error)),

@@ -225,9 +225,8 @@ impl StoreError {
         if let Self::Io(_, error) = self {
             return error.to_string();
         }
-        let names_a_path =
-            matches!(self, Self::Missing(_) | Self::Exists(_) | Self::Held(_) | Self::Foreign(_));
-        if names_a_path { "the store is not there".to_owned() } else { self.to_string() }
+        let is_path = matches!(self, Self::Missing(_) | Self::Exists(_) | Self::Held(_) | Self::Foreign(_));
+        if is_path { "the store is not there".to_owned() } else { self.to_string() }
     }
 }
 
