@@ -8,6 +8,7 @@
  *   TK_DISK_RULES  a file that is looked at before each call; its first line is one of
  *                  "ok", "full" (ENOSPC on every write that grows a file), "eio-write",
  *                  "eio-sync"; absent: ok
+ *   TK_NO_RANDOM   set: the system's generator fails
  *   TK_DISK_KILL   the process is killed (SIGKILL) at the so-manieth record, counted from 1
  *
  * A record: kind 1, inode 8, offset 8, length 4, then as many bytes (little-endian). Writes and
@@ -30,6 +31,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -247,6 +249,15 @@ EXPORT int unlink(const char *path) {
   int done = real_unlink(path);
   pthread_mutex_unlock(&lock);
   return done;
+}
+
+/* Calls with flags are the standard library's, for its hash maps; keys are made without. */
+EXPORT ssize_t getrandom(void *to, size_t len, unsigned flags) {
+  if (!flags && getenv("TK_NO_RANDOM")) {
+    errno = EIO;
+    return -1;
+  }
+  return syscall(SYS_getrandom, to, len, flags);
 }
 
 EXPORT int mkdir(const char *path, mode_t mode) {

@@ -130,6 +130,27 @@ fn an_init_that_is_killed_at_any_step_is_made_good_by_the_next() {
     assert!(all.is_some_and(|steps| steps > 30), "{all:?}");
 }
 
+/// No key is ever made of anything else than the system's randomness.
+#[test]
+fn a_failing_generator_stops_the_program() {
+    use std::os::unix::process::ExitStatusExt as _;
+    let dir = TempDir::new();
+    let (state, good) = (path(&dir, "state"), secret(&dir, "secret", 1, 0o400));
+    let init = ["init", "--dir", &state, "--secret-file", &good];
+    let init_with = |variable: &str| {
+        let mut command = Command::new(binary());
+        command.args(init).env("LD_PRELOAD", testkit::disk::library()).env(variable, "1").output().unwrap()
+    };
+    let failed = init_with("TK_NO_RANDOM");
+    let said = String::from_utf8_lossy(&failed.stderr);
+    assert_eq!(failed.status.signal(), Some(6), "{said}");
+    assert!(said.contains("gives no random bytes; stopping"), "{said}");
+    assert!(!dir.join("state/tksign.db").exists() && !dir.join("state/operator.key").exists());
+    // The same with a generator that works.
+    let made = init_with("TK_NOTHING");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
 #[test]
 fn a_wrong_secret_is_told_at_start() {
     let mut signer = Running::start();
