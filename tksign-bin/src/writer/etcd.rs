@@ -27,9 +27,11 @@ impl Thread {
                     effects.append(&mut more);
                 }
                 Err(error) => {
-                    eprintln!("tksign: following the other signers: {error}; writing no more");
+                    if self.store.cut_off().is_none() {
+                        eprintln!("tksign: following the other signers: {error}; writing no more");
+                    }
+                    // The rest is followed: what is revoked must be known here, whatever else is not.
                     self.store.freeze(&error.to_string());
-                    break;
                 }
             }
         }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use testkit::not_run;
-use tkcore::protocol::Code;
+use tkcore::protocol::{Code, RevokeTarget};
 
 use crate::load::Load;
 use crate::world::{NAMES, TKSIGN, World, code, until};
@@ -54,7 +54,7 @@ fn a_new_secret_reaches_one_signer_after_the_other() {
     let Some(mut world) = World::serving(test, Path::new(&*TKSIGN)) else { return };
     let load = Load::start(&world);
     load.await_writes(20);
-    let (_, token) = until("a mint", || world.mint(0).ok());
+    let (lineage, token) = until("a mint", || world.mint(0).ok());
     let secret = world.new_secret("secret-2");
     // Only while no other signer writes: under load it may have to be asked again.
     until("a new secret", || {
@@ -68,8 +68,17 @@ fn a_new_secret_reaches_one_signer_after_the_other() {
         assert_eq!(code(&refused), Some(Code::ReadOnly), "{refused}");
         world.verify(at, &token).unwrap();
     }
-    until("a mint", || world.mint(0).ok());
+    // What is revoked by the one that writes they learn all the same.
+    let before = world.await_head(0, "before", |_| true).position.sequence;
     load.await_writes(20);
+    let target = || RevokeTarget::Token(lineage);
+    until("a revocation", || world.revoke(&[0], target()).ok());
+    for at in [1, 2] {
+        world.await_head(at, "the feed goes on", |head| head.position.sequence > before + 3);
+        until("it is known", || {
+            world.verify(at, &token).is_err_and(|error| code(&error) == Some(Code::Revoked)).then_some(())
+        });
+    }
     for at in [1, 2, 0] {
         world.stop(at);
         let refused = world.start_fails(at);
