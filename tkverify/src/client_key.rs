@@ -95,8 +95,7 @@ impl ClientKey {
     /// [`ClientKeyError::Io`]; also when the file exists, since overwriting a key in use would
     /// lock a service out.
     pub fn write(&self, path: &Path) -> Result<(), ClientKeyError> {
-        let digits = Zeroizing::new(hex(self.private.as_slice()));
-        write_private(path, &Zeroizing::new(format!("{}\n", digits.as_str())))
+        write_private(path, &[&Zeroizing::new(hex(self.private.as_slice())), "\n"])
     }
 
     /// The public half, for `tksign clients add --key`.
@@ -125,11 +124,13 @@ pub(crate) fn read_private(path: &Path) -> Result<Zeroizing<String>, ClientKeyEr
     Ok(text)
 }
 
-/// A new file of mode 0600; there must be none yet.
-pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), ClientKeyError> {
+/// A new file of mode 0600; there must be none yet. In parts, since a secret that is put together
+/// with something else leaves a copy where it was.
+pub(crate) fn write_private(path: &Path, parts: &[&str]) -> Result<(), ClientKeyError> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut file = file.map_err(ClientKeyError::Io)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(ClientKeyError::Io)
+    let written = parts.iter().try_for_each(|part| file.write_all(part.as_bytes()));
+    written.and_then(|()| file.sync_all()).map_err(ClientKeyError::Io)
 }
 
 impl fmt::Debug for ClientKey {

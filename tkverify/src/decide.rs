@@ -459,6 +459,7 @@ impl Inner {
         let identifier = presented.claimed_identifier()?;
         self.counters.asks.one();
         let trouble = asked.as_ref().err().and_then(|error| error.outcome().1);
+        let trouble = trouble.map(|why| (self.clock.read().monotonic, why));
         *self.ask_trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
         let answer = asked.map_err(|e| {
             if matches!(e, AskError::Unreachable(_)) {

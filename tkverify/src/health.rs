@@ -9,6 +9,9 @@ use tkcore::Timestamp;
 use crate::feed::Freshness;
 use crate::verifier::Inner;
 
+/// How long the trouble of an ask is told when no ask follows it.
+const TOLD: Duration = Duration::from_secs(300);
+
 /// How a verifier is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -71,7 +74,9 @@ impl Health {
         let mut health = Self::of_feed(inner);
         health.reasons.extend(inner.keys.trouble());
         let ask = inner.ask_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        health.reasons.extend(ask.map(|why| format!("the last ask: {why}")));
+        let now = inner.clock.read().monotonic;
+        let ask = ask.map(|(at, why)| (now.saturating_sub(at), why)).filter(|(ago, _)| *ago < TOLD);
+        health.reasons.extend(ask.map(|(ago, why)| format!("an ask {} s ago: {why}", ago.as_secs())));
         health.cold = inner.keys.is_empty() && inner.memory.held().lineages == 0;
         health
     }

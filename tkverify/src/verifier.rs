@@ -46,8 +46,8 @@ pub(crate) struct Inner {
     pub(crate) asks: Asks<Result<Arc<Remembered>, Error>>,
     pub(crate) feed: Feed,
     pub(crate) counters: Counters,
-    /// Why the last ask brought no word about its token.
-    pub(crate) ask_trouble: Mutex<Option<String>>,
+    /// When the last ask brought no word about its token, and why; nothing after one that did.
+    pub(crate) ask_trouble: Mutex<Option<(Duration, String)>>,
     /// Which of several unknown tokens in a header is asked about next.
     pub(crate) turn: AtomicUsize,
     /// Tells asks apart that must not be shared.

@@ -4,6 +4,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
@@ -141,6 +142,26 @@ fn whatever_is_in_front_the_call_is_answered_within_its_deadline() {
     assert!(matches!(trouble(&gone), Some(Trouble::Connection(_))), "{error}");
     assert_eq!([trouble(&silent), trouble(&slow)], [Some(&Trouble::Timeout); 2], "{error}");
     assert_eq!(trouble(&other), Some(&Trouble::Handshake), "{error}");
+}
+
+/// PR-70: many calls at once do not wait one after the other for an address that hangs.
+#[test]
+fn calls_that_begin_together_are_all_answered_although_the_first_address_hangs() {
+    let scene = Scene::new();
+    let silent = Server::start(|_| Reply::Silence);
+    let silent = scene.at(silent.url());
+    let minted = scene.remote("mint", &[&scene.address]).mint(&mint_params(), request_id().unwrap()).unwrap();
+    let remote = scene.remote("verify", &[&silent, &scene.address]);
+    let together = Barrier::new(16);
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                let token = Presented::new(Token::parse(minted.token.expose()).unwrap(), &[]).unwrap();
+                together.wait();
+                remote.verify(&token).unwrap();
+            });
+        }
+    });
 }
 
 /// PR-32, PR-70: an address that has it done and says nothing: the next one gives the same answer.

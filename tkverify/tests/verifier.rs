@@ -384,8 +384,15 @@ fn health_says_why_the_last_ask_brought_nothing() {
     kit.signer().stop();
     assert_eq!(check(&verifier, &second, "read"), Err(NotKnowable::SignerUnreachable.into()));
     let health = verifier.health();
-    assert_eq!(health.reasons, ["the last ask: the test stopped it"]);
+    assert_eq!(health.reasons, ["an ask 0 s ago: the test stopped it"]);
     assert!(health.is_ready() && health.to_string().starts_with("fresh; "), "known lineages are decided");
+    // When nobody asks, it is told for some minutes and not for ever.
+    kit.clock().advance(Duration::from_secs(100));
+    assert!(verifier.health().reasons.contains(&"an ask 100 s ago: the test stopped it".to_owned()));
+    kit.clock().advance(Duration::from_secs(300));
+    let reasons = verifier.health().reasons;
+    assert!(!reasons.iter().any(|reason| reason.contains("ask")), "{reasons:?}");
+    kit.heartbeat();
     // A refusal is an answer.
     kit.signer().start();
     kit.signer().revoke(Revocation::Global {

@@ -46,7 +46,7 @@ impl AuthorityKey {
     /// overwritten would be lost.
     pub fn write(&self, path: &Path) -> Result<(), ClientKeyError> {
         let secret = Zeroizing::new(hex(self.secret.as_slice()));
-        write_private(path, &Zeroizing::new(format!("{}\n{}\n", self.id, secret.as_str())))
+        write_private(path, &[&self.id.to_string(), "\n", &secret, "\n"])
     }
 
     /// Names the authority in caveats.

@@ -13,6 +13,7 @@ use super::error::Trouble;
 use super::session::{Opening, Session};
 use super::unix;
 use crate::clock::{Clock as _, SystemClock};
+use crate::https;
 use crate::{ClientKey, SignerAddress};
 
 /// How long a measurement of an address counts; after that it is measured again.
@@ -24,6 +25,8 @@ const REST_MOST: Duration = Duration::from_secs(30);
 /// How long to wait for a connection. Less than a call's deadline, so that the next address
 /// still has its turn.
 const CONNECT: Duration = Duration::from_secs(3);
+/// How long others leave an address alone that one of them tries again after a rest.
+const PROBE: Duration = Duration::from_secs(5);
 /// The signer closes idle connections after 30 s; a connection is not used again after this.
 const IDLE: Duration = Duration::from_secs(15);
 
@@ -31,16 +34,26 @@ pub(super) struct Endpoint {
     address: SignerAddress,
     /// Where the HTTP client finds it.
     base: String,
-    agent: ureq::Agent,
-    session: Mutex<Option<Arc<Session>>>,
+    client: Client,
+    line: Mutex<Line>,
     health: Mutex<Health>,
+}
+
+/// The session, and what whoever waited for one must know.
+#[derive(Default)]
+struct Line {
+    session: Option<Arc<Session>>,
+    /// When and why a handshake last came to nothing.
+    failed: Option<(Duration, Trouble)>,
 }
 
 #[derive(Default)]
 struct Health {
     /// Smoothed time of an answer, and when it was last measured.
     answer: Option<(Duration, Duration)>,
+    /// In a row, and when the last of them was.
     failures: u32,
+    failed_at: Duration,
     rests_until: Duration,
 }
 
@@ -55,11 +68,25 @@ impl Health {
         (now < self.rests_until, answer)
     }
 
-    fn failed(&mut self, now: Duration) {
+    /// A call that began at `started` failed. Those that were under way together are one failure:
+    /// a signer that restarts is not left alone for longer because more asked it.
+    fn failed(&mut self, started: Duration, now: Duration) {
+        if self.failures > 0 && started <= self.failed_at {
+            return;
+        }
         let factor = 1u32.checked_shl(self.failures).unwrap_or(u32::MAX);
         let rest = REST.saturating_mul(factor).min(REST_MOST);
         self.failures = self.failures.saturating_add(1);
+        self.failed_at = now;
         self.rests_until = now.saturating_add(rest);
+    }
+
+    /// Whoever goes there first after a rest goes alone: if it hangs still, one call waits for it
+    /// and not all.
+    fn picked(&mut self, now: Duration) {
+        if self.failures > 0 && now >= self.rests_until {
+            self.rests_until = now.saturating_add(PROBE);
+        }
     }
 
     fn answered(&mut self, started: Duration, now: Duration) {
@@ -103,14 +130,21 @@ impl Deadline {
         self.left().checked_div(self.share).unwrap_or_default()
     }
 
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         self.clock.read().monotonic
     }
 }
 
-/// One agent for all addresses of a client: it keeps connections by address.
-pub(super) fn agent() -> ureq::Agent {
-    let config = ureq::Agent::config_builder()
+/// Speaks HTTP for all addresses of a client: it keeps connections by address.
+#[derive(Clone)]
+pub(super) struct Client {
+    agent: ureq::Agent,
+    https: https::Fault,
+}
+
+pub(super) fn client() -> Client {
+    let (config, https) = https::rooted(ureq::Agent::config_builder());
+    let config = config
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
@@ -122,13 +156,13 @@ pub(super) fn agent() -> ureq::Agent {
         .max_idle_connections_per_host(32)
         .max_idle_age(IDLE)
         .build();
-    unix::agent(config)
+    Client { agent: unix::agent(config), https }
 }
 
 impl Endpoint {
-    pub(super) fn new(address: SignerAddress, agent: ureq::Agent) -> Self {
+    pub(super) fn new(address: SignerAddress, client: Client) -> Self {
         let base = unix::base(&address.url);
-        Self { address, base, agent, session: Mutex::default(), health: Mutex::default() }
+        Self { address, base, client, line: Mutex::default(), health: Mutex::default() }
     }
 
     pub(super) fn url(&self) -> &str {
@@ -140,9 +174,14 @@ impl Endpoint {
         lock(&self.health).distance(now)
     }
 
-    /// Leaves the address alone for a while.
-    pub(super) fn rest(&self, clock: &SystemClock) {
-        lock(&self.health).failed(clock.read().monotonic);
+    /// A call is about to try this address before all others.
+    pub(super) fn picked(&self, now: Duration) {
+        lock(&self.health).picked(now);
+    }
+
+    /// Leaves the address alone for a while, since a call that began at `started` failed.
+    pub(super) fn rest(&self, started: Duration, now: Duration) {
+        lock(&self.health).failed(started, now);
     }
 
     /// Sends one payload and gives the decrypted answer. A session that is not known there any
@@ -185,12 +224,26 @@ impl Endpoint {
         }
     }
 
-    /// The session, opened if there is none or it is old. One thread opens, the others wait.
+    /// The session, opened if there is none or it is old. One thread opens, the others wait; what
+    /// came to nothing for it came to nothing for all that waited, who may turn elsewhere at once.
     fn session(&self, key: &ClientKey, deadline: &Deadline) -> Result<Arc<Session>, Failure> {
-        let mut slot = lock(&self.session);
-        if let Some(session) = slot.as_ref().filter(|session| !session.is_old(deadline.now())) {
+        let began = deadline.now();
+        let mut line = lock(&self.line);
+        if let Some(session) = line.session.as_ref().filter(|session| !session.is_old(deadline.now())) {
             return Ok(Arc::clone(session));
         }
+        if let Some((_, trouble)) = line.failed.as_ref().filter(|(at, _)| *at > began) {
+            return Err(Failure { trouble: trouble.clone(), again: true });
+        }
+        let opened = self.open(key, deadline);
+        match &opened {
+            Ok(session) => *line = Line { session: Some(Arc::clone(session)), failed: None },
+            Err(failure) => line.failed = Some((deadline.now(), failure.trouble.clone())),
+        }
+        opened
+    }
+
+    fn open(&self, key: &ClientKey, deadline: &Deadline) -> Result<Arc<Session>, Failure> {
         let mut broke = false;
         loop {
             // Each attempt is a new handshake: the first message of one is never sent twice.
@@ -207,9 +260,7 @@ impl Endpoint {
             return match Frame::<SessionAnswer>::decode(&body).map_err(|_| fail(Trouble::Foreign(status)))? {
                 Frame::Accepted(answer) => {
                     let session = opening.finish(&answer, deadline.now()).ok_or(fail(Trouble::Handshake))?;
-                    let session = Arc::new(session);
-                    *slot = Some(Arc::clone(&session));
-                    Ok(session)
+                    Ok(Arc::new(session))
                 }
                 Frame::Refused(refused) => Err(fail(trouble(refused, status))),
             };
@@ -218,9 +269,9 @@ impl Endpoint {
 
     /// Forgets a session, unless another thread has replaced it already.
     fn drop_session(&self, session: &Arc<Session>) {
-        let mut slot = lock(&self.session);
-        if slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
-            *slot = None;
+        let mut line = lock(&self.line);
+        if line.session.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
+            line.session = None;
         }
     }
 
@@ -235,7 +286,10 @@ impl Endpoint {
         if left.is_zero() {
             return Err(Trouble::Timeout);
         }
-        let request = self.agent.post(format!("{}{path}", self.base));
+        if let (Some(why), true) = (&self.client.https, self.base.starts_with("https:")) {
+            return Err(Trouble::Connection(why.clone()));
+        }
+        let request = self.client.agent.post(format!("{}{path}", self.base));
         let request = request.config().timeout_global(Some(left)).build();
         let request = request.content_type("application/octet-stream");
         let mut response = request.send(body).map_err(|error| transport(&error))?;
@@ -302,7 +356,7 @@ mod tests {
         let now = ms(10_000);
         let (near, far, new) = (measured(5, 9_000), measured(80, 9_000), Health::default());
         let mut failed = measured(1, 9_000);
-        failed.failed(ms(9_900));
+        failed.failed(ms(9_800), ms(9_900));
         let mut order = [&failed, &far, &near, &new];
         order.sort_by_key(|health| health.distance(now));
         let at = |health: &Health| order.iter().position(|other| std::ptr::eq(*other, health)).unwrap();
@@ -322,16 +376,37 @@ mod tests {
     #[test]
     fn who_fails_again_and_again_rests_twice_as_long_each_time_and_half_a_minute_at_most() {
         let mut health = Health::default();
-        for rest in [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000] {
-            health.failed(ms(1));
-            assert!(health.distance(ms(rest)).0 && !health.distance(ms(rest + 1)).0, "{rest}");
+        let mut now = ms(1);
+        let fails = |health: &mut Health, now: &mut Duration, rest: u64| {
+            health.failed(*now, *now);
+            *now += ms(rest);
+            assert!(health.distance(*now - ms(1)).0 && !health.distance(*now).0, "{rest}");
+        };
+        for rest in [500, 1_000, 2_000, 4_000, 8_000, 16_000].into_iter().chain([30_000; 100]) {
+            fails(&mut health, &mut now, rest);
         }
-        (0..100).for_each(|_| health.failed(ms(1)));
-        assert!(!health.distance(REST_MOST + ms(1)).0);
         // One answer, and it counts as any other.
-        health.answered(ms(40_000), ms(40_010));
-        assert_eq!(health.distance(ms(40_010)), (false, ms(10)));
-        health.failed(ms(1));
-        assert!(!health.distance(ms(501)).0, "its failures are forgotten");
+        health.answered(now, now + ms(10));
+        assert_eq!(health.distance(now + ms(10)), (false, ms(10)));
+        fails(&mut health, &mut now, 500);
+    }
+
+    /// PR-70.
+    #[test]
+    fn calls_that_failed_together_are_one_failure_and_one_call_tries_again_first() {
+        let mut health = Health::default();
+        (0..32).for_each(|call| health.failed(ms(call), ms(1_000 + call)));
+        assert!(health.distance(ms(1_499)).0 && !health.distance(ms(1_500)).0);
+        // The first to come back has it alone.
+        health.picked(ms(1_500));
+        assert!(health.distance(ms(1_501)).0);
+        let mut hangs = Health { ..health };
+        hangs.failed(ms(1_500), ms(6_000));
+        assert!(hangs.distance(ms(6_999)).0 && !hangs.distance(ms(7_000)).0);
+        health.answered(ms(1_500), ms(1_510));
+        assert_eq!(health.distance(ms(1_510)), (false, ms(10)));
+        // Who never failed is nobody's to try alone.
+        health.picked(ms(1_600));
+        assert!(!health.distance(ms(1_601)).0);
     }
 }

@@ -58,8 +58,9 @@ impl Remote {
         if signers.is_empty() || signers.len() > ADDRESSES {
             return Err(RemoteError::NoAddress);
         }
-        let agent = endpoint::agent();
-        let endpoints = signers.iter().map(|address| Endpoint::new(address.clone(), agent.clone())).collect();
+        let client = endpoint::client();
+        let endpoints =
+            signers.iter().map(|address| Endpoint::new(address.clone(), client.clone())).collect();
         Ok(Self { endpoints, key, clock: SystemClock::new(), deadline: DEADLINE })
     }
 
@@ -166,6 +167,7 @@ impl Remote {
                 if deadline.left().is_zero() {
                     break;
                 }
+                let started = deadline.now();
                 match endpoint.exchange(&self.key, &payload, &deadline) {
                     Ok(answer) => match C::read_answer(&answer) {
                         Ok(Ok(answer)) => return Ok(answer),
@@ -179,7 +181,7 @@ impl Remote {
                     Err(Failure { trouble, again }) => {
                         troubles.push((endpoint.url().to_owned(), trouble));
                         if !again {
-                            endpoint.rest(&self.clock);
+                            endpoint.rest(started, deadline.now());
                         }
                     }
                 }
@@ -196,6 +198,9 @@ impl Remote {
         let now = self.clock.read().monotonic;
         let mut order: Vec<_> = self.endpoints.iter().map(|at| (at.distance(now), at)).collect();
         order.sort_by_key(|(distance, _)| *distance);
+        if let Some((_, first)) = order.first() {
+            first.picked(now);
+        }
         order.into_iter().map(|(_, endpoint)| endpoint).collect()
     }
 }
