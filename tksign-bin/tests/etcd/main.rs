@@ -5,6 +5,7 @@
 
 mod gap;
 mod large;
+mod life;
 mod login;
 mod restore;
 mod scene;
