@@ -68,8 +68,8 @@ struct State {
     contact: Instant,
     /// Since when the mirror has been behind the cluster.
     behind: Option<Instant>,
-    /// How far this machine's clock is from etcd's, if too far.
-    apart: Option<Duration>,
+    /// What etcd's clock said last.
+    told: Option<Told>,
     /// The revision at which this process got to lead; 0 when it does not.
     leads: i64,
     may_lead: bool,
@@ -91,7 +91,7 @@ impl Mirror {
             revision,
             contact: monotonic(),
             behind: None,
-            apart: None,
+            told: None,
             leads: 0,
             may_lead: true,
             frozen: None,
@@ -161,7 +161,8 @@ impl Mirror {
         };
         let unheard = self.unheard();
         let state = self.lock();
-        state.frozen.clone().or(unheard).or_else(|| state.apart.map(is_apart))
+        let apart = state.told.and_then(|told| told.apart(SystemClock.now(), monotonic()));
+        state.frozen.clone().or(unheard).or_else(|| apart.map(is_apart))
     }
 
     /// Waits until the mirror has reached a revision.
@@ -209,10 +210,10 @@ impl Mirror {
     }
 
     /// The cluster has answered: so far is it.
-    fn heard(&self, standing: &Standing, apart: Option<Duration>, leads: i64) {
+    fn heard(&self, standing: &Standing, told: Option<Told>, leads: i64) {
         let mut state = self.lock();
         state.contact = monotonic();
-        state.apart = apart;
+        state.told = told;
         let since = state.behind.unwrap_or(state.contact);
         state.behind = (standing.latest() > state.revision).then_some(since);
         if state.leads != leads {
@@ -385,16 +386,17 @@ impl Turn {
         }
         // Twice: the second look finds what the first one took.
         for _ in 0..2 {
-            let before = SystemClock.now();
+            let asked = monotonic();
             let Ok(standing) = mirror.ask(&mut self.gateway, &self.space, TICK) else { return };
-            let apart = self.gateway.date().and_then(|date| apart(before, date, SystemClock.now()));
-            if apart.is_some() {
+            let told = self.gateway.date().map(|date| Told { date, asked, answered: monotonic() });
+            let is_apart = told.is_some_and(|told| told.apart(SystemClock.now(), monotonic()).is_some());
+            if is_apart {
                 self.give_back();
             }
             let ours = standing.leader.as_ref().filter(|(_, process)| *process == self.process);
             let leads = ours.map_or(0, |(at, _)| if self.keep() { *at } else { 0 });
-            mirror.heard(&standing, apart, leads);
-            let may_not = apart.is_some() || standing.leader.is_some() || !mirror.lock().may_lead;
+            mirror.heard(&standing, told, leads);
+            let may_not = is_apart || standing.leader.is_some() || !mirror.lock().may_lead;
             if may_not || mirror.is_stopped() || !self.seek() {
                 return;
             }
@@ -431,12 +433,24 @@ impl Turn {
     }
 }
 
-/// How far a clock that was read `before` and `after` is from one that said `date` in between, in
-/// whole seconds; nothing within what is allowed.
-fn apart(before: Timestamp, date: Timestamp, after: Timestamp) -> Option<Duration> {
-    let ahead = before.saturating_since(date.saturating_add(Duration::from_secs(1)));
-    let behind = date.saturating_since(after);
-    Some(ahead.max(behind)).filter(|by| *by > SKEW)
+/// What a member's clock said, in whole seconds, at some moment between the question and the answer.
+#[derive(Clone, Copy)]
+struct Told {
+    date: Timestamp,
+    asked: Instant,
+    answered: Instant,
+}
+
+impl Told {
+    /// How far this machine's clock is from that one by now; nothing within what is allowed. A clock
+    /// that jumps is thus found out by the next decision.
+    fn apart(self, clock: Timestamp, now: Instant) -> Option<Duration> {
+        let since = |then| now.saturating_duration_since(then);
+        let latest = self.date.saturating_add(Duration::from_secs(1)).saturating_add(since(self.asked));
+        let earliest = self.date.saturating_add(since(self.answered));
+        let by = clock.saturating_since(latest).max(earliest.saturating_since(clock));
+        Some(by).filter(|by| *by > SKEW)
+    }
 }
 
 #[cfg(test)]
@@ -446,10 +460,18 @@ mod tests {
     #[test]
     fn clocks_may_be_so_far_apart_and_no_further() {
         let at = |millis| Timestamp::from_millis(millis).unwrap_or(Timestamp::MAX);
-        let apart = |before, after| apart(at(before), at(100_000), at(after)).map(|by| by.as_millis());
-        assert_eq!(apart(106_000, 107_000), None, "the second that the date leaves out counts for it");
-        assert_eq!(apart(106_001, 107_000), Some(5001));
-        assert_eq!(apart(94_000, 95_000), None, "a slow answer proves nothing");
-        assert_eq!(apart(94_000, 94_999), Some(5001));
+        let answered = monotonic();
+        let asked = answered.checked_sub(Duration::from_secs(1)).unwrap_or(answered);
+        let told = Told { date: at(100_000), asked, answered };
+        let apart = |later: u64, clock| {
+            told.apart(at(clock), answered + Duration::from_millis(later)).map(|by| by.as_millis())
+        };
+        assert_eq!(apart(0, 107_000), None, "the second that the date leaves out, and the one it took");
+        assert_eq!(apart(0, 107_001), Some(5001));
+        assert_eq!(apart(0, 95_000), None);
+        assert_eq!(apart(0, 94_999), Some(5001));
+        // It runs on.
+        assert_eq!(apart(60_000, 160_000), None);
+        assert_eq!(apart(60_000, 107_000), Some(53_000));
     }
 }

@@ -483,7 +483,7 @@ impl Store for Etcd {
 
     fn term(&self) -> Option<u64> {
         let (led, _) = self.rows.get(LEADER)?;
-        if self.mirror.leads() != *led {
+        if self.mirror.leads() != *led || self.mirror.cut_off().is_some() {
             return None;
         }
         // Anew when a signer joins: it waits for a snapshot that it can make itself.
