@@ -7,6 +7,7 @@ mod gap;
 mod large;
 mod life;
 mod login;
+mod moves;
 mod restore;
 mod scene;
 mod tls;
