@@ -75,8 +75,8 @@ fn watched() -> Option<[u8; 16]> {
 unsafe fn look(block: *const u8, size: usize) {
     let Some(secret) = watched() else { return };
     for at in 0..(size + 1).saturating_sub(secret.len()) {
-        // SAFETY: `at` and the bytes behind it lie in the block. Blocks of this thread are filled
-        // with zeros while it watches, so that none of its bytes is uninitialised.
+        // SAFETY: `at` and the bytes behind it lie in the block. Blocks are filled with zeros while
+        // this thread watches, also where they grow; one from before is not to be given back.
         let here = unsafe { block.add(at).cast::<[u8; 16]>().read_unaligned() };
         if here == secret {
             let _ = LEFT.try_with(|left| left.set(left.get() + 1));
@@ -129,7 +129,12 @@ unsafe impl GlobalAlloc for Counting {
         // SAFETY: the caller hands over a block of this layout.
         unsafe { look(block, layout.size()) };
         // SAFETY: the caller keeps `realloc`'s contract.
-        unsafe { System.realloc(block, layout, size) }
+        let moved = unsafe { System.realloc(block, layout, size) };
+        if watched().is_some() && !moved.is_null() && size > layout.size() {
+            // SAFETY: the block is `size` bytes long, and what it had before is kept.
+            unsafe { moved.add(layout.size()).write_bytes(0, size - layout.size()) };
+        }
+        moved
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {

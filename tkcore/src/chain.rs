@@ -83,7 +83,7 @@ pub(crate) fn derive(key: &[u8]) -> [u8; 32] {
 /// A link is two runs of the block function over two blocks each: the padded key and the
 /// message, then the padded key and the digest. The blocks are kept from link to link, so that
 /// the padding is written once; all are wiped once, on drop, and not at every link. It is handed
-/// on by reference, since a move would leave an unwiped copy behind.
+/// on by reference where it can be, since every move may leave an unwiped copy on the stack.
 pub(crate) struct Roll {
     tag: [u8; 32],
     inner: [Block; 2],
