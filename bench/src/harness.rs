@@ -59,14 +59,19 @@ pub fn measure(group: &mut Group, effort: Effort) -> Vec<f64> {
     best
 }
 
+/// How many runs take that long, by the best of three tries: one that is interrupted would end with
+/// a few runs, which then measure nothing but cold caches.
 fn batch_size(case: &mut Case, wanted: Duration) -> u32 {
     let mut runs = 1;
     loop {
-        let started = Instant::now();
-        for _ in 0..runs {
-            (case.run)();
+        let mut took = Duration::MAX;
+        for _ in 0..3 {
+            let started = Instant::now();
+            for _ in 0..runs {
+                (case.run)();
+            }
+            took = took.min(started.elapsed());
         }
-        let took = started.elapsed();
         if took >= wanted || runs >= 1 << 20 {
             return runs;
         }
