@@ -39,7 +39,11 @@ const FAULTS: [(&str, Play, &str); 8] = [
     ),
     ("etcd's leader killed", leader_killed, "a write that waits for the election"),
     ("another member of etcd killed", member_killed, "nothing"),
-    ("etcd's leader cut off from the other members", leader_cut_off, "a write that waits for the election"),
+    (
+        "etcd's leader cut off from the other members",
+        leader_cut_off,
+        "a write that waits for the election, and for requests that the old leader never answers",
+    ),
     (
         "a member of etcd and its signer cut off from the others",
         minority,
