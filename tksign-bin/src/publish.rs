@@ -60,8 +60,9 @@ pub(crate) struct Publisher {
     based: Timestamp,
     /// Bases that heads have named and that are served, the latest last.
     bases: Vec<FeedPath>,
-    /// Deltas that the next head no longer promises.
+    /// Deltas that the next head no longer promises, and how many of these it removes from the store.
     stale: Vec<Position>,
+    forgetting: usize,
     /// Rows that a step has dropped: deleted with the head that says so, not before, since
     /// until then they must add up to the head before.
     dropped: Vec<Vec<u8>>,
@@ -112,10 +113,11 @@ impl Publisher {
             }
         };
         let tree = FeedTree::new(core.feed);
-        let (mut stale, begun) = (Vec::new(), state.position());
+        let (mut stale, begun, oldest) = (Vec::new(), state.position(), state.oldest_delta());
         memory::each(store, Table::Deltas, |key, value| {
             let at = Position::from_bytes(key).ok_or(SignerError::Record(Table::Deltas, "position"))?;
-            if at.epoch != begun.epoch {
+            // Of an epoch before, or what heads have let go of and a crash has left.
+            if at.epoch != begun.epoch || at.sequence < oldest {
                 stale.push(at);
                 return Ok(());
             }
@@ -150,6 +152,7 @@ impl Publisher {
             based: now,
             bases: Vec::new(),
             stale,
+            forgetting: 0,
             dropped,
             deleting: 0,
             waiting_since: None,
@@ -301,8 +304,10 @@ impl Publisher {
             ..Plan::default()
         };
         // With the head that no longer needs them, old deltas and dropped rows leave the store.
-        plan.ops.extend(self.stale.iter().map(|at| Op::Delete(Table::Deltas, at.to_bytes())));
-        self.deleting = self.dropped.len().min(view.store.room());
+        self.forgetting = self.stale.len().min(view.store.room());
+        let stale = self.stale.iter().take(self.forgetting);
+        plan.ops.extend(stale.map(|at| Op::Delete(Table::Deltas, at.to_bytes())));
+        self.deleting = self.dropped.len().min(view.store.room().saturating_sub(self.forgetting));
         let gone = self.dropped.iter().take(self.deleting);
         plan.ops.extend(gone.map(|key| Op::Delete(Table::Revocations, key.clone())));
         plan.effects.push(Effect::RevocationsGone(codec::count(self.deleting)));
@@ -322,12 +327,12 @@ impl Publisher {
                 self.tree.remove(&self.bases.remove(0));
             }
         }
-        for at in std::mem::take(&mut self.stale) {
+        for at in self.stale.drain(..std::mem::take(&mut self.forgetting)) {
             FeedPath::deltas_ending_at(at).for_each(|path| self.tree.remove(&path));
         }
         self.dropped.drain(..std::mem::take(&mut self.deleting));
         let now = monotonic();
-        let pause = if self.dropped.is_empty() { HEARTBEAT } else { STEP };
+        let pause = if self.dropped.is_empty() && self.stale.is_empty() { HEARTBEAT } else { STEP };
         self.next_head = now.checked_add(pause).unwrap_or(now);
         self.retry = None;
     }

@@ -10,10 +10,8 @@ use common::*;
 use testkit::TempDir;
 use tkcore::protocol::*;
 use tkcore::revocation::feed::{Config, Effect, Event, Machine, Moment, Next, Response};
-use tkcore::revocation::publish::{FeedSigningKey, KeyListDraft};
-use tkcore::revocation::{
-    FeedKey, FeedPath, Head, Position, Query, Revocations as _, RootKeys, Status as Verdict,
-};
+use tkcore::revocation::publish::FeedSigningKey;
+use tkcore::revocation::{FeedPath, Head, Position, Query, Revocations as _, Status as Verdict};
 use tkcore::{KeyClass, LineageId, Timestamp};
 use tksign::{FeedTree, SignerError};
 
@@ -63,12 +61,6 @@ impl Client {
         let query = Query { branches: &[], ..Query::foreign(lineage, lineage.minted(), &[]) };
         self.machine.set().unwrap().status(&query) != Verdict::Live
     }
-}
-
-fn roots(world: &World) -> RootKeys {
-    let keys: Vec<FeedKey> =
-        world.trust.root_keys.iter().map(|key| FeedKey::from_bytes(key).unwrap()).collect();
-    RootKeys::new(world.trust.threshold, &keys).unwrap()
 }
 
 /// Waits for a head at this position or later.
@@ -144,13 +136,6 @@ fn revocations_at_once_share_a_step() {
         client.poll(&world);
     }
     assert!(client.machine.position().unwrap().sequence < 50);
-}
-
-fn sign(world: &World, prepared: &PublicationAnswer) -> Vec<u8> {
-    let root = FeedSigningKey::from_seed(&world.trust.root_seed).unwrap();
-    let (draft, _) = KeyListDraft::from_bytes(&prepared.to_sign.0).unwrap();
-    let signature = draft.sign(&root).unwrap();
-    draft.assemble(&[(root.public().id(), signature)], &roots(world)).unwrap()
 }
 
 #[test]

@@ -54,7 +54,7 @@ impl Store for Narrow {
             };
             change.ops.iter().filter(is_one).count()
         };
-        assert!(of(Table::Revocations) <= ROOM, "more than there is room for");
+        assert!(of(Table::Revocations).max(of(Table::Deltas)) <= ROOM, "more than there is room for");
         self.is_feed |= of(Table::Feed) > 0;
         self.store.apply(change)
     }
@@ -89,6 +89,12 @@ fn open(world: &mut World, commits: i64) -> Arc<AtomicI64> {
     });
     world.signer = Some(signer.unwrap());
     left
+}
+
+/// Deltas that lie in the store, as another reader of it sees.
+fn deltas(world: &World) -> i64 {
+    let store = rusqlite::Connection::open(world.path().join("tksign.db")).unwrap();
+    store.query_row("SELECT count(*) FROM deltas", (), |row| row.get(0)).unwrap()
 }
 
 fn head(world: &World) -> Option<Head> {
@@ -175,4 +181,29 @@ fn rows_of_a_day_are_deleted_in_parts_whatever_cuts_it_off() {
 
 fn revocations(world: &World) -> u64 {
     world.operate(&Status {}).revocations
+}
+
+#[test]
+fn old_deltas_leave_the_store_in_parts_and_a_crash_between_them_leaves_none() {
+    for commits in 1..5 {
+        let mut world = World::new();
+        let revoker = world.client(4, Role::Revoke);
+        for n in 0..11 {
+            revoke_all(&world, revoker, &[lineage(n)]);
+            awaited("the step", || head(&world).is_some_and(|head| head.position.sequence > u64::from(n)));
+        }
+        world.close();
+        let left = open(&mut world, i64::MAX);
+        assert_eq!(deltas(&world), 11);
+        // The steps of an epoch that has ended are of no use to anybody.
+        let prepared = world.operate(&PublicationPrepare { draft: PublicationDraft::NextEpoch });
+        let key_list = Bytes(sign(&world, &prepared));
+        left.store(commits, Ordering::SeqCst);
+        world.operate(&PublicationRotate { key_list });
+        awaited("the cut", || left.load(Ordering::SeqCst) < 0 || deltas(&world) == 0);
+        world.close();
+        open(&mut world, i64::MAX);
+        awaited("the deletion", || deltas(&world) == 0);
+        awaited("the head", || head(&world).is_some_and(|head| head.position.epoch == 2));
+    }
 }

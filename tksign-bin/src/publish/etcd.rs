@@ -133,6 +133,8 @@ impl Publisher {
             self.rebase(now);
         }
         self.stale.extend(self.state.retire_deltas_before(head.oldest_delta));
+        // Who signed it removes them from the store, in as many changes as that takes.
+        self.forgetting = self.stale.len();
         // A signer that has just joined cannot make the base of before: the one that publishes
         // makes a new one for it.
         if head.base == *self.state.base() {

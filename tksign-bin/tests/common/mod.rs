@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use testkit::TempDir;
 use tkcore::protocol::*;
+use tkcore::revocation::publish::{FeedSigningKey, KeyListDraft};
+use tkcore::revocation::{FeedKey, RootKeys};
 use tkcore::{Audience, KeyClass, LineageId, Name, Subject, Tenant, Timestamp};
 use tksign::store::StoreError;
 use tksign::{Clock, Options, Peer, Secret, Signer, SignerError, SystemClock, Trust};
@@ -219,4 +221,19 @@ pub fn lineage(n: u8) -> LineageId {
 
 pub fn system() -> Arc<dyn Clock> {
     Arc::new(SystemClock)
+}
+
+/// What a client of this world pins.
+pub fn roots(world: &World) -> RootKeys {
+    let keys: Vec<FeedKey> =
+        world.trust.root_keys.iter().map(|key| FeedKey::from_bytes(key).unwrap()).collect();
+    RootKeys::new(world.trust.threshold, &keys).unwrap()
+}
+
+/// What the holder of the root key answers.
+pub fn sign(world: &World, prepared: &PublicationAnswer) -> Vec<u8> {
+    let root = FeedSigningKey::from_seed(&world.trust.root_seed).unwrap();
+    let (draft, _) = KeyListDraft::from_bytes(&prepared.to_sign.0).unwrap();
+    let signature = draft.sign(&root).unwrap();
+    draft.assemble(&[(root.public().id(), signature)], &roots(world)).unwrap()
 }
