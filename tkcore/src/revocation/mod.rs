@@ -11,6 +11,7 @@ mod kind;
 mod query;
 mod rows;
 mod rule;
+mod search;
 mod section;
 mod set;
 mod shard;

@@ -5,7 +5,8 @@ use crate::ids::FeedDigest;
 use crate::revocation::digest::{self, digest};
 use crate::revocation::expiry::ExpiryDay;
 use crate::revocation::kind::{Item, Kind};
-use crate::revocation::shard::{Geometry, Search};
+use crate::revocation::search::Search;
+use crate::revocation::shard::Geometry;
 
 /// All rows of one kind that expire on one day, in shards. Immutable: adding rows makes
 /// another one that shares the untouched shards.
