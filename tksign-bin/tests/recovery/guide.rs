@@ -20,7 +20,7 @@ stop() {
 if [ "$1" = stop ]; then stop; exit; fi
 case "$2" in
   tksign) run=("$TKSIGN" serve --dir "$STATE" --secret-file "$SECRET" --feed-folder "$FEED" --rpc "$RPC" --public "$PUBLIC"
-               --litestream-socket "$TKSIGN_LITESTREAM_SOCKET") ready='"ready":true' ;;
+               --trust-out "$TRUST" --litestream-socket "$TKSIGN_LITESTREAM_SOCKET") ready='"ready":true' ;;
   tksign-litestream) run=("$LITESTREAM" replicate -config "$LITESTREAM_CONFIG") ready='control socket' ;;
 esac
 start() {
@@ -95,7 +95,7 @@ fn guide_every_command_of_the_operators_guide_does_what_it_says() {
     let leak = commands.iter().position(|block| block.contains("revoke presented")).expect("a leak");
     let mint = "signer mint --tenant acme --subject user:17 --expires 8h --caveat 'a = b' > token.txt\n";
     commands.insert(leak, mint.to_owned());
-    assert!(commands.len() >= 12, "{} blocks", commands.len());
+    assert!(commands.len() >= 15, "{} blocks", commands.len());
     let begin = "set -euo pipefail\nwriter-epoch claim\nsystemctl start tksign\ntkverify refresh --once --trust \"$TRUST\" --dir \"$FEED\"\n";
     let script = format!("{begin}{}\necho 'guide: ok'\n", commands.join("\n"));
     dir.write("guide.sh", 0o755, &script);
