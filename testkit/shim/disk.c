@@ -9,6 +9,7 @@
  *                  "ok", "full" (ENOSPC on every write that grows a file), "eio-write",
  *                  "eio-sync"; absent: ok
  *   TK_NO_RANDOM   set: the system's generator fails
+ *   TK_DISK_SLOW   so many microseconds every sync takes at least, of any file: a disk of that speed
  *   TK_DISK_KILL   the process is killed (SIGKILL) at the so-manieth record, counted from 1
  *
  * A record: kind 1, inode 8, offset 8, length 4, then as many bytes (little-endian). Writes and
@@ -33,6 +34,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -41,6 +43,7 @@ static char root[PATH_MAX];
 static size_t root_len;
 static int log_fd = -1;
 static long kill_at;
+static long slow;
 static const char *rules;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -73,6 +76,8 @@ static void start(void) {
   rules = getenv("TK_DISK_RULES");
   const char *at_record = getenv("TK_DISK_KILL");
   if (at_record) kill_at = atol(at_record);
+  const char *micros = getenv("TK_DISK_SLOW");
+  if (micros) slow = atol(micros);
   const char *log = getenv("TK_DISK_LOG");
   if (log) log_fd = real_open(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
 }
@@ -85,6 +90,7 @@ static int inside(const char *path) {
 
 /* The path of a descriptor, if it is one of a file or folder below the root. */
 static int path_of(int fd, char *out) {
+  if (!root_len) return 0;
   char link[64];
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
   ssize_t len = readlink(link, out, PATH_MAX - 1);
@@ -189,8 +195,24 @@ static int synced(int fd, int (*real)(int)) {
   pthread_mutex_unlock(&lock);
   return done;
 }
-EXPORT int fsync(int fd) { ready(); return synced(fd, real_fsync); }
-EXPORT int fdatasync(int fd) { ready(); return synced(fd, real_fdatasync); }
+
+static int paced(int fd, int (*real)(int)) {
+  ready();
+  struct timespec end;
+  if (slow) clock_gettime(CLOCK_MONOTONIC, &end);
+  int done = synced(fd, real);
+  if (slow) {
+    long nanos = end.tv_nsec + slow % 1000000 * 1000;
+    end.tv_sec += slow / 1000000 + nanos / 1000000000;
+    end.tv_nsec = nanos % 1000000000;
+    int error = errno;
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &end, 0) == EINTR) {}
+    errno = error;
+  }
+  return done;
+}
+EXPORT int fsync(int fd) { return paced(fd, real_fsync); }
+EXPORT int fdatasync(int fd) { return paced(fd, real_fdatasync); }
 
 EXPORT int ftruncate64(int fd, off_t len) {
   ready();

@@ -1,12 +1,16 @@
 //! What the signer does in a second, beside what the machine could do at best, in one run.
 //!
-//! `cargo run --release -p tksign-bin --example rates -- [--rounds 5] [--rows 1000000]`
+//! `cargo run --release -p tksign-bin --example rates -- [--rounds 5] [--rows 1000000] [--sync-micros 0]`
 //!
 //! 1. Remote verify over open sessions, beside a bare hyper server that answers each request with
 //!    one HMAC: the same client, the same number of connections, one server thread each.
 //! 2. Durable revocations one at a time and by 64 callers, beside `fdatasync` of 4 KiB appended to
 //!    a file in the same folder.
 //! 3. The start of a signer that holds so many revocations, until it says that it is ready.
+//!
+//! With `--sync-micros` every sync takes at least so long, of the server and of what it is compared
+//! with: the second case alone then says how well callers share a sync on a disk of that speed,
+//! whatever the machine's own does (`TMPDIR` on a file system in memory leaves it out).
 //!
 //! The cases take turns and the best round of each counts; read ratios.
 #![allow(
@@ -46,6 +50,8 @@ use wire::{Connection, Key, Line};
 /// Callers that ask at the same time.
 const CONNECTIONS: usize = 16;
 const CALLERS: usize = 64;
+/// Tells the preloaded library how long a sync takes.
+const SLOW: &str = "TK_DISK_SLOW";
 /// How long each case runs in a round.
 const TURN: Duration = Duration::from_secs(2);
 
@@ -59,6 +65,18 @@ fn main() {
         at.map_or(default, |at| words[at + 1].parse().expect("a number"))
     };
     let (rounds, rows) = (option("--rounds", 5), option("--rows", 1_000_000));
+    let micros = option("--sync-micros", 0);
+    if micros > 0 {
+        if std::env::var_os(SLOW).is_none() {
+            // Itself again, with the library that slows it and whatever it starts.
+            let mut again = Command::new(std::env::current_exe().unwrap());
+            again.args(words).env(SLOW, micros.to_string()).env("LD_PRELOAD", testkit::disk::library());
+            assert!(again.status().unwrap().success());
+            return;
+        }
+        println!("every sync takes at least {micros} µs\n");
+        return revoke_beside_disk(&Running::start(), rounds);
+    }
     let mut signer = Running::start();
     signer.must("keys create", &["--tenant", "acme"]);
     verify_beside_bare(&signer, rounds);

@@ -64,9 +64,11 @@ impl Public {
     }
 
     /// Answers at once when the head is not at `after`, else with the next head.
-    async fn wait(&self, query: Option<&str>) -> Reply {
-        let after = query.and_then(|query| query.strip_prefix("after=")).and_then(Position::from_text);
-        let Some(after) = after else {
+    async fn wait(&self, request: Request<Incoming>) -> Reply {
+        // The request is let go with this: it is a view of hyper's buffer, which would be kept beside
+        // the next one for as long as nothing happens.
+        let after = |asked: Request<_>| Position::from_text(asked.uri().query()?.strip_prefix("after=")?);
+        let Some(after) = after(request) else {
             return Reply::text(StatusCode::BAD_REQUEST, "wait needs ?after=EPOCH.SEQUENCE\n");
         };
         let mut head = self.feed.head();
@@ -121,7 +123,7 @@ impl Public {
         reply.with(CACHE_CONTROL, cache).with(ETAG, &object.etag).with(ACCEPT_RANGES, "bytes")
     }
 
-    async fn answer(&self, request: &Request<Incoming>) -> Reply {
+    async fn answer(&self, request: Request<Incoming>) -> Reply {
         let uri = request.uri();
         if uri.path_and_query().is_none_or(|target| target.as_str().len() > TARGET_BYTES) {
             return Reply::not_found();
@@ -131,7 +133,7 @@ impl Public {
             "/healthz" => Reply::text(StatusCode::OK, "ok\n"),
             "/readyz" => self.ready(),
             path => match path.strip_prefix(&self.prefix) {
-                Some("wait") => self.wait(uri.query()).await,
+                Some("wait") => self.wait(request).await,
                 Some(path) => self.object(path, request.headers()),
                 None => Reply::not_found(),
             },
@@ -143,7 +145,7 @@ impl Handler for Public {
     async fn handle(&self, request: Request<Incoming>, _: Peer) -> Reply {
         // hyper leaves the body out of the answer to HEAD.
         let reply = match *request.method() {
-            Method::GET | Method::HEAD => self.answer(&request).await,
+            Method::GET | Method::HEAD => self.answer(request).await,
             _ => Reply::wrong_method("GET, HEAD"),
         };
         self.metrics.public(reply.status().as_u16());
