@@ -487,7 +487,8 @@ impl Store for Etcd {
             return None;
         }
         // Anew when a signer joins: it waits for a snapshot that it can make itself.
-        let joined = self.rows.iter().filter(|(key, _)| key.starts_with(space::SIGNERS));
+        let joined =
+            self.rows.range(space::SIGNERS.to_vec()..).take_while(|(key, _)| key.starts_with(space::SIGNERS));
         let joined = joined.filter_map(|(_, (_, value))| Fence::decode(value));
         let process = |fence: Fence| fence.process.first_chunk().map_or(0, |part| u64::from_be_bytes(*part));
         Some(joined.fold(u64::try_from(*led).unwrap_or(0), |term, fence| term ^ process(fence)))
@@ -507,7 +508,7 @@ impl Store for Etcd {
 
     fn audit(&self, own: &AuditHead) -> (u64, FeedDigest) {
         let mut ends = BTreeMap::from([(self.space.signer.as_bytes(), *own)]);
-        for (key, (_, value)) in &self.rows {
+        for (key, (_, value)) in self.rows.range(space::SIGNERS.to_vec()..) {
             let name = key.strip_prefix(space::SIGNERS).filter(|name| *name != self.space.signer.as_bytes());
             if let Some((name, fence)) = name.zip(Fence::decode(value)) {
                 ends.insert(name, fence.audit);
