@@ -21,7 +21,7 @@ const CLIENT: ClientKey = ClientKey::from_bytes([7; 32]);
 
 fn lineage(n: u64) -> LineageId {
     let mut random = [0; 10];
-    random[..8].copy_from_slice(&n.to_be_bytes());
+    random[..8].copy_from_slice(&(n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
     LineageId::new(random, Timestamp::from_millis(1).unwrap())
 }
 
