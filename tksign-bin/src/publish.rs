@@ -203,7 +203,9 @@ impl Publisher {
         if memory.head.as_ref().is_some_and(|head| head.position.epoch < epoch) {
             return Ok(None);
         }
-        let drop = self.state.due_drop(view.now);
+        // Only days that were over by the last head: heads of an epoch never go back in time, so the one
+        // that says so can be believed whatever the clock does next, and one that is never signed drops nothing.
+        let drop = memory.head.as_ref().and_then(|head| self.state.due_drop(head.issued_at.min(view.now)));
         // What the store does not take in one change is left to the next step.
         let covered = || memory.uncovered.values().take(view.store.room());
         let rows: Vec<(Revocation, ExpiryDay)> = covered().map(|row| (row.revocation, row.day)).collect();

@@ -184,16 +184,44 @@ fn rows_leave_after_the_last_day_of_what_they_name() {
     let mut client = Client::new(&world);
     client.poll(&world);
     assert!(client.revoked(minted.lineage));
-    // Past the token's last day, the next step drops the row; one of unknown expiry stays.
+    // Past the token's last day, the step after the first head drops the row; one of unknown expiry stays.
     world.clock.advance(20 * 86_400_000);
+    publish(&world, revoker, RevokeTarget::Token(lineage(76)));
+    client.poll(&world);
+    assert!(client.revoked(minted.lineage), "no head yet had a time at which it may leave");
     publish(&world, revoker, RevokeTarget::Token(lineage(78)));
     client.poll(&world);
     assert!(!client.revoked(minted.lineage) && client.revoked(lineage(77)) && client.revoked(lineage(78)));
     world.restart();
-    assert_eq!(world.operate(&Status {}).revocations, 2);
+    assert_eq!(world.operate(&Status {}).revocations, 3);
     publish(&world, revoker, RevokeTarget::Token(lineage(79)));
     client.poll(&world);
     assert!(client.revoked(lineage(77)) && client.revoked(lineage(79)));
+}
+
+/// A clock at which no head can be signed drops nothing: no head could ever say so, and when the clock is
+/// right again every client would refuse the step.
+#[test]
+fn nothing_is_dropped_by_a_clock_that_no_head_was_signed_at() {
+    let mut world = World::new();
+    let (minter, revoker) = (world.minter(), world.client(4, Role::Revoke));
+    world.key("acme", None, KeyClass::Ordinary);
+    let minted = world.call(minter, &mint("acme")).unwrap();
+    publish(&world, revoker, RevokeTarget::Token(minted.lineage));
+    let mut client = Client::new(&world);
+    client.poll(&world);
+    world.clock.advance(400 * 86_400_000);
+    world.call(revoker, &revoke(RevokeTarget::Token(lineage(77)))).unwrap();
+    // Closes a step, twice.
+    world.restart();
+    world.close();
+    world.clock.set(NOW);
+    world.open();
+    publish(&world, revoker, RevokeTarget::Token(lineage(78)));
+    client.poll(&world);
+    assert!(client.revoked(lineage(77)) && client.revoked(lineage(78)), "the client goes on");
+    assert!(client.revoked(minted.lineage));
+    assert_eq!(world.operate(&Status {}).revocations, 3);
 }
 
 /// A service can write any lineage and expiry into a token under its delegated key. Presenting
