@@ -97,8 +97,8 @@ pub(crate) fn status(
         _ if head
             .is_some_and(|head| ahead(head.issued_at) && head.position.epoch == memory.position.epoch) =>
         {
-            "the clock is behind the last signed head, no head is signed: set the clock right, or raise the epoch \
-             with `tksign keys publication prepare --next-epoch`"
+            "the clock is behind the last signed head, no head is signed: set the clock right; if it is right, first \
+             `tksign restore-check --mint-clock-back`, then `tksign keys publication prepare --next-epoch`"
         }
         _ if ahead(memory.last_mint) => {
             "the clock is behind the last mint, nothing is minted: set the clock right; if it is right, see \

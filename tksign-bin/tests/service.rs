@@ -441,6 +441,17 @@ fn a_clock_behind_the_last_head_and_the_last_mint_is_told() {
     world.call(minter, &mint("acme")).unwrap();
 }
 
+/// The command, which runs by the machine's clock.
+fn turn_back(world: &World) -> testkit::process::Finished {
+    let file = world.path().join("secret");
+    if !file.exists() {
+        world.dir.write("secret", 0o400, secret_bytes(1));
+    }
+    let (dir, file) = (world.path().to_str().unwrap(), file.to_str().unwrap());
+    let args = ["restore-check", "--dir", dir, "--secret-file", file, "--mint-clock-back", "--json"];
+    testkit::process::run(testkit::signer::binary(), args, b"")
+}
+
 /// The clock was a month ahead: nothing is minted when it is right again, until the command says so;
 /// then no token from ahead is left alive, and what ran out by the wrong clock is in force again.
 #[test]
@@ -478,18 +489,12 @@ fn a_mint_clock_that_was_ahead_is_turned_back_by_a_command() {
     assert!(world.verify(verifier, dead.token.expose()).is_ok());
     world.close();
 
-    let file = world.dir.write("secret", 0o400, secret_bytes(1));
-    let back = || {
-        let (dir, file) = (world.path().to_str().unwrap(), file.to_str().unwrap());
-        let args = ["restore-check", "--dir", dir, "--secret-file", file, "--mint-clock-back", "--json"];
-        testkit::process::run(testkit::signer::binary(), args, b"")
-    };
-    let done = back();
+    let done = turn_back(&world);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     let said: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
     assert_eq!(said["minted ahead, revoked"], 1, "{said}");
     assert!(said["revoked before, in force again"].as_u64().unwrap() >= 1, "{said}");
-    let again = back();
+    let again = turn_back(&world);
     assert_eq!(again.code, Some(10), "{}", again.stderr);
     assert!(again.stderr.contains("not ahead of the clock"), "{}", again.stderr);
 
@@ -511,4 +516,102 @@ fn a_mint_clock_that_was_ahead_is_turned_back_by_a_command() {
     assert_eq!(code(world.verify(verifier, ahead.token.expose())), Code::Revoked);
     world.close();
     assert!(tksign::Signer::verify_audit(world.path()).is_ok());
+}
+
+/// Heads alone were ahead: nothing waits for the mint time, and what ran out comes back all the same,
+/// also when the epoch was raised before.
+#[test]
+fn what_ran_out_comes_back_although_nothing_was_minted_ahead() {
+    let mut world = World::new();
+    let (minter, revoker) = (world.minter(), world.client(4, Role::Revoke));
+    let verifier = world.client(3, Role::Verify(None));
+    world.key("acme", None, KeyClass::Ordinary);
+    let real = SystemClock.now().millis();
+    world.clock.set(real);
+    world.restart();
+    let dead = world.call(minter, &mint("acme")).unwrap();
+    world.call(revoker, &revoke(RevokeTarget::Token(dead.lineage))).unwrap();
+    world.close();
+    // The first head is signed by the wrong clock, the next one drops by it.
+    world.clock.set(real + 30 * 86_400_000);
+    world.open();
+    world.restart();
+    world.close();
+
+    world.clock.set(real);
+    world.open();
+    let notice = world.operate(&Status {}).notice;
+    assert!(notice.as_str().contains("--mint-clock-back"), "{notice}");
+    assert!(world.verify(verifier, dead.token.expose()).is_ok(), "what the wrong clock did");
+    world.close();
+    let done = turn_back(&world);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let said: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!(
+        (&said["minted ahead, revoked"], &said["revoked before, in force again"]),
+        (&0.into(), &1.into())
+    );
+    assert_eq!(said["last mint was"], said["last mint is"], "it was right");
+    world.open();
+    assert_eq!(code(world.verify(verifier, dead.token.expose())), Code::Revoked);
+    world.close();
+    let again = turn_back(&world);
+    assert_eq!(again.code, Some(10), "{}", again.stderr);
+    assert!(again.stderr.contains("no revocation that the audit log knows is missing"), "{}", again.stderr);
+}
+
+/// What was minted ahead is read from lines. When any of them may be pruned nothing is taken back,
+/// also when what is left begins after the clock was right again.
+#[test]
+fn a_mint_clock_is_not_turned_back_over_pruned_lines() {
+    let mut world = World::new();
+    let minter = world.minter();
+    world.key("acme", None, KeyClass::Ordinary);
+    let real = SystemClock.now().millis();
+    world.clock.set(real + 30 * 86_400_000);
+    world.restart();
+    world.call(minter, &mint("acme")).unwrap();
+    let between = world.operate(&Status {}).audit_lines;
+    world.call(minter, &mint("acme")).unwrap();
+    world.clock.set(real);
+    // One line by the right clock, which is all that is kept at last.
+    world.restart();
+    world.client(5, Role::Operator);
+    let last = world.operate(&Status {}).audit_lines;
+    for before in [between + 1, last] {
+        world.operate(&AuditPrune { before });
+        world.close();
+        let done = turn_back(&world);
+        assert_eq!(done.code, Some(10), "{} {}", done.stdout, done.stderr);
+        assert!(done.stderr.contains("were pruned"), "{}", done.stderr);
+        assert!(!done.stderr.contains("backup"), "no row was lost: {}", done.stderr);
+        world.open();
+        assert_eq!(code(world.call(minter, &mint("acme"))), Code::ClockApart);
+    }
+}
+
+/// A step dropped rows, and the head that says so was never signed: the last one still counts them, so
+/// nothing is written over them until there is one.
+#[test]
+fn what_no_head_says_to_be_dropped_is_not_written_over() {
+    const DAY: u64 = 86_400_000;
+    let mut world = World::new();
+    let (minter, revoker) = (world.minter(), world.client(4, Role::Revoke));
+    world.key("acme", None, KeyClass::Ordinary);
+    let dead = world.call(minter, &mint("acme")).unwrap();
+    world.call(revoker, &revoke(RevokeTarget::Token(dead.lineage))).unwrap();
+    world.close();
+    // A head by the wrong clock, then the end of the publication key.
+    world.clock.set(NOW + 89 * DAY);
+    world.open();
+    let mut head = world.signer().feed.head();
+    run(async { head.wait_for(|at| at.epoch == 1).await.map(|_| ()) }).unwrap();
+    world.clock.set(NOW + 100 * DAY);
+    world.close();
+    world.clock.set(SystemClock.now().millis());
+    let done = turn_back(&world);
+    assert_eq!(done.code, Some(10), "{} {}", done.stdout, done.stderr);
+    assert!(done.stderr.contains("no head says so yet"), "{}", done.stderr);
+    // The store still opens.
+    world.open();
 }

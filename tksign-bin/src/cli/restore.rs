@@ -91,16 +91,11 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     let mut restored = restored.map_err(|error| local::failure(&error))?;
     let gaps = restored.evidence.gaps();
     if values::set(matches, "mint-clock-back") {
-        let done = restored.turn_back(now).map_err(|error| {
-            Failure::new(
-                Exit::Refused,
-                error,
-                "see what docs/operations.md says of a clock that was far ahead",
-            )
-        })?;
+        let done = restored.turn_back(now).map_err(|error| local::failure(&error))?;
+        let done = done.map_err(|(why, next)| Failure::new(Exit::Refused, why, next))?;
         let facts = output::Facts::default()
             .with_text("last mint was", done.was)
-            .with_text("last mint is", now)
+            .with_text("last mint is", done.is)
             .with("minted ahead, revoked", done.revoked)
             .with("revoked before, in force again", done.again);
         output::show(matches, streams, facts)?;
