@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -44,12 +45,16 @@ struct State {
     open: BTreeMap<u64, (Arc<Link>, [TcpStream; 2])>,
     next: u64,
     stop: bool,
+    /// What is looked for in requests; see [`Proxy::lose`].
+    lose: Option<Vec<u8>>,
 }
 
 /// One who has connected. Who it is may cost a search, so it is asked only while ways differ.
 struct Link {
     from: SocketAddr,
     who: OnceLock<Option<usize>>,
+    /// The answer that comes next is dropped.
+    loses: AtomicBool,
 }
 
 impl Proxy {
@@ -95,13 +100,13 @@ impl Proxy {
 
     /// What becomes of the connections of `who` from now on, those that are there included.
     pub fn set(&self, who: usize, way: Way) {
-        let mut state = self.shared.lock();
-        state.ways.insert(who, way);
-        if way == Way::Refused {
-            state.close(|link| self.shared.who(link) == Some(who));
-        }
-        drop(state);
-        self.shared.changed.notify_all();
+        self.shared.set(who, way);
+    }
+
+    /// Lets the next request that contains these bytes through, drops its answer, and then refuses
+    /// whoever asked, until [`Proxy::set`]: it was done, and nobody was told.
+    pub fn lose(&self, request: &[u8]) {
+        self.shared.lock().lose = Some(request.to_vec());
     }
 }
 
@@ -129,6 +134,25 @@ impl Drop for Proxy {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, who: usize, way: Way) {
+        let mut state = self.lock();
+        state.ways.insert(who, way);
+        if way == Way::Refused {
+            state.close(|link| self.who(link) == Some(who));
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Looks for the request whose answer is to be lost.
+    fn look(&self, link: &Link, bytes: &[u8]) {
+        let mut state = self.lock();
+        let is_it = |lose: &mut Vec<u8>| bytes.windows(lose.len()).any(|part| part == lose);
+        if state.lose.take_if(is_it).is_some() {
+            link.loses.store(true, Ordering::SeqCst);
+        }
     }
 
     fn who(&self, link: &Link) -> Option<usize> {
@@ -164,7 +188,8 @@ impl State {
 }
 
 fn forward(shared: &Arc<Shared>, from: &TcpStream, to: &str) -> std::io::Result<()> {
-    let link = Arc::new(Link { from: from.peer_addr()?, who: OnceLock::new() });
+    let link =
+        Arc::new(Link { from: from.peer_addr()?, who: OnceLock::new(), loses: AtomicBool::new(false) });
     if !shared.pass(&link) {
         return Ok(());
     }
@@ -181,19 +206,30 @@ fn forward(shared: &Arc<Shared>, from: &TcpStream, to: &str) -> std::io::Result<
     let back = {
         let (shared, link) = (Arc::clone(shared), Arc::clone(&link));
         let (from, to) = (to.try_clone()?, from.try_clone()?);
-        thread::spawn(move || pump(&shared, &link, from, to))
+        let answered = move |_: &[u8]| {
+            let is_lost = link.loses.load(Ordering::SeqCst);
+            if is_lost && let Some(who) = shared.who(&link) {
+                shared.set(who, Way::Refused);
+            }
+            !is_lost && shared.pass(&link)
+        };
+        thread::spawn(move || pump(answered, from, to))
     };
-    pump(shared, &link, from.try_clone()?, to);
+    let asked = |bytes: &[u8]| {
+        shared.look(&link, bytes);
+        shared.pass(&link)
+    };
+    pump(asked, from.try_clone()?, to);
     let _ = back.join();
     shared.lock().open.remove(&number);
     Ok(())
 }
 
-/// Copies one direction to its end, and ends both with it.
-fn pump(shared: &Shared, link: &Link, mut from: TcpStream, mut to: TcpStream) {
+/// Copies what may pass of one direction to its end, and ends both with it.
+fn pump(may_pass: impl Fn(&[u8]) -> bool, mut from: TcpStream, mut to: TcpStream) {
     let mut bytes = [0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut bytes) {
-        if !shared.pass(link) || to.write_all(&bytes[..count]).is_err() {
+        if !may_pass(&bytes[..count]) || to.write_all(&bytes[..count]).is_err() {
             break;
         }
     }
@@ -248,6 +284,21 @@ mod tests {
         assert_eq!(stream.read(&mut heard).unwrap_or(0), 0, "an open one is closed");
         let late = TcpStream::connect(proxy.address()).and_then(|mut late| say(&mut late, b"no"));
         assert!(late.is_err(), "a new one is closed");
+    }
+
+    #[test]
+    fn what_was_asked_is_done_and_its_answer_lost() {
+        let to = echo();
+        let proxy = Proxy::start(&to.local_addr().unwrap().to_string());
+        let mut stream = TcpStream::connect(proxy.address()).unwrap();
+        proxy.lose(b"two");
+        assert_eq!(say(&mut stream, b"one").unwrap(), b"one");
+        assert!(say(&mut stream, b"a two").is_err());
+        let late = TcpStream::connect(proxy.address()).and_then(|mut late| say(&mut late, b"no"));
+        assert!(late.is_err(), "a new one is closed");
+        proxy.set(0, Way::Open);
+        let mut again = TcpStream::connect(proxy.address()).unwrap();
+        assert_eq!(say(&mut again, b"two").unwrap(), b"two", "only once");
     }
 
     #[test]

@@ -337,6 +337,8 @@ impl Thread {
     fn commit(&mut self, plan: Plan, now: Timestamp) -> Result<(), SignerError> {
         let mut effects = Vec::new();
         self.store.begin()?;
+        #[cfg(feature = "etcd")]
+        self.settle()?;
         self.add(plan, now, &mut effects).map_err(StoreError::from)?;
         self.store.commit()?;
         self.show(&effects);
@@ -354,14 +356,11 @@ impl Thread {
     /// starting again is the only safe way on.
     fn back(&mut self) {
         self.working = self.committed.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        if let Ok(stored) = audit::load(&*self.store, self.working.authority)
+        // In a cluster the outcome may be learned late: when the next group begins.
+        if self.store.name().is_empty()
+            && let Ok(stored) = audit::load(&*self.store, self.working.authority)
             && stored != self.working.audit
         {
-            if !self.store.name().is_empty() {
-                // In a cluster the outcome may be learned late; then others' news tell the rest.
-                self.working.audit = stored;
-                return self.show(&[]);
-            }
             eprintln!("tksign: the store committed what it reported as failed; stopping, start again");
             std::process::abort();
         }

@@ -334,6 +334,11 @@ pub trait Store: Send {
     /// Writes no more, for this reason: what others wrote was not understood.
     fn freeze(&mut self, _why: &str) {}
 
+    /// Where this process's audit chain ends as of [`Store::begin`], if more may be done than was told.
+    fn chain(&self) -> Option<AuditHead> {
+        None
+    }
+
     /// What a head says of all audit chains, this process's ending here.
     fn audit(&self, own: &AuditHead) -> (u64, FeedDigest) {
         (own.lines, own.digest())

@@ -3,12 +3,13 @@
 use super::Thread;
 use crate::memory::SignerError;
 use crate::publish::HEAD;
-use crate::store::{Op, Table};
+use crate::store::{Op, StoreError, Table};
 
 impl Thread {
     /// Takes in what was written since the last time. What is not understood ends this signer's
     /// writing, not its answers to `verify`: it knows less than the cluster from then on, and says so.
     pub(super) fn follow(&mut self) {
+        let _ = self.settle();
         let news = self.store.news();
         if news.is_empty() {
             return;
@@ -39,6 +40,20 @@ impl Thread {
         if let Err(error) = self.guard.committed(&effects, &self.working) {
             eprintln!("tksign: {error}");
         }
+    }
+
+    /// Goes on from where the store says that the audit chain ends: a transaction that failed here may
+    /// have been done, its answer lost. What it did besides is told as news.
+    ///
+    /// # Errors
+    /// It was: whatever was decided before knew less.
+    pub(super) fn settle(&mut self) -> Result<(), StoreError> {
+        match self.store.chain() {
+            Some(chain) if chain != self.working.audit => self.working.audit = chain,
+            Some(_) | None => return Ok(()),
+        }
+        self.show(&[]);
+        Err(StoreError::Raced)
     }
 
     /// Whether this signer publishes; when it has just come to, everything is made ready for it.

@@ -7,6 +7,7 @@ mod gap;
 mod large;
 mod life;
 mod login;
+mod lost;
 mod moves;
 mod restore;
 mod scene;

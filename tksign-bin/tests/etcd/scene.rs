@@ -1,5 +1,6 @@
 //! Signers over one cluster, by the command line alone.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
@@ -21,6 +22,8 @@ pub(crate) struct Scene {
     pub(crate) dir: TempDir,
     /// How to speak to etcd, besides where it is.
     pub(crate) args: Vec<String>,
+    /// By what URL a signer reaches etcd, where it is not etcd's own.
+    pub(crate) ways: BTreeMap<String, String>,
 }
 
 /// A running signer.
@@ -36,7 +39,7 @@ impl Scene {
         let dir = TempDir::new();
         let secret: [u8; 32] = core::array::from_fn(|at| u8::try_from((at * 37 + 5) % 251).unwrap());
         dir.write("secret", 0o400, secret);
-        let scene = Self { etcd, dir, args: Vec::new() };
+        let scene = Self { etcd, dir, args: Vec::new(), ways: BTreeMap::new() };
         scene.must("one", "init", &["--root-key-out", &scene.path("root.key")]);
         scene.must("one", "keys create", &["--tenant", "acme"]);
         scene
@@ -70,7 +73,7 @@ impl Scene {
         let mut command = Command::new(TKSIGN);
         command.args(["serve", "--dir", &self.path(name), "--secret-file", &self.path("secret")]);
         command.args(["--signer", name, "--rpc", "127.0.0.1:0", "--public", "127.0.0.1:0"]);
-        for url in self.etcd.urls() {
+        for url in self.ways.get(name).map_or_else(|| self.etcd.urls(), |way| vec![way.clone()]) {
             command.args(["--etcd", &url]);
         }
         command.args(&self.args).args(more);

@@ -171,7 +171,7 @@ pub(super) fn field(value: &Value) -> Option<Vec<u8>> {
     base64::decode(value.as_str().unwrap_or(""))
 }
 
-/// What a head says of the chains of several signers: all their lines, and SHA-256 over a tag and,
+/// What a head says of the chains of signers that have written any: all their lines, and SHA-256 over a tag and,
 /// by name, the name's length, the name, the number of lines and the last hash of each.
 pub(super) fn audit_digest(ends: &BTreeMap<&[u8], AuditHead>) -> (u64, FeedDigest) {
     let mut hash = Sha256::new().chain_update(b"tk-audit-cluster-v1");

@@ -12,8 +12,8 @@ use crate::clock::monotonic;
 use crate::memory::CHECK;
 use crate::store::{Change, Op, Refusal, Scan, StoreError, Table};
 
-/// Comparisons in one transaction besides our three. etcd takes 128 operations on every path into
-/// nested transactions, and counts a level's comparisons or writes, whichever are more: 63 here,
+/// Comparisons in one transaction besides our four. etcd takes 128 operations on every path into
+/// nested transactions, and counts a level's comparisons or writes, whichever are more: 64 here,
 /// then [`NESTS`], then [`NEST`].
 const COMPARES: usize = 60;
 /// Writes in the innermost transactions.
@@ -50,6 +50,8 @@ pub(super) struct Pending {
     writes: Writes,
     rows: Vec<(Table, Vec<u8>, Option<Vec<u8>>)>,
     audit: Option<(Vec<u8>, Vec<u8>)>,
+    /// The whole key of the first audit line: where none may be, nor then any of those after it.
+    line: Option<Vec<u8>>,
     guard: bool,
     feed: bool,
 }
@@ -91,8 +93,9 @@ impl Pending {
                 if there {
                     return Err(Refusal::Conflict);
                 }
-                // Nobody else writes to this signer's audit chain.
-                if own.is_none() && table != Table::Audit {
+                if table == Table::Audit {
+                    pending.line.get_or_insert_with(|| path.clone());
+                } else if own.is_none() {
                     pending.compares.insert(path.clone(), 0);
                 }
             }
@@ -147,6 +150,7 @@ impl Pending {
         }
         self.writes.extend(more.writes);
         self.audit = more.audit.or_else(|| self.audit.take());
+        self.line = self.line.take().or(more.line);
         self.guard |= more.guard;
         self.feed |= more.feed;
     }
@@ -244,6 +248,7 @@ fn send(store: &mut Etcd, one: Pending, known: &mut Known) -> Result<i64, StoreE
     if one.feed {
         compares.push(store.space.compare(LEADER, known.leader));
     }
+    compares.extend(one.line.iter().map(|key| space::compare(key, 0)));
     compares.extend(
         one.compares
             .iter()

@@ -1,0 +1,55 @@
+use testkit::etcd::Etcd;
+use testkit::proxy::{Proxy, Way};
+
+use crate::scene::{Scene, awaited};
+
+impl Scene {
+    fn floor(&self, user: &str) -> testkit::process::Finished {
+        self.run("one", "revoke subject", &["--tenant", "acme", "--subject", user])
+    }
+
+    /// The lines of the first signer's chain.
+    fn lines(&self) -> Vec<String> {
+        self.must("one", "audit export", &[]).lines().map(str::to_owned).collect()
+    }
+}
+
+/// A signer's transaction is done and its answer lost, for longer than it is asked for. What it wrote
+/// stays, in the feed and in the audit chain, and the signer goes on after it: first by a head that
+/// counts the line, then by a line that follows it.
+#[test]
+fn a_transaction_whose_answer_was_lost_stays() {
+    let Some(etcd) = Etcd::start("a_transaction_whose_answer_was_lost_stays", 1) else { return };
+    let mut scene = Scene::new(etcd);
+    scene.migrated();
+    scene.join("two");
+    let mut two = scene.serve("two");
+    let proxy = Proxy::start(&scene.etcd.address(0));
+    scene.ways.insert("one".to_owned(), format!("http://{}", proxy.address()));
+    let one = scene.serve("one");
+    let before = scene.revoke("one", &one, "user:0");
+    let lines = scene.lines();
+
+    proxy.lose(b"/v3/kv/txn");
+    let told = scene.floor("user:1");
+    assert!(told.code != Some(0) && told.stderr.contains("did not say whether"), "{}", told.stderr);
+    let last = two.await_head("what was done", |head| head.state != before.state);
+    assert_eq!(last.audit.lines, before.audit.lines + 1);
+
+    // The other one ends; this one publishes, on a base of its own, before it writes a line.
+    proxy.set(0, Way::Open);
+    assert!(last.base.sequence != last.position.sequence && two.process.terminate().success());
+    let head = one.await_head("its own", |head| head.base.sequence == head.position.sequence);
+    assert_eq!((head.state, head.audit), (last.state, last.audit));
+
+    let done = awaited(|| Some(scene.floor("user:2")).filter(|done| done.code == Some(0)));
+    assert!(done.is_some(), "{}", one.process.output());
+    let now = scene.lines();
+    assert_eq!(now[..lines.len()], lines);
+    assert_eq!(now.len(), lines.len() + 2, "{now:#?}");
+    scene.must("one", "audit verify", &[]);
+    one.await_head("both", |later| later.audit.lines == last.audit.lines + 1 && later.state != last.state);
+    // Asked for again, it is there.
+    let again = scene.floor("user:1");
+    assert_eq!(again.code, Some(0), "{}", again.stderr);
+}
