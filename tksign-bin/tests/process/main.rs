@@ -11,6 +11,7 @@ mod roles;
 mod search;
 mod second;
 mod stolen;
+mod stop;
 mod strangers;
 mod third;
 mod wire;

@@ -183,17 +183,38 @@ impl Line {
 
     /// The same on a connection that may break.
     pub fn try_ask(&mut self, payload: &[u8]) -> io::Result<Result<Vec<u8>, Answer>> {
-        let number = self.next;
         let body = self.seal(payload);
-        let (status, body) = self.connection.post(RPC_PATH, &body)?;
+        let answer = self.connection.post(RPC_PATH, &body)?;
+        Ok(self.read(answer))
+    }
+
+    /// Begins to ask, and returns when the server waits for the body, which is given back.
+    pub fn begin(&mut self, payload: &[u8]) -> Vec<u8> {
+        let body = self.seal(payload);
+        let head = format!("POST {RPC_PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n", body.len());
+        self.connection.send(format!("{head}expect: 100-continue\r\n\r\n").as_bytes()).unwrap();
+        assert_eq!(self.connection.answer().unwrap(), (100, vec![]));
+        body
+    }
+
+    /// Sends the body; the answer's payload, or what was answered instead of one.
+    pub fn end(&mut self, body: &[u8]) -> io::Result<Result<Vec<u8>, Answer>> {
+        self.connection.send(body)?;
+        let answer = self.connection.answer()?;
+        Ok(self.read(answer))
+    }
+
+    /// The payload of the answer to the last request.
+    fn read(&self, (status, body): Answer) -> Result<Vec<u8>, Answer> {
+        let number = self.next - 1;
         let Ok(Frame::<RpcAnswer<'_>>::Accepted(answer)) = Frame::<RpcAnswer<'_>>::decode(&body) else {
-            return Ok(Err((status, body)));
+            return Err((status, body));
         };
         assert_eq!((status, answer.number), (200, number));
         let mut payload = vec![0; answer.message.len()];
         let length = self.transport.read_message(number, answer.message, &mut payload).unwrap();
         payload.truncate(length);
-        Ok(Ok(payload))
+        Ok(payload)
     }
 
     /// A request id of its own.
