@@ -130,6 +130,34 @@ fn an_init_that_is_killed_at_any_step_is_made_good_by_the_next() {
     assert!(all.is_some_and(|steps| steps > 30), "{all:?}");
 }
 
+/// Two at once: the second one touches nothing of what the first is making, in its folder or beside it.
+#[test]
+fn an_init_leaves_anothers_work_alone() {
+    let dir = TempDir::new();
+    let (state, root, good) = (path(&dir, "state"), path(&dir, "root.key"), secret(&dir, "secret", 1, 0o400));
+    let init = ["init", "--dir", &state, "--secret-file", &good, "--root-key-out", &root];
+    // As the first one holds it half way.
+    std::fs::create_dir(&state).unwrap();
+    let first = std::fs::File::open(&state).unwrap();
+    rustix::fs::flock(&first, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let making = ["state/init.part", "state/tksign.db", "root.key.part"];
+    making.iter().for_each(|name| drop(dir.write(name, 0o600, name)));
+    let is_whole = |names: &[&str]| {
+        names.iter().all(|name| std::fs::read(dir.join(name)).is_ok_and(|read| read == name.as_bytes()))
+    };
+    fails(&tksign(&init), 22, "another process");
+    assert!(is_whole(&making));
+    // It is gone, and another works in another folder on a root key of the same name.
+    drop(first);
+    std::fs::remove_dir_all(&state).unwrap();
+    fails(&tksign(&init), 24, "root.key.part");
+    assert!(is_whole(&making[2..]));
+    assert_eq!(std::fs::read_dir(&state).unwrap().count(), 0, "nothing is left that would remove it later");
+    std::fs::remove_file(dir.join(making[2])).unwrap();
+    let made = tksign(&init);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+}
+
 /// No key is ever made of anything else than the system's randomness.
 #[test]
 fn a_failing_generator_stops_the_program() {

@@ -4,6 +4,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, Command};
+use rustix::fs::{FlockOperation, flock};
 use tkcore::Json;
 use tkcore::protocol::{ClientKey, MintPower, Narrowing, Permit, Role, StaticKeys};
 use zeroize::Zeroizing;
@@ -14,6 +15,7 @@ use super::{Exit, Failure, Streams, reach, statics, values};
 use crate::clock::SystemClock;
 use crate::secret::Secret;
 use crate::signer::{Signer, Trust};
+use crate::store::StoreError;
 
 const EXAMPLE: &str = "\
 Example:
@@ -73,6 +75,8 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     let root = values::path(matches, "root-key-out").unwrap_or_else(|| folder.join("root.key"));
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
     made.map_err(|error| unwritable(&folder, &error))?;
+    // To the end of this function: what another one is making is not what a crash left.
+    let _held = hold(&folder)?;
     // The root key comes to its place last of all, when everything that it is for is there.
     let mut part = root.clone().into_os_string();
     part.push(".part");
@@ -95,20 +99,33 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     if root.exists() {
         return Err(unwritable(&root, &io::ErrorKind::AlreadyExists.into()));
     }
-    remove(&part)?;
-    // Opened before anything is made, so that no key is lost to a full disk or a wrong path.
-    let kept = fresh(&part, 0o600)?;
-    let done = fresh(&folder.join(UNFINISHED), 0o600)
-        .and_then(|_| synced(&folder))
-        .and_then(|()| make(matches, &folder, &secret, kept))
-        // From here on it counts.
-        .and_then(|()| remove(&folder.join(UNFINISHED)));
+    let mark = folder.join(UNFINISHED);
+    fresh(&mark, 0o600)?;
+    // Opened before any key is made, so that none is lost to a full disk or a wrong path. One that is
+    // there may be an `init`'s in another folder.
+    let kept = synced(&folder).and_then(|()| fresh(&part, 0o600));
+    let kept = kept.inspect_err(|_| drop(remove(&mark)))?;
+    let made = make(matches, &folder, &secret, kept);
+    // From here on it counts.
+    let done = made.and_then(|()| remove(&mark));
     if let Err(failure) = done {
         let _ = clean(&folder, &part);
         return Err(failure);
     }
     synced(&folder)?;
     finish(&folder, &part, &root, streams)
+}
+
+/// The folder, locked against another `init`.
+fn hold(folder: &Path) -> Result<File, Failure> {
+    let file = File::open(folder).map_err(|error| unwritable(folder, &error))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(local::failure(&StoreError::Held(folder.to_owned()).into()))
+        }
+        Err(error) => Err(unwritable(folder, &error.into())),
+    }
 }
 
 /// Makes everything but the root key's place.
