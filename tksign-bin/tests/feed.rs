@@ -13,7 +13,7 @@ use tkcore::revocation::feed::{Config, Effect, Event, Machine, Moment, Next, Res
 use tkcore::revocation::publish::FeedSigningKey;
 use tkcore::revocation::{FeedPath, Head, Position, Query, Revocations as _, Status as Verdict};
 use tkcore::{KeyClass, LineageId, Timestamp};
-use tksign::{FeedTree, SignerError};
+use tksign::{Clock as _, FeedTree, SignerError, SystemClock};
 
 /// A client of the feed; it sees nothing but the bytes of the tree.
 struct Client {
@@ -29,7 +29,6 @@ impl Client {
     }
 
     fn moment(&self, world: &World) -> Moment {
-        use tksign::Clock as _;
         Moment { wall: world.clock.now(), monotonic: self.monotonic }
     }
 
@@ -222,6 +221,50 @@ fn nothing_is_dropped_by_a_clock_that_no_head_was_signed_at() {
     assert!(client.revoked(lineage(77)) && client.revoked(lineage(78)), "the client goes on");
     assert!(client.revoked(minted.lineage));
     assert_eq!(world.operate(&Status {}).revocations, 3);
+}
+
+/// A step dropped rows, and the head that says so was never signed: the last one still counts them, so
+/// nothing is written over them until there is one. Then they come back, and every client goes on.
+#[test]
+fn what_no_head_says_to_be_dropped_comes_back_after_the_next_epoch() {
+    const DAY: u64 = 86_400_000;
+    let mut world = World::new();
+    let (minter, revoker) = (world.minter(), world.client(4, Role::Revoke));
+    world.key("acme", None, KeyClass::Ordinary);
+    let real = SystemClock.now().millis();
+    world.clock.set(real);
+    world.restart();
+    let dead = world.call(minter, &mint("acme")).unwrap();
+    publish(&world, revoker, RevokeTarget::Token(dead.lineage));
+    let mut client = Client::new(&world);
+    client.poll(&world);
+    let prepared = world.operate(&PublicationPrepare { draft: PublicationDraft::NextEpoch });
+    world.close();
+    // A head by the wrong clock, then the end of the publication key.
+    world.clock.set(NOW + 89 * DAY);
+    world.open();
+    reach(&world.signer().feed, FeedPosition { epoch: 1, sequence: 0 });
+    world.clock.set(NOW + 100 * DAY);
+    world.close();
+    let refused = turn_back(&world);
+    assert_eq!(refused.code, Some(10), "{} {}", refused.stdout, refused.stderr);
+    assert!(refused.stderr.contains("no head says so yet"), "{}", refused.stderr);
+
+    world.clock.set(SystemClock.now().millis());
+    world.open();
+    let key_list = Bytes(sign(&world, &prepared));
+    world.operate(&PublicationRotate { key_list });
+    reach(&world.signer().feed, FeedPosition { epoch: 2, sequence: 0 });
+    world.close();
+    let done = turn_back(&world);
+    assert_eq!(done.code, Some(0), "{} {}", done.stdout, done.stderr);
+    world.clock.set(SystemClock.now().millis());
+    world.open();
+    reach(&world.signer().feed, FeedPosition { epoch: 2, sequence: 1 });
+    client.monotonic += Duration::from_secs(400);
+    client.poll(&world);
+    assert_eq!(client.machine.position().unwrap().epoch, 2);
+    assert!(client.revoked(dead.lineage));
 }
 
 /// A service can write any lineage and expiry into a token under its delegated key. Presenting

@@ -441,17 +441,6 @@ fn a_clock_behind_the_last_head_and_the_last_mint_is_told() {
     world.call(minter, &mint("acme")).unwrap();
 }
 
-/// The command, which runs by the machine's clock.
-fn turn_back(world: &World) -> testkit::process::Finished {
-    let file = world.path().join("secret");
-    if !file.exists() {
-        world.dir.write("secret", 0o400, secret_bytes(1));
-    }
-    let (dir, file) = (world.path().to_str().unwrap(), file.to_str().unwrap());
-    let args = ["restore-check", "--dir", dir, "--secret-file", file, "--mint-clock-back", "--json"];
-    testkit::process::run(testkit::signer::binary(), args, b"")
-}
-
 /// The clock was a month ahead: nothing is minted when it is right again, until the command says so;
 /// then no token from ahead is left alive, and what ran out by the wrong clock is in force again.
 #[test]
@@ -588,30 +577,4 @@ fn a_mint_clock_is_not_turned_back_over_pruned_lines() {
         world.open();
         assert_eq!(code(world.call(minter, &mint("acme"))), Code::ClockApart);
     }
-}
-
-/// A step dropped rows, and the head that says so was never signed: the last one still counts them, so
-/// nothing is written over them until there is one.
-#[test]
-fn what_no_head_says_to_be_dropped_is_not_written_over() {
-    const DAY: u64 = 86_400_000;
-    let mut world = World::new();
-    let (minter, revoker) = (world.minter(), world.client(4, Role::Revoke));
-    world.key("acme", None, KeyClass::Ordinary);
-    let dead = world.call(minter, &mint("acme")).unwrap();
-    world.call(revoker, &revoke(RevokeTarget::Token(dead.lineage))).unwrap();
-    world.close();
-    // A head by the wrong clock, then the end of the publication key.
-    world.clock.set(NOW + 89 * DAY);
-    world.open();
-    let mut head = world.signer().feed.head();
-    run(async { head.wait_for(|at| at.epoch == 1).await.map(|_| ()) }).unwrap();
-    world.clock.set(NOW + 100 * DAY);
-    world.close();
-    world.clock.set(SystemClock.now().millis());
-    let done = turn_back(&world);
-    assert_eq!(done.code, Some(10), "{} {}", done.stdout, done.stderr);
-    assert!(done.stderr.contains("no head says so yet"), "{}", done.stderr);
-    // The store still opens.
-    world.open();
 }

@@ -237,3 +237,14 @@ pub fn sign(world: &World, prepared: &PublicationAnswer) -> Vec<u8> {
     let signature = draft.sign(&root).unwrap();
     draft.assemble(&[(root.public().id(), signature)], &roots(world)).unwrap()
 }
+
+/// The command that turns the mint clock back. It runs by the machine's own.
+pub fn turn_back(world: &World) -> testkit::process::Finished {
+    let file = world.path().join("secret");
+    if !file.exists() {
+        world.dir.write("secret", 0o400, secret_bytes(1));
+    }
+    let (dir, file) = (world.path().to_str().unwrap(), file.to_str().unwrap());
+    let args = ["restore-check", "--dir", dir, "--secret-file", file, "--mint-clock-back", "--json"];
+    testkit::process::run(testkit::signer::binary(), args, b"")
+}
