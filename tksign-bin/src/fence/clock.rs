@@ -171,6 +171,11 @@ impl Restored {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{Clock as _, SystemClock};
+    use crate::memory::Memory;
+    use crate::secret::Secret;
+    use crate::signer::Signer;
+    use crate::store::Sqlite;
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(millis).unwrap()
@@ -201,6 +206,25 @@ mod tests {
         let pruned = told(7, "mint");
         assert_eq!(pruned.whole.get("b"), Some(&false));
         assert_eq!(pruned.whole.get(""), Some(&true));
+    }
+
+    /// Each signer of a cluster had a mint time in a row of its own: no one of them stays ahead.
+    #[test]
+    fn every_signers_mint_time_goes_back() {
+        let dir = testkit::TempDir::new();
+        let secret = Secret::new((0..32u8).map(|at| at.wrapping_mul(7)).collect()).unwrap();
+        Signer::init(dir.path(), &secret, &[], &SystemClock, |_| Ok(())).unwrap();
+        let now = SystemClock.now();
+        let was = now.saturating_add(std::time::Duration::from_secs(30 * 86_400));
+        let mut store = Sqlite::open(dir.path()).unwrap();
+        let memory = Memory::load(&store, &secret).unwrap();
+        let event = AuditEvent::new(AuditActor::Signer, "mint").with("lineage", LineageId::new([2; 10], was));
+        let row = memory.put(Table::Meta, &[LAST_MINT, b"b"].concat(), &was.millis().to_be_bytes());
+        write(&mut store, vec![row, audit::append(&memory.audit, &event, was).0]).unwrap();
+        let mut restored = Restored::open(Box::new(store), dir.path(), None, &secret, now).unwrap();
+        let done = restored.turn_back(now).unwrap().unwrap();
+        assert_eq!((done.was, done.is, done.revoked), (was, now, 1));
+        assert_eq!(Memory::load(&*restored.store, &secret).unwrap().last_mint, now);
     }
 
     #[test]
