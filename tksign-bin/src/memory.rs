@@ -18,7 +18,7 @@ use crate::audit;
 use crate::codec::{BadRecord, Reader};
 use crate::keys::{Core, KeyRecord, PublicationSecret, Purpose, decode_roots, encode_roots};
 use crate::random;
-use crate::seal::{Authority, Kek};
+use crate::seal::{Authority, Kek, OTHER_SECRET};
 use crate::secret::{Secret, SecretError};
 use crate::store::{Op, Order, Scan, Store, StoreError, Table};
 
@@ -370,7 +370,9 @@ pub(crate) fn unseal(
     key: &[u8],
     value: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, SignerError> {
-    kek.open(table, key, value).map_err(bad(table))
+    // A `rewrap` at another signer is met row by row.
+    let wrong = |error| if error == OTHER_SECRET { SignerError::WrongSecret } else { bad(table)(error) };
+    kek.open(table, key, value).map_err(wrong)
 }
 
 pub(crate) fn bad(table: Table) -> impl Fn(BadRecord) -> SignerError {

@@ -34,7 +34,7 @@ pub struct Authority(pub [u8; 16]);
 
 /// A format version this program does not know, or too short.
 const FORM: BadRecord = BadRecord("it has no form this version knows");
-const OTHER_SECRET: BadRecord = BadRecord("it is sealed under another secret");
+pub(crate) const OTHER_SECRET: BadRecord = BadRecord("it is sealed under another secret");
 /// Changed, or moved here from another row, table or store.
 const NOT_AUTHENTIC: BadRecord = BadRecord("it was changed or moved");
 

@@ -66,6 +66,8 @@ fn a_new_secret_reaches_one_signer_after_the_other() {
         world.await_status(at, "read-only");
         let refused = world.mint(at).unwrap_err();
         assert_eq!(code(&refused), Some(Code::ReadOnly), "{refused}");
+        let told = refused.to_string();
+        assert!(told.contains("rewrap") && !told.contains("backup"), "{told}");
         world.verify(at, &token).unwrap();
     }
     // What is revoked by the one that writes they learn all the same.
