@@ -8,6 +8,10 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// How long a request that is to be held may take to come: an end for a test that hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What becomes of the connections of one who connects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,8 +49,9 @@ struct State {
     open: BTreeMap<u64, (Arc<Link>, [TcpStream; 2])>,
     next: u64,
     stop: bool,
-    /// What is looked for in requests; see [`Proxy::lose`].
+    /// What is looked for in requests; see [`Proxy::lose`] and [`Proxy::hold`].
     lose: Option<Vec<u8>>,
+    hold: Option<(usize, Vec<u8>)>,
 }
 
 /// One who has connected. Who it is may cost a search, so it is asked only while ways differ.
@@ -108,6 +113,22 @@ impl Proxy {
     pub fn lose(&self, request: &[u8]) {
         self.shared.lock().lose = Some(request.to_vec());
     }
+
+    /// Stalls everything from the `nth` request on that contains these bytes, until [`Proxy::set`].
+    pub fn hold(&self, nth: usize, request: &[u8]) {
+        self.shared.lock().hold = Some((nth, request.to_vec()));
+    }
+
+    /// Waits until the request that is to be held has come; whether it has.
+    #[must_use]
+    pub fn held(&self) -> bool {
+        let waiting = |state: &mut State| state.hold.is_some() && !state.stop;
+        let state = self.shared.lock();
+        self.shared
+            .changed
+            .wait_timeout_while(state, PATIENCE, waiting)
+            .is_ok_and(|(_, out)| !out.timed_out())
+    }
 }
 
 impl std::fmt::Debug for Proxy {
@@ -146,12 +167,23 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Looks for the request whose answer is to be lost.
+    /// Looks for the request whose answer is to be lost, or that is to be held.
     fn look(&self, link: &Link, bytes: &[u8]) {
+        let is_in = |word: &[u8]| bytes.windows(word.len()).any(|part| part == word);
         let mut state = self.lock();
-        let is_it = |lose: &mut Vec<u8>| bytes.windows(lose.len()).any(|part| part == lose);
-        if state.lose.take_if(is_it).is_some() {
+        if state.lose.take_if(|lose| is_in(lose)).is_some() {
             link.loses.store(true, Ordering::SeqCst);
+        }
+        let hold = |(left, word): &mut (usize, Vec<u8>)| {
+            *left -= usize::from(is_in(word));
+            *left == 0
+        };
+        if state.hold.take_if(hold).is_some()
+            && let Some(who) = self.who(link)
+        {
+            state.ways.insert(who, Way::Stalled);
+            drop(state);
+            self.changed.notify_all();
         }
     }
 
@@ -240,8 +272,6 @@ fn pump(may_pass: impl Fn(&[u8]) -> bool, mut from: TcpStream, mut to: TcpStream
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn echo() -> TcpListener {
@@ -299,6 +329,26 @@ mod tests {
         proxy.set(0, Way::Open);
         let mut again = TcpStream::connect(proxy.address()).unwrap();
         assert_eq!(say(&mut again, b"two").unwrap(), b"two", "only once");
+    }
+
+    #[test]
+    fn the_second_that_is_asked_is_held() {
+        let to = echo();
+        let proxy = Proxy::start(&to.local_addr().unwrap().to_string());
+        let mut stream = TcpStream::connect(proxy.address()).unwrap();
+        proxy.hold(2, b"two");
+        for word in [b"one", b"two"] {
+            assert_eq!(say(&mut stream, word).unwrap(), word);
+        }
+        stream.write_all(b"two").unwrap();
+        assert!(proxy.held());
+        stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let mut heard = [0; 3];
+        assert!(stream.read_exact(&mut heard).is_err(), "it is stalled");
+        proxy.set(0, Way::Open);
+        stream.set_read_timeout(None).unwrap();
+        stream.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"two");
     }
 
     #[test]

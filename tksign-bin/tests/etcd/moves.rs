@@ -1,14 +1,19 @@
 use testkit::etcd::Etcd;
 use testkit::process::{Finished, run};
+use testkit::proxy::{Proxy, Way};
 
-use crate::scene::{Scene, TKSIGN};
+use crate::scene::{Scene, TKSIGN, awaited};
 
 fn mark(scene: &Scene, value: &str) {
     assert!(scene.etcd.control(&[0], &["put", "tksign/m/~migrating", value]).contains("OK"));
 }
 
 fn back(scene: &Scene) -> Finished {
-    let (from, to) = (format!("etcd:{}", scene.etcd.urls()[0]), format!("sqlite:{}", scene.path("one")));
+    back_by(scene, &scene.etcd.urls()[0])
+}
+
+fn back_by(scene: &Scene, url: &str) -> Finished {
+    let (from, to) = (format!("etcd:{url}"), format!("sqlite:{}", scene.path("one")));
     run(TKSIGN, ["migrate", "--from", &from, "--to", &to, "--signer", "one"], b"")
 }
 
@@ -49,4 +54,39 @@ fn a_move_that_was_cut_off_anywhere_is_ended_by_the_same_command() {
     assert!(scene.refused("one").contains("it has moved"), "both engines are served");
     // There is one now, and it is not written over.
     assert_ne!(back(&scene).code, Some(0));
+}
+
+/// A signer that still runs while the cluster is closed writes until its own name is taken. What it
+/// was acknowledged is in the copy.
+#[test]
+fn what_a_signer_writes_until_it_is_shut_out_moves_as_well() {
+    let Some(etcd) = Etcd::start("what_a_signer_writes_until_it_is_shut_out_moves_as_well", 1) else {
+        return;
+    };
+    let scene = Scene::new(etcd);
+    scene.migrated();
+    scene.join("two");
+    let two = scene.serve("two");
+    let proxy = Proxy::start(&scene.etcd.address(0));
+    let url = format!("http://{}", proxy.address());
+    let last = std::thread::scope(|scope| {
+        // Everything is read, the key of which is this: twice to close the cluster, twice in the first
+        // name. The second name's turn comes after, or the first one's watch.
+        proxy.hold(5, b"\"dGtzaWduL20v\"");
+        let moved = scope.spawn(|| back_by(&scene, &url));
+        assert!(proxy.held());
+        let last = scene.revoke("two", &two, "user:1");
+        proxy.set(0, Way::Open);
+        let moved = moved.join().unwrap();
+        // Held for longer than it waits, it says so and is run again.
+        assert!(moved.code == Some(0) || moved.stderr.contains("cut off"), "{}", moved.stderr);
+        awaited(|| (moved.code == Some(0) || back(&scene).code == Some(0)).then_some(())).expect("a move");
+        last
+    });
+    drop(two);
+    let args = ["--dir", &scene.path("one"), "--secret-file", &scene.path("secret")];
+    let mut served = std::process::Command::new(TKSIGN);
+    served.arg("serve").args(args).args(["--rpc", "127.0.0.1:0", "--public", "127.0.0.1:0"]);
+    let one = scene.served(&mut served);
+    one.await_head("what was acknowledged", |head| head.state == last.state);
 }

@@ -81,7 +81,11 @@ impl Scene {
     }
 
     pub(crate) fn serve(&self, name: &str) -> Served {
-        let mut process = Process::start(&mut self.command(name, &[]));
+        self.served(&mut self.command(name, &[]))
+    }
+
+    pub(crate) fn served(&self, command: &mut Command) -> Served {
+        let mut process = Process::start(command);
         let line =
             process.await_line("ready line", |line| line.contains("\"ready\":true").then(|| line.to_owned()));
         let (_, public) = line.split_once("\"public\":[\"").unwrap();

@@ -25,7 +25,7 @@ Examples:
   tksign migrate --from sqlite:state --to etcd:http://10.0.0.1:2379,http://10.0.0.2:2379 --signer one
   tksign migrate --from etcd:http://10.0.0.1:2379 --to sqlite:state --signer one
 
-Stop the signer of the source first. It is read only meanwhile, and closed for good afterwards. Cut
+Stop every signer of the source first. It is read only meanwhile, and closed for good afterwards. Cut
 off in the middle, run it again. --signer names whose audit chain the lines of SQLite are.";
 
 /// Bytes written at once: below what etcd takes in one transaction.

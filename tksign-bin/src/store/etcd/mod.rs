@@ -220,7 +220,15 @@ impl Etcd {
         let (_, rows) = mirror::load(&mut gateway, &space)?;
         let names = rows.keys().filter_map(|key| key.strip_prefix(space::SIGNERS));
         let names = names.filter_map(|name| String::from_utf8(name.to_vec()).ok());
-        names.map(|name| Ok((name.clone(), Self::open_for(cluster, at(&name)?, true)?))).collect()
+        let opened = names.map(|name| Ok((name.clone(), Self::open_for(cluster, at(&name)?, true)?)));
+        let mut opened = opened.collect::<Result<BTreeMap<_, _>, StoreError>>()?;
+        // Who was opened later could write until then, which those before it have not seen.
+        for store in opened.values_mut() {
+            store.begin()?;
+            let cut_off = store.group.as_ref().and_then(|group| group.read_only.clone());
+            cut_off.map_or(Ok(()), |why| Err(StoreError::CutOff(why)))?;
+        }
+        Ok(opened)
     }
 
     /// Tells, from beside the writer, the revision that the mirror has reached, how long ago the
@@ -237,6 +245,10 @@ impl Etcd {
                 Batch::Events(events) => events.into_iter().for_each(|(key, revision, value)| {
                     self.take(key, revision, value);
                 }),
+                // Signers' rows stay, and only rise. Nothing of an older copy is taken in.
+                Batch::Whole(rows) if self.signers().any(|(key, was)| revision(&rows, key) < was) => {
+                    self.mirror.freeze(mirror::WENT_BACK);
+                }
                 Batch::Whole(rows) => {
                     let gone: Vec<_> =
                         self.rows.keys().filter(|key| !rows.contains_key(*key)).cloned().collect();
@@ -287,11 +299,16 @@ impl Etcd {
         }
     }
 
-    /// The rows of the other signers, each of which changes with whatever its signer writes.
-    fn others(&self) -> impl Iterator<Item = (Vec<u8>, i64)> {
+    /// The rows of all signers, each of which changes with whatever its signer writes.
+    fn signers(&self) -> impl Iterator<Item = (&Vec<u8>, i64)> {
         let rows = self.rows.iter().filter(|(key, _)| key.starts_with(space::SIGNERS));
-        let others = rows.filter(|(key, _)| **key != self.space.fence());
-        others.map(|(key, (revision, _))| (self.space.whole(key), *revision))
+        rows.map(|(key, (revision, _))| (key, *revision))
+    }
+
+    /// Those of the others.
+    fn others(&self) -> impl Iterator<Item = (Vec<u8>, i64)> {
+        let others = self.signers().filter(|(key, _)| **key != self.space.fence());
+        others.map(|(key, revision)| (self.space.whole(key), revision))
     }
 
     fn ask(&self, path: &str, body: &Value) -> Result<Value, StoreError> {
