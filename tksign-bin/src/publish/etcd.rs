@@ -168,6 +168,15 @@ impl Publisher {
     ) -> Result<(), SignerError> {
         self.rebase(now);
         (self.dropped, self.deleting) = (super::undeleted(store, &self.state, &memory.core)?, 0);
+        // So do deltas that no head names any more, and that it had not removed.
+        let (here, oldest) = (self.state.position(), self.state.oldest_delta());
+        memory::each(store, Table::Deltas, |key, _| {
+            let at = Position::from_bytes(key).filter(|at| at.epoch != here.epoch || at.sequence < oldest);
+            self.stale.extend(at);
+            Ok(())
+        })?;
+        self.stale.sort_unstable();
+        self.stale.dedup();
         (self.retry, self.next_head) = (None, monotonic());
         Ok(())
     }

@@ -128,6 +128,7 @@ fn a_wrong_login_is_told_at_once_and_without_the_password() {
     assert!(told.contains("asks for a login: --etcd-user"), "{told}");
     scene.args = ["--etcd-user", "tksign", "--etcd-password-file", &file].map(str::to_owned).to_vec();
     let told = scene.refused("one");
+    assert!(told.contains("goes to etcd in clear"), "{told}");
     assert!(told.contains("authentication failed, invalid user ID or password"), "{told}");
     assert!(!told.contains("a-guess"), "{told}");
     // Another prefix is not this user's.

@@ -1,5 +1,7 @@
 use testkit::etcd::Etcd;
 use testkit::proxy::{Proxy, Way};
+use tksign::store::etcd::{Cluster, Etcd as Store, Space};
+use tksign::store::{Change, Op, Store as _, Table};
 
 use crate::scene::{Scene, awaited};
 
@@ -52,4 +54,34 @@ fn a_transaction_whose_answer_was_lost_stays() {
     // Asked for again, it is there.
     let again = scene.floor("user:1");
     assert_eq!(again.code, Some(0), "{}", again.stderr);
+}
+
+/// A delta that no head names and that a publisher left behind goes when another one takes its turn.
+#[test]
+fn what_a_publisher_left_behind_goes_with_the_next_turn() {
+    let Some(etcd) = Etcd::start("what_a_publisher_left_behind_goes_with_the_next_turn", 1) else { return };
+    let scene = Scene::new(etcd);
+    scene.migrated();
+    let mut one = scene.serve("one");
+    scene.join("two");
+    let two = scene.serve("two");
+    let before = scene.revoke("one", &one, "user:1");
+    two.await_head("the same", |head| head.state == before.state);
+    let cluster = Cluster { urls: scene.etcd.urls(), login: None, tls: None };
+    let mut store = Store::open(&cluster, Space::new("tksign", "three").unwrap()).unwrap();
+    // Of epoch 0, which is over.
+    let key = vec![0; 16];
+    store.begin().unwrap();
+    let ops = vec![Op::Put(Table::Deltas, key.clone(), b"left".to_vec())];
+    store.apply(&Change { ops, ..Change::default() }).unwrap();
+    store.commit().unwrap();
+    // The turn is not this one's to take.
+    store.freeze("only looks on");
+    assert!(one.process.terminate().success());
+    let gone = awaited(|| {
+        store.begin().unwrap();
+        store.get(Table::Deltas, &key).unwrap().is_none().then_some(())
+    });
+    assert!(gone.is_some(), "{}", two.process.output());
+    scene.revoke("two", &two, "user:2");
 }

@@ -98,6 +98,9 @@ fn place(matches: &ArgMatches, urls: Vec<String>) -> Result<(Cluster, Space), Fa
     if tls.is_none() && urls.iter().any(|url| url.starts_with("https:")) {
         return Err(Failure::usage("https needs --etcd-ca: the authority of etcd's certificates"));
     }
+    if login.is_some() && urls.iter().any(|url| url.starts_with("http:")) {
+        eprintln!("tksign: the password of --etcd-user goes to etcd in clear: use https, see --etcd-ca");
+    }
     Ok((Cluster { urls, login, tls }, space))
 }
 

@@ -1,6 +1,7 @@
 //! etcd's JSON gateway over one connection at a time: requests with a time limit, the next member
 //! when one does not answer, a login that is renewed when its token has ended.
 
+use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Request, StatusCode, header};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tkcore::Timestamp;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
@@ -27,7 +28,7 @@ const ANSWER: Duration = Duration::from_secs(3);
 /// How long connecting to one member may take.
 const CONNECT: Duration = Duration::from_secs(1);
 /// Between rounds over members of which none answered.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 /// Largest answer that is read: a page of rows, or a step of a watch.
 const ANSWER_BYTES: usize = 64 << 20;
 
@@ -205,8 +206,10 @@ impl Connecting<'_> {
     async fn prepare(&mut self) -> Result<(), Trouble> {
         self.connect().await.map_err(Trouble::Silent)?;
         if let (Some(login), None) = (&self.cluster.login, &self.token) {
-            let body = Zeroizing::new(json!({"name": login.name, "password": *login.password}).to_string());
-            let body = Bytes::copy_from_slice(body.as_bytes());
+            let body = BTreeMap::from([("name", &login.name), ("password", &*login.password)]);
+            let body = serde_json::to_vec(&body).map_err(|error| Trouble::Silent(io(error)))?;
+            // Wiped with its last use; what the connection copies on its way out is not ours.
+            let body = Bytes::from_owner(Zeroizing::new(body));
             let (status, body) = self.post("/v3/auth/authenticate", &body).await?;
             let answer = answer(status, body).await?;
             *self.token = at(&answer, "/token").as_str().map(str::to_owned);
@@ -244,7 +247,8 @@ impl Connecting<'_> {
         }
         let request = request.body(Full::new(body.clone())).map_err(|error| Trouble::Silent(io(error)))?;
         let mut sender = self.connection.take().ok_or_else(late)?;
-        let answer = sender.send_request(request).await.map_err(|error| Trouble::Silent(closed(error)))?;
+        let answer = sender.send_request(request).await;
+        let answer = answer.map_err(|error| Trouble::Silent(closed(&error, self.date.is_some())))?;
         let (head, body) = answer.into_parts();
         *self.connection = Some(sender);
         *self.date = head.headers.get(header::DATE).and_then(|date| http_date(date.to_str().ok()?));
@@ -273,19 +277,25 @@ async fn answer(status: StatusCode, mut body: Incoming) -> Result<Value, Trouble
         return Ok(answer);
     }
     let why = at(&answer, "/message").as_str().or(at(&answer, "/error").as_str()).unwrap_or("no reason");
-    Err(match at(&answer, "/code").as_u64() {
+    Err(trouble(at(&answer, "/code").as_u64(), why))
+}
+
+fn trouble(code: Option<u64>, why: &str) -> Trouble {
+    match code {
+        Some(8) if why.contains("space exceeded") => Trouble::Refused(why.to_owned()),
         Some(1 | 2 | 4 | 8 | 14) | None => Trouble::Silent(why.to_owned()),
         Some(_) if why.ends_with("user name is empty") => {
             Trouble::Refused("it asks for a login: --etcd-user, --etcd-password-file".to_owned())
         }
         Some(_) => Trouble::Refused(why.to_owned()),
-    })
+    }
 }
 
-/// With its cause, where a TLS alert stands. Who wants TLS or a certificate may just hang up.
-fn closed(error: hyper::Error) -> String {
+/// With its cause, where a TLS alert stands. Who wants TLS or a certificate may just hang up, and has
+/// then never answered.
+fn closed(error: &hyper::Error, has_answered: bool) -> String {
     let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
-    let is_bare = error.is_incomplete_message() || error.is_canceled();
+    let is_bare = !has_answered && (error.is_incomplete_message() || error.is_canceled());
     format!("{error}{cause}{}", if is_bare { ": is it https, does it ask for a certificate?" } else { "" })
 }
 
@@ -309,6 +319,33 @@ fn left(started: Instant, patience: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A connection that breaks in the handshake is not a certificate that is wrong: it is tried again.
+    #[test]
+    fn a_handshake_that_breaks_is_tried_again() {
+        let test = "a_handshake_that_breaks_is_tried_again";
+        let Some(authority) = testkit::authority::Authority::new(test) else { return };
+        let tls = Tls::new(&std::fs::read(authority.certificate()).unwrap(), None).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let second = std::thread::spawn(move || {
+            drop(listener.accept().unwrap());
+            listener.accept().map(drop).unwrap();
+        });
+        let mut gateway = Gateway::new(Cluster { urls: vec![url], login: None, tls: Some(tls) }).unwrap();
+        let called = gateway.call("/", &Value::Null, Duration::from_secs(5));
+        assert!(matches!(called, Err(Trouble::Silent(why)) if !why.contains(stream::TLS)));
+        second.join().unwrap();
+    }
+
+    #[test]
+    fn a_full_database_has_refused() {
+        let is_refused = |code, why| matches!(trouble(Some(code), why), Trouble::Refused(_));
+        assert!(is_refused(8, "etcdserver: mvcc: database space exceeded"));
+        assert!(!is_refused(8, "etcdserver: too many requests"));
+        assert!(!is_refused(14, "etcdserver: leader changed"));
+        assert!(is_refused(3, "etcdserver: duplicate key given in txn request"));
+    }
 
     #[test]
     fn dates_of_answers_are_read() {

@@ -15,7 +15,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, version};
 
 use super::gateway::io;
 
-/// What begins every reason of a handshake that failed.
+/// What begins the reason of a handshake that one side would not go on with.
 pub(super) const TLS: &str = "TLS: ";
 
 /// Whom `https` trusts, and as whom it answers.
@@ -71,5 +71,10 @@ pub(super) async fn wrap(
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
     let name = ServerName::try_from(name.to_owned()).map_err(io)?;
     let stream = TlsConnector::from(Arc::clone(config)).connect(name, tcp).await;
-    Ok(TokioIo::new(Box::new(stream.map_err(|error| format!("{TLS}{error}"))?)))
+    let told = |error: std::io::Error| match error.get_ref() {
+        Some(refused) if refused.is::<tokio_rustls::rustls::Error>() => format!("{TLS}{refused}"),
+        // The connection broke; the next one may not.
+        Some(_) | None => format!("the handshake of TLS broke off: {error}"),
+    };
+    Ok(TokioIo::new(Box::new(stream.map_err(told)?)))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::gateway::Trouble;
+use super::gateway::{PAUSE, Trouble};
 use super::space::{self, GUARD, LEADER, at, number};
 use super::{COMMIT, Etcd, Fence, Space, revision};
 use crate::clock::monotonic;
@@ -283,7 +283,7 @@ fn send(store: &mut Etcd, one: Pending, known: &mut Known) -> Result<i64, StoreE
             Err(Trouble::Silent(why)) if left.is_zero() => {
                 return Err(StoreError::Database(format!("etcd did not say whether it was done: {why}")));
             }
-            Err(Trouble::Silent(_)) => {}
+            Err(Trouble::Silent(_)) => std::thread::sleep(PAUSE),
         }
     };
     drop(gateway);
