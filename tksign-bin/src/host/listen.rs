@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use super::systemd::{Inherited, Socket};
 use crate::http::Stream;
@@ -85,12 +85,23 @@ pub(crate) enum Listener {
     Unix { listener: UnixListener, made: Option<PathBuf>, peer: Peer },
 }
 
+/// Connections that wait to be accepted: as many as Linux allows unless it is told otherwise. When
+/// ten thousand clients come back at once, each that finds no place tries again a second later or more.
+const BACKLOG: u32 = 4096;
+
+fn tcp(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if at.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(at)?;
+    socket.listen(BACKLOG)
+}
+
 impl Listener {
     /// Listens for services.
     pub(crate) async fn bind(address: &Address, inherited: &mut Inherited) -> Result<Self, BindError> {
         let wrap = |error| BindError { address: address.to_string(), error };
         match address {
-            Address::Tcp(at) => TcpListener::bind(at).await.map(Self::Tcp).map_err(wrap),
+            Address::Tcp(at) => tcp(*at).map(Self::Tcp).map_err(wrap),
             Address::Unix(path) => unix(path, Peer::Unix).map_err(wrap),
             Address::Inherited(name) => take(name, inherited).map_err(wrap),
         }
