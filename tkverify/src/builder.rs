@@ -412,7 +412,7 @@ impl Builder {
         if let Some((file, owner)) = &file {
             match file.read(owner) {
                 Ok(kept) => keys.delegate(ring_of(kept.into_iter().map(|key| (key.key, key)))),
-                Err(KeyFileError::Damaged) => keys.set_trouble(Some(KeyFileError::Damaged.to_string())),
+                Err(KeyFileError::Damaged) => keys.set_file_trouble(Some(KeyFileError::Damaged.to_string())),
                 Err(error) => return Err(BuildError::KeyFile(error)),
             }
         }

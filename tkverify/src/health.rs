@@ -72,7 +72,7 @@ impl Health {
 
     pub(crate) fn of(inner: &Inner) -> Self {
         let mut health = Self::of_feed(inner);
-        health.reasons.extend(inner.keys.trouble());
+        health.reasons.extend(inner.keys.troubles());
         let ask = inner.ask_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let now = inner.clock.read().monotonic;
         let ask = ask.map(|(at, why)| (now.saturating_sub(at), why)).filter(|(ago, _)| *ago < TOLD);

@@ -68,8 +68,9 @@ impl fmt::Debug for HeldKey {
 pub(crate) struct KeyRing {
     own: BTreeMap<KeyId, Arc<HeldKey>>,
     delegated: RwLock<BTreeMap<KeyId, Arc<HeldKey>>>,
-    /// What goes wrong with the delegated ones now, for health.
-    trouble: Mutex<Option<String>>,
+    /// What goes wrong with the delegated ones now, for health: with fetching them, and with their
+    /// file. Neither hides the other.
+    troubles: Mutex<[Option<String>; 2]>,
 }
 
 impl KeyRing {
@@ -91,12 +92,18 @@ impl KeyRing {
         *self.delegated.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
-    pub(crate) fn set_trouble(&self, trouble: Option<String>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    pub(crate) fn set_fetch_trouble(&self, trouble: Option<String>) {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)[0] = trouble;
     }
 
-    pub(crate) fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Stays until the next try to write the file.
+    pub(crate) fn set_file_trouble(&self, trouble: Option<String>) {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)[1] = trouble;
+    }
+
+    pub(crate) fn troubles(&self) -> impl Iterator<Item = String> + use<> {
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        troubles.into_iter().flatten()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -158,14 +165,15 @@ impl Fetching {
             Ok(keys) => keys,
             // What was fetched before stays: the feed says what of it is revoked.
             Err(error) => {
-                self.ring.set_trouble(Some(format!("delegated keys cannot be fetched: {error}")));
+                self.ring.set_fetch_trouble(Some(format!("delegated keys cannot be fetched: {error}")));
                 return FETCH_AGAIN;
             }
         };
         let trouble = self.keep(&keys, kept).map(|why| format!("delegated keys are not kept: {why}"));
         let pause = if trouble.is_some() { FETCH_AGAIN } else { FETCH_EVERY };
         self.ring.delegate(ring_of(keys));
-        self.ring.set_trouble(trouble);
+        self.ring.set_fetch_trouble(None);
+        self.ring.set_file_trouble(trouble);
         pause
     }
 
