@@ -34,7 +34,8 @@ fn child(view: &View<'_>, ask: &Ask, asked: &Exchange, held: &Held<'_>) -> Decid
     }
     let key = record.root().ok_or(No::from(Code::UnknownKey))?;
     let counts = |authority| ask.options.authentication.contains(&authority);
-    let mut caveats = tkcore::exchange(held.verified, &key, counts).map_err(|why| not(&why.to_string()))?;
+    let left = tkcore::exchange(held.verified, &key, view.now, counts);
+    let mut caveats = left.map_err(|why| not(&why.to_string()))?;
     let workload: Vec<NewCaveat> =
         asked.workload.iter().map(|text| NewCaveat::first_party(&text.0)).collect();
     if is_tenant_wide(&workload) {

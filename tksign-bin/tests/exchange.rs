@@ -199,6 +199,48 @@ fn without_the_discharge_or_with_a_forged_one_there_is_no_child() {
     assert_eq!(code(shop.exchange(root, vec![forged.discharge(root, &[], None)])), Code::BadDischarge);
 }
 
+/// TP-33: the bounds that are left out of the child are the login's own, and must hold now.
+#[test]
+fn a_login_that_has_ended_or_not_begun_is_exchanged_for_nothing() {
+    let shop = shop();
+    let parent = shop.parent();
+    let root = parent.token.expose();
+    let at = |millis| Timestamp::from_millis(millis).unwrap();
+    let bound = |operator, value: String| format!("time {operator} {value}");
+    let second = |seconds: i64| at(NOW.strict_add_signed(seconds * 1000)).to_string();
+    let ask = |caveats: &[&str]| shop.exchange(root, vec![shop.login.discharge(root, caveats, None)]);
+    let good = [
+        bound("<", second(1)),
+        bound("<=", second(0)),
+        bound(">=", second(0)),
+        bound(">", second(-1)),
+        bound("not-in", second(1)),
+    ];
+    let bad = [
+        bound("<", second(-1)),
+        bound("<", second(0)),
+        bound("<=", second(-1)),
+        bound(">", second(0)),
+        bound(">=", second(1)),
+        bound("not-in", second(0)),
+        bound("=", second(1)),
+    ];
+    for caveat in &good {
+        let child = ask(&[caveat, "region = eu"]).unwrap();
+        assert!(!texts(child.token.expose()).contains(caveat), "{caveat}: left out");
+        for wrong in &bad {
+            assert!(why(ask(&[caveat, wrong])).contains("has ended"), "{wrong}");
+            assert!(why(ask(&[wrong, caveat])).contains("has ended"), "{wrong}");
+        }
+    }
+    // The parent lives for an hour; the recording of its login does not.
+    let recorded = || vec![shop.login.discharge(root, &[&bound("<", second(600))], None)];
+    shop.exchange(root, recorded()).unwrap();
+    shop.world.clock.advance(600_000);
+    assert!(why(shop.exchange(root, recorded())).contains("has ended"));
+    shop.exchange(root, vec![shop.login.discharge(root, &[&bound("<", second(601))], None)]).unwrap();
+}
+
 #[test]
 fn a_child_is_locked_to_a_workload_and_is_not_exchanged_again() {
     let shop = shop();

@@ -164,6 +164,19 @@ impl<'a> Watch<'a> for Finder<'_, '_> {
 }
 
 impl Caveat<'_> {
+    /// What a caveat about `time` says of a moment, which is all it looks at; `None` for any other.
+    #[cfg(feature = "mint")]
+    pub(crate) fn admits_time(self, now: Timestamp) -> Option<bool> {
+        let fact = Fact::Time(now);
+        (self.about == About::Time).then(|| match self.operand() {
+            Operand::One(raw, value) => one(self.operator, raw, value, fact) == Some(true),
+            Operand::List(raw, kinds) => {
+                list(raw, kinds, fact, self.operator == Operator::NotIn) == Some(true)
+            }
+            Operand::Resources(..) => false,
+        })
+    }
+
     /// Judges one access.
     pub(crate) fn judge(self, asked: &Asked<'_>, budget: &mut Budget) -> Result<Verdict, BudgetSpent> {
         asked.charge_look_up(budget)?;

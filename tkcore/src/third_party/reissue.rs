@@ -6,7 +6,7 @@ use core::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::caveat::only_about_time;
+use crate::caveat::{Caveat, only_about_time};
 use crate::chain::{self, Roll};
 use crate::error::Malformed;
 use crate::extend::Draft;
@@ -15,6 +15,7 @@ use crate::identifier::Identifier;
 use crate::ids::AuthorityId;
 use crate::key::RootKey;
 use crate::third_party::vid::{self, CaveatKey};
+use crate::time::Timestamp;
 use crate::token::{Token, TokenBuf};
 use crate::verify::Verified;
 use crate::wire::v2::RawCaveat;
@@ -112,6 +113,9 @@ pub enum NotExchangeable {
     NoAuthentication,
     /// More than one does, and which of them to leave out is not for the signer to guess.
     Ambiguous,
+    /// The discharge of the authentication caveat is bound to a `time` that is over or yet to come:
+    /// an old recording of a login is none.
+    NotNow,
     /// The chain that was verified and the key do not belong together.
     Key,
 }
@@ -122,6 +126,7 @@ impl fmt::Display for NotExchangeable {
             Self::ServiceToken => "it is a service token already",
             Self::NoAuthentication => "it has no authentication caveat from when it was minted",
             Self::Ambiguous => "it has more than one authentication caveat",
+            Self::NotNow => "its login has ended, or has not begun",
             Self::Key => "the key does not fit the token",
         })
     }
@@ -131,16 +136,18 @@ impl core::error::Error for NotExchangeable {}
 
 /// The caveats of a service token that stands in for `verified`, before those that lock it to a
 /// workload: every caveat of the root but the authentication caveat, then every caveat of that
-/// one's discharge but its bounds of `time`, which ended with the login. Third-party caveats
-/// keep their ticket and their key.
+/// one's discharge but its bounds of `time`, which are the login's own and must admit `now`.
+/// Third-party caveats keep their ticket and their key.
 ///
-/// `key` is the root key that `verified` was verified under.
+/// `key` is the root key that `verified` was verified under. Whether the token itself is expired or
+/// revoked is for the caller to look at.
 ///
 /// # Errors
 /// [`NotExchangeable`] says why not.
 pub fn exchange(
     verified: &Verified<'_>,
     key: &RootKey,
+    now: Timestamp,
     is_authentication: impl Fn(AuthorityId) -> bool,
 ) -> Result<Vec<NewCaveat>, NotExchangeable> {
     if verified.identifier().service.is_some() {
@@ -171,9 +178,11 @@ pub fn exchange(
     let discharge: Token<'_> = discharge.ok_or(NotExchangeable::Key)?;
     let mut roll = Roll::start(&key, ticket);
     for caveat in discharge.caveats() {
-        let is_time = caveat.vid.is_none() && only_about_time(core::iter::once(Some(caveat.cid)));
-        if !is_time {
-            carried.push(carry(&roll, &caveat)?);
+        let own = Caveat::from_bytes(caveat.cid).ok().filter(|_| caveat.vid.is_none());
+        match own.and_then(|caveat| caveat.admits_time(now)) {
+            Some(true) => {}
+            Some(false) => return Err(NotExchangeable::NotNow),
+            None => carried.push(carry(&roll, &caveat)?),
         }
         advance(&mut roll, &caveat);
     }
