@@ -1,9 +1,11 @@
 //! Real etcd members on loopback, as one cluster, with data that goes when they do.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::TempDir;
 use crate::process::{Process, owner};
@@ -12,9 +14,13 @@ use crate::proxy::{Proxy, Way};
 /// How Debian and its relatives install it.
 pub const INSTALL: &str = "apt-get install etcd-server etcd-client";
 
-/// Ports are chosen by the system and let go of before etcd binds them; another process may be
-/// quicker, and then all start anew with others.
+/// Ports are let go of before etcd binds them; another process may be quicker, and then all start
+/// anew with others.
 const TRIES: usize = 5;
+
+/// Where ports are looked for: below those that systems give to whoever asks for none by number, so
+/// that nobody gets one while its member is away.
+const PORTS: std::ops::Range<u16> = 10_000..30_000;
 
 /// A running cluster. Dropping it ends every member.
 #[derive(Debug)]
@@ -150,8 +156,15 @@ impl Etcd {
     /// # Panics
     /// When it does not come up.
     pub fn restart(&mut self, at: usize) {
-        let process = self.launch(at, "existing");
-        assert!(self.adopt(at, process), "member {at} does not come up again");
+        for _ in 0..TRIES {
+            let process = self.launch(at, "existing");
+            if self.adopt(at, process) {
+                return;
+            }
+            // Its ports are somebody's for a moment, or the lock of its data is not yet given up.
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        panic!("member {at} does not come up again");
     }
 
     /// Runs `etcdctl` against some members and gives what it printed, errors included.
@@ -248,9 +261,14 @@ fn url(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
 }
 
+/// A free port: the first from a random place on.
 fn port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port is free");
-    listener.local_addr().expect("a bound socket has an address").port()
+    let random = RandomState::new().build_hasher().finish();
+    let count = PORTS.end - PORTS.start;
+    let from = u16::try_from(random % u64::from(count)).expect("below a count of ports");
+    let ports = (0..count).map(|n| PORTS.start + (from + n) % count);
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.into_iter().find(is_free).expect("a loopback port is free")
 }
 
 #[cfg(test)]

@@ -225,6 +225,28 @@ impl World {
         self.remote("verify", &[at]).verify(&Presented::new(token, &[]).unwrap()).map(drop)
     }
 
+    /// What a signer answers of a token: nothing, or why it refuses. One that is late, as on a busy
+    /// machine, is asked again.
+    pub(crate) fn verdict(&self, at: usize, token: &[u8]) -> Option<Code> {
+        until("a verdict", || match self.verify(at, token) {
+            Ok(()) => Some(None),
+            Err(error) => Some(Some(code(&error)?)),
+        })
+    }
+
+    /// How a signer that may not write refuses a call, when it does so for this reason.
+    pub(crate) fn await_refusal<T>(
+        &self,
+        wanted: &str,
+        call: impl Fn() -> Result<T, RemoteError>,
+    ) -> RemoteError {
+        until(&format!("a refusal that says {wanted}"), || {
+            let Err(refused) = call() else { panic!("it writes") };
+            let is_one = code(&refused) == Some(Code::ReadOnly) && refused.to_string().contains(wanted);
+            is_one.then_some(refused)
+        })
+    }
+
     /// Where a signer's feed is: its address and the feed's name.
     pub(crate) fn feed(&self, at: usize) -> Feed {
         Feed { address: self.signers[at].public.clone(), name: self.feed.clone() }

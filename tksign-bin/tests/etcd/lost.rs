@@ -10,6 +10,13 @@ impl Scene {
         self.run("one", "revoke subject", &["--tenant", "acme", "--subject", user])
     }
 
+    /// Since which revision which signer has the turn to publish.
+    fn turn(&self) -> String {
+        let told = self.etcd.control(&[0], &["get", "tksign/m/~leader", "--write-out=json"]);
+        let (_, turn) = told.split_once("\"mod_revision\":").unwrap_or_default();
+        turn.split(',').next().unwrap_or_default().to_owned()
+    }
+
     /// The lines of the first signer's chain.
     fn lines(&self) -> Vec<String> {
         self.must("one", "audit export", &[]).lines().map(str::to_owned).collect()
@@ -21,7 +28,17 @@ impl Scene {
 /// counts the line, then by a line that follows it.
 #[test]
 fn a_transaction_whose_answer_was_lost_stays() {
-    let Some(etcd) = Etcd::start("a_transaction_whose_answer_was_lost_stays", 1) else { return };
+    // On a machine that does nothing else for seconds the turn to publish changes hands, and the
+    // transaction that is lost may be a head's: then all begins anew.
+    let mut tries = 0..5;
+    while !lost_and_stays() {
+        assert!(tries.next().is_some(), "the turn never stays with one signer");
+    }
+}
+
+/// Whether it was played to the end.
+fn lost_and_stays() -> bool {
+    let Some(etcd) = Etcd::start("a_transaction_whose_answer_was_lost_stays", 1) else { return true };
     let mut scene = Scene::new(etcd);
     scene.migrated();
     scene.join("two");
@@ -31,15 +48,23 @@ fn a_transaction_whose_answer_was_lost_stays() {
     let one = scene.serve("one");
     let before = scene.revoke("one", &one, "user:0");
     let lines = scene.lines();
+    let turn = scene.turn();
 
     proxy.lose(b"/v3/kv/txn");
     let told = scene.floor("user:1");
-    assert!(told.code != Some(0) && told.stderr.contains("did not say whether"), "{}", told.stderr);
+    assert_ne!(told.code, Some(0));
+    if scene.turn() != turn || !told.stderr.contains("did not say whether") {
+        println!("again: {}", told.stderr);
+        return false;
+    }
     let last = two.await_head("what was done", |head| head.state != before.state);
     assert_eq!(last.audit.lines, before.audit.lines + 1);
 
     // The other one ends; this one publishes, on a base of its own, before it writes a line.
     proxy.set(0, Way::Open);
+    if scene.turn() != turn {
+        return false;
+    }
     assert!(last.base.sequence != last.position.sequence && two.process.terminate().success());
     let head = one.await_head("its own", |head| head.base.sequence == head.position.sequence);
     assert_eq!((head.state, head.audit), (last.state, last.audit));
@@ -52,8 +77,8 @@ fn a_transaction_whose_answer_was_lost_stays() {
     scene.must("one", "audit verify", &[]);
     one.await_head("both", |later| later.audit.lines == last.audit.lines + 1 && later.state != last.state);
     // Asked for again, it is there.
-    let again = scene.floor("user:1");
-    assert_eq!(again.code, Some(0), "{}", again.stderr);
+    scene.must("one", "revoke subject", &["--tenant", "acme", "--subject", "user:1"]);
+    true
 }
 
 /// A delta that no head names and that a publisher left behind goes when another one takes its turn.

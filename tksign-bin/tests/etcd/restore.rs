@@ -58,7 +58,7 @@ fn a_restored_snapshot_takes_nothing_back() {
 
     for name in ["one", "two"] {
         let mut held = scene.serve(name);
-        assert!(held.process.output().contains("READ-ONLY: behind"), "{}", held.process.output());
+        held.await_output("READ-ONLY: behind");
         let done =
             scene.run(name, "mint", &["--tenant", "acme", "--expires", "8h", "--caveat", "action in read"]);
         assert!(done.code != Some(0) && done.stderr.contains("restore-check"), "{}", done.stderr);
@@ -107,5 +107,5 @@ fn a_copied_folder_begins_a_file_of_its_own() {
     drop(two);
     std::fs::remove_file(scene.dir.join("two/high-water-two")).unwrap();
     let two = scene.serve("two");
-    assert!(two.process.output().contains("the high-water file is gone"), "{}", two.process.output());
+    two.await_output("the high-water file is gone");
 }

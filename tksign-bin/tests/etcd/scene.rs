@@ -15,6 +15,10 @@ use tkcore::revocation::Head;
 pub(crate) const TKSIGN: &str = env!("CARGO_BIN_EXE_tksign");
 /// How long an awaited state may take: an end for a test that hangs, no measure.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at something that tells nobody when it changes.
+const LOOK: Duration = Duration::from_millis(10);
+/// What `tksign` exits with when the same command may succeed in a moment.
+const LATER: i32 = 12;
 
 /// A store in a cluster, and folders of signers named `one`, `two` and so on.
 pub(crate) struct Scene {
@@ -109,8 +113,16 @@ impl Scene {
         run(TKSIGN, words, b"")
     }
 
+    /// Runs a command that must succeed. A signer that is cut off for a moment, as by a member that
+    /// waits for a slow disk, is asked again.
     pub(crate) fn must(&self, signer: &str, name: &str, args: &[&str]) -> String {
-        let done = self.run(signer, name, args);
+        let mut done = self.run(signer, name, args);
+        let _ = awaited(|| {
+            if done.code == Some(LATER) {
+                done = self.run(signer, name, args);
+            }
+            (done.code != Some(LATER)).then_some(())
+        });
         assert_eq!(done.code, Some(0), "tksign {name} {args:?}: {}{}", done.stdout, done.stderr);
         done.stdout
     }
@@ -150,6 +162,12 @@ impl Served {
         head.unwrap_or_else(|| panic!("{what}: no such head; the last {last:?}\n{}", self.process.output()))
     }
 
+    /// Waits until it has printed this: its two outputs arrive in no order.
+    pub(crate) fn await_output(&self, wanted: &str) {
+        let said = awaited(|| self.process.output().contains(wanted).then_some(()));
+        assert!(said.is_some(), "no {wanted:?} in: {}", self.process.output());
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
         assert!(
             Command::new("kill").args([signal, &self.process.id().to_string()]).status().unwrap().success()
@@ -167,6 +185,6 @@ pub(crate) fn awaited<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
         if started.elapsed() > PATIENCE {
             return None;
         }
-        std::thread::yield_now();
+        std::thread::sleep(LOOK);
     }
 }

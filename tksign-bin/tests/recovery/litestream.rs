@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use testkit::need;
 use testkit::process::{Process, run};
@@ -313,9 +313,10 @@ fn litestream_feeds_a_follower_that_is_promoted_and_the_old_writer_is_refused() 
     let database = format!("{}/tksign.db", two.state);
     let mut carry = replica.command("restore");
     carry.args(["-f", "-o", &database, &replica.database]);
-    let carrying = Process::start(&mut carry);
+    let mut carrying = Process::start(&mut carry);
     while !std::path::Path::new(&database).exists() {
-        std::thread::yield_now();
+        assert!(carrying.try_wait().is_none(), "it has ended: {}", carrying.output());
+        std::thread::sleep(Duration::from_millis(10));
     }
     let free =
         |two: &mut Machine| (two.rpc, two.public) = ("127.0.0.1:0".to_owned(), "127.0.0.1:0".to_owned());
