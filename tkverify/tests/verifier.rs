@@ -1,10 +1,16 @@
 //! What a verifier decides, against the signer and the feed of the testing kit.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and may read the clock"
+)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tkcore::revocation::{Revocation, Rule};
 use tkcore::{
@@ -17,6 +23,22 @@ use tkverify::{BuildError, Clock, Diligence, Freshness, HeldKey, Verifier, WhenS
 /// A service that takes tokens for the whole tenant, so that a test needs no caveat.
 fn wide(kit: &Kit) -> tkverify::Builder {
     kit.builder().vocabulary(danger::admit_tenant_wide(Vocabulary::builder()).build().unwrap())
+}
+
+/// Longer than any test waits for something that does happen.
+const LONG: Duration = Duration::from_secs(120);
+
+/// Its callers wait as long as a test does, not until a loaded machine has exhausted theirs.
+fn patient(kit: &Kit) -> tkverify::Builder {
+    kit.builder().patience(LONG)
+}
+
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < LONG, "{what}");
+        thread::yield_now();
+    }
 }
 
 fn narrowed(token: &TokenText, caveats: &[&str]) -> TokenText {
@@ -196,7 +218,7 @@ fn a_revocation_that_arrives_while_an_answer_is_in_flight_wins() {
 fn identical_presentations_share_one_ask_and_a_refusal_reaches_only_them() {
     const CALLERS: usize = 8;
     let kit = Arc::new(Kit::new());
-    let verifier = kit.verifier();
+    let verifier = patient(&kit).build().unwrap();
     let token = kit.mint(&Spec::new("acme").caveat("action in read"));
     // The first answer is held until all others wait for it.
     let (asked, asking) = mpsc::channel();
@@ -210,9 +232,7 @@ fn identical_presentations_share_one_ask_and_a_refusal_reaches_only_them() {
         let callers: Vec<_> =
             (0..CALLERS).map(|_| scope.spawn(|| check(&verifier, &token, "read").is_ok())).collect();
         asking.recv().unwrap();
-        while verifier.metrics().waiting != CALLERS as u64 - 1 {
-            thread::yield_now();
-        }
+        until("all but one wait", || verifier.metrics().waiting == CALLERS as u64 - 1);
         release.send(()).unwrap();
         assert!(callers.into_iter().all(|caller| caller.join().unwrap()));
     });
@@ -223,7 +243,7 @@ fn identical_presentations_share_one_ask_and_a_refusal_reaches_only_them() {
 #[test]
 fn a_waiter_whose_presentation_differs_looks_at_memory_again() {
     let kit = Arc::new(Kit::new());
-    let verifier = kit.builder().asks(1, 16).build().unwrap();
+    let verifier = patient(&kit).asks(1, 16).build().unwrap();
     let token = kit.mint(&Spec::new("acme").caveat("action in read"));
     let child = narrowed(&token, &["action in read"]);
     let (asked, asking) = mpsc::channel();
@@ -237,9 +257,7 @@ fn a_waiter_whose_presentation_differs_looks_at_memory_again() {
         let first = scope.spawn(|| check(&verifier, &token, "read").is_ok());
         asking.recv().unwrap();
         let second = scope.spawn(|| check(&verifier, &child, "read").is_ok());
-        while verifier.metrics().waiting != 1 {
-            thread::yield_now();
-        }
+        until("one waits", || verifier.metrics().waiting == 1);
         release.send(()).unwrap();
         assert!(first.join().unwrap() && second.join().unwrap());
     });
@@ -306,7 +324,7 @@ fn a_token_that_becomes_known_while_another_is_asked_about_is_judged() {
 #[test]
 fn a_flood_of_strangers_gets_503_and_known_lineages_do_not_notice() {
     let kit = Arc::new(Kit::new());
-    let verifier = kit.builder().asks(4, 4).patience(Duration::from_secs(60)).build().unwrap();
+    let verifier = patient(&kit).asks(4, 4).build().unwrap();
     let known = kit.mint(&Spec::new("acme").caveat("action in read"));
     assert!(check(&verifier, &known, "read").is_ok());
     let gate = Arc::new(Barrier::new(7));
@@ -329,9 +347,10 @@ fn a_flood_of_strangers_gets_503_and_known_lineages_do_not_notice() {
                 scope.spawn(move || check(verifier, token, "read"))
             })
             .collect();
-        while verifier.metrics().waiting != 3 || verifier.metrics().asking != 3 {
-            thread::yield_now();
-        }
+        until("three ask and three wait", || {
+            let now = verifier.metrics();
+            (now.asking, now.waiting) == (3, 3)
+        });
         for token in &strangers[6..] {
             assert_eq!(check(&verifier, token, "read"), Err(NotKnowable::TooManyAsks.into()));
         }
