@@ -1,15 +1,14 @@
 //! Real etcd members on loopback, as one cluster, with data that goes when they do.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::TempDir;
 use crate::process::{Process, owner};
 use crate::proxy::{Proxy, Way};
+use crate::{TempDir, free_port};
 
 /// How Debian and its relatives install it.
 pub const INSTALL: &str = "apt-get install etcd-server etcd-client";
@@ -17,10 +16,6 @@ pub const INSTALL: &str = "apt-get install etcd-server etcd-client";
 /// Ports are let go of before etcd binds them; another process may be quicker, and then all start
 /// anew with others.
 const TRIES: usize = 5;
-
-/// Where ports are looked for: below those that systems give to whoever asks for none by number, so
-/// that nobody gets one while its member is away.
-const PORTS: std::ops::Range<u16> = 10_000..30_000;
 
 /// A running cluster. Dropping it ends every member.
 #[derive(Debug)]
@@ -74,7 +69,7 @@ impl Etcd {
         for _ in 0..TRIES {
             let ids = Arc::new(Mutex::new(vec![0; members]));
             let member = |_| {
-                let (client, peer, ids) = (port(), port(), Arc::clone(&ids));
+                let (client, peer, ids) = (free_port(), free_port(), Arc::clone(&ids));
                 let who = move |from: SocketAddr| {
                     let ids = ids.lock().expect("nobody panics here").clone();
                     owner(from, &ids)
@@ -259,16 +254,6 @@ impl Etcd {
 
 fn url(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
-}
-
-/// A free port: the first from a random place on.
-fn port() -> u16 {
-    let random = RandomState::new().build_hasher().finish();
-    let count = PORTS.end - PORTS.start;
-    let from = u16::try_from(random % u64::from(count)).expect("below a count of ports");
-    let ports = (0..count).map(|n| PORTS.start + (from + n) % count);
-    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    ports.into_iter().find(is_free).expect("a loopback port is free")
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! - [`signer`]: the real `tksign` program, built when it is not there.
 //! - [`disk`]: power losses and broken disks under a real program.
 //! - [`Clock`]: another time for a running process.
+//! - [`free_port`]: a port for a program that comes back to it.
 //! - [`need`]: for tests that need a program which is not ours.
 //! - [`table`]: tables in `docs/` that tests keep true.
 //! - [`etcd::Etcd`]: real etcd members on loopback.
@@ -23,6 +24,7 @@ pub mod etcd;
 pub mod history;
 pub mod http;
 mod need;
+mod port;
 pub mod process;
 pub mod proxy;
 pub mod signer;
@@ -31,3 +33,4 @@ pub mod table;
 pub use clock::Clock;
 pub use dir::TempDir;
 pub use need::{need, not_run};
+pub use port::free_port;

@@ -5,8 +5,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-use crate::TempDir;
 use crate::process::{Finished, Process, run};
+use crate::{TempDir, free_port};
 
 /// Where `tksign` is, built first when it is missing or older than its sources.
 ///
@@ -140,7 +140,7 @@ impl Running {
     pub fn start_with(with: With) -> Self {
         let dir = TempDir::new();
         dir.write("secret", 0o400, secret());
-        let free = || "127.0.0.1:0".to_owned();
+        let free = || format!("127.0.0.1:{}", free_port());
         let mut signer = Self { dir, process: None, rpc: free(), public: free(), metrics: free(), with };
         let root = signer.dir.join("root.key");
         signer.must("init", &["--secret-file", &signer.secret(), "--root-key-out", &text(&root)]);

@@ -104,8 +104,7 @@ fn trickle() -> String {
 
 /// An address where nobody listens.
 fn nobody() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
+    format!("http://127.0.0.1:{}", testkit::free_port())
 }
 
 /// PR-70: one that refuses connections, one that accepts and never answers, one that answers a byte

@@ -2,13 +2,12 @@
 //! against the `text` block behind it. Only the ports are others.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
-use harness::text;
+use harness::{text, with_ports};
 use testkit::process::Process;
-use testkit::{TempDir, need, signer};
+use testkit::{TempDir, free_port, need, signer};
 
 /// What is put between two blocks.
 const MARK: &str = "=== the next block";
@@ -36,14 +35,8 @@ fn every_command_of_the_guide_does_what_the_guide_says() {
     if need(test, "curl", "apt-get install curl").is_none() {
         return;
     }
-    let mut guide =
-        std::fs::read_to_string(signer::workspace().join("docs/guides/getting-started.md")).unwrap();
-    // All held at once, so that they differ.
-    let free: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    for (port, free) in ["7300", "7301", "8080"].iter().zip(&free) {
-        guide = guide.replace(port, &free.local_addr().unwrap().port().to_string());
-    }
-    drop(free);
+    let guide = std::fs::read_to_string(signer::workspace().join("docs/guides/getting-started.md")).unwrap();
+    let guide = with_ports(&guide, &["7300", "7301", "8080"].map(|port| (port, free_port())));
     let blocks = blocks(&guide);
     assert!(blocks.len() >= 5, "the guide has lost its commands");
     let script: String = blocks.iter().map(|(commands, _)| format!("{commands}\necho '{MARK}'\n")).collect();

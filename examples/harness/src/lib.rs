@@ -21,7 +21,7 @@ use testkit::process::{Finished, Process, run};
 use testkit::signer::{self, Running};
 use tkcore::{TokenBuf, attenuate};
 
-pub use proxy::Proxy;
+pub use proxy::{Proxy, with_ports};
 pub use testkit::Clock;
 
 /// No measure of speed, only an end for a test that hangs.

@@ -93,11 +93,9 @@ fn envoy_lets_through_what_the_token_allows_and_tells_the_service_for_whom() {
     let test = "envoy_lets_through_what_the_token_allows_and_tells_the_service_for_whom";
     let (mut signer, service) = (signer(), service());
     let sidecar = sidecar(&signer, "envoy");
-    let port = |address: &str| address.rsplit_once(':').unwrap().1.to_owned();
-    let conf = include_str!("../envoy.yaml")
-        .replace("9090", &port(&sidecar.address))
-        .replace("8000", &port(&service.address().to_string()));
-    let Some(front) = Proxy::envoy(test, &conf) else { return };
+    let at: std::net::SocketAddr = sidecar.address.parse().unwrap();
+    let ports = [("9090", at.port()), ("8000", service.address().port())];
+    let Some(front) = Proxy::envoy(test, include_str!("../envoy.yaml"), &ports) else { return };
     let stranger = mint(&signer, &["action = read"]);
     signer.stop();
     let later = call(front.listen(), "GET", "/acme/projects/7", &[bearer(&stranger)]);
