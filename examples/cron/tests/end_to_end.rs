@@ -60,7 +60,10 @@ fn three_workers_live_on_one_folder_that_cron_brings() {
     let token = mint(&signer, &["action in run"]);
     let job = format!("acme run mail {}", narrowed(&token, &["queue = mail"]));
     for worker in &mut workers {
-        assert_eq!(worker.verdict(&job), "done: for user:17");
+        until("the folder to be read", || match worker.verdict(&job) {
+            line if line == "done: for user:17" => Ok(()),
+            line => Err(line),
+        });
         assert!(worker.verdict(&job.replace(" mail ", " pay ")).contains("`queue = mail`"));
         assert!(worker.verdict("acme run").starts_with("refused: malformed"));
     }

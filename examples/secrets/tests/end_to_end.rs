@@ -37,8 +37,8 @@ fn the_fleets_token_opens_a_tenants_secrets_only_beside_proof_of_permission_on_t
     let fleet = locked.stdout;
 
     // Alone it opens nothing.
-    let alone = store.get("/acme/db", fleet.trim());
-    assert!(alone.status == 401 && alone.body.starts_with("discharge-missing"), "{alone:?}");
+    let alone = store.until(401, "/acme/db", fleet.trim());
+    assert!(alone.body.starts_with("discharge-missing"), "{alone:?}");
 
     let fetch = |user: &str, tenant: &str| {
         let user = signer.dir().write("user.token", 0o600, user);
