@@ -1,8 +1,6 @@
 //! `Mint`: what may become a token, decided without touching a disk.
 
-use tkcore::protocol::{
-    Code, Mint, MintAnswer, MintCaveat, Permit, Role, SecretBytes, TokenInfo, seconds_up,
-};
+use tkcore::protocol::{Code, Mint, MintAnswer, MintCaveat, Permit, Role, SecretBytes, TokenInfo};
 use tkcore::revocation::{Gap, Query, Revocations as _, Status};
 use tkcore::{
     BranchId, CaveatKey, Identifier, KeyClass, LineageId, Name, NewCaveat, ServiceToken, Subject, Timestamp,
@@ -32,7 +30,8 @@ pub(crate) fn mint(view: &View<'_>, ask: &Ask, asked: Mint) -> Decided<Mint> {
     let record = memory.minting(&purpose).ok_or_else(|| No::from(Code::NotFound.detail(NO_KEY)))?;
     let at = mint_time(view, record, asked.subject.as_ref())?;
     let expiry = asked.expiry.resolve(view.now).map_err(No::from)?;
-    let lifetime = expiry.map(|expiry| seconds_up(expiry.saturating_since(at)));
+    // A part of a second is let go: what is counted from now ends with a whole one.
+    let lifetime = expiry.map(|expiry| expiry.saturating_since(at).as_secs());
     power.narrowing.admits(&asked, lifetime).map_err(|bound| No::from(Code::OutsideRole.detail(bound)))?;
     let caveats: Vec<NewCaveat> = asked
         .caveats

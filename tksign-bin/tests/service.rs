@@ -158,6 +158,59 @@ fn dangerous_tokens_need_the_word_and_the_power() {
     assert_eq!(code(world.call(minter, &mint("nobody"))), Code::NotFound);
 }
 
+/// PR-64, at each bound and one past it; the permissions of the role open none of them.
+#[test]
+fn a_mint_stays_within_the_narrowing_of_its_client() {
+    let world = World::new();
+    let ours = |tenants: &[&str]| Some(tenants.iter().map(|tenant| name(tenant)).collect());
+    let required = vec![Bytes(b"action in read,list".to_vec())];
+    let free = Narrowing::default;
+    let bounds = [
+        Narrowing { tenants: ours(&["beta", "acme"]), ..free() },
+        Narrowing { tenants: ours(&[]), ..free() },
+        Narrowing { max_lifetime: Some(3600), ..free() },
+        Narrowing { max_lifetime: Some(0), ..free() },
+        Narrowing { required_caveats: required.clone(), ..free() },
+        Narrowing { tenants: ours(&["acme"]), max_lifetime: Some(3600), required_caveats: required },
+    ];
+    let clients = bounds.map(|narrowing| {
+        let n = 20 + world.operate(&Status {}).clients as u8;
+        world.client(n, Role::Mint(MintPower { narrowing, ..full_power() }))
+    });
+    for tenant in ["acme", "beta", "other"] {
+        world.key(tenant, None, KeyClass::Ordinary);
+    }
+    // Not at the beginning of a second, as no caller is.
+    world.clock.advance(1);
+    let at = |seconds: u64| Expiry::At(Timestamp::from_millis(NOW + 1000 * seconds).unwrap());
+    let good = || mint("acme");
+    let never = Mint { expiry: Expiry::Never, never_expires: Permit::Given, ..good() };
+    let bare = Mint { caveats: vec![], unrestricted: Permit::Given, ..good() };
+    let (tenant, life, caveat) =
+        (Some("another tenant"), Some("a longer life"), Some("a required caveat is missing"));
+    let table = [
+        (good(), [None, tenant, None, life, None, None]),
+        (mint("beta"), [None, tenant, None, life, None, tenant]),
+        (mint("other"), [tenant, tenant, None, life, None, tenant]),
+        (Mint { expiry: Expiry::After(3601), ..good() }, [None, tenant, life, life, None, life]),
+        (Mint { expiry: at(3600), ..good() }, [None, tenant, None, life, None, None]),
+        (Mint { expiry: at(3602), ..good() }, [None, tenant, life, life, None, life]),
+        (never, [None, tenant, life, life, None, life]),
+        (bare, [None, tenant, None, life, caveat, caveat]),
+    ];
+    for (row, (mint, bounds)) in table.into_iter().enumerate() {
+        for (column, (client, bound)) in clients.iter().zip(bounds).enumerate() {
+            let before = world.operate(&Status {}).tokens;
+            let answer = world.call(*client, &mint);
+            assert_eq!(answer.is_ok(), bound.is_none(), "{row} {column}");
+            if let Err(error) = answer {
+                assert_eq!((error.code, Some(error.detail.as_str())), (Code::OutsideRole, bound));
+                assert_eq!(world.operate(&Status {}).tokens, before);
+            }
+        }
+    }
+}
+
 #[test]
 fn audience_keys_are_vouched_for_to_their_audience_only() {
     let world = World::new();

@@ -54,7 +54,8 @@ message! {
     pub struct Narrowing {
         /// Only these tenants; `None`: any. An empty list allows none.
         pub tenants: Option<Vec<Tenant>>,
-        /// Longest life of a token, in seconds; `None`: any.
+        /// Longest life of a token, in whole seconds from its mint time, a part of one cut;
+        /// `None`: any.
         pub max_lifetime: Option<u64>,
         /// First-party caveats that every token must carry, each byte for byte.
         pub required_caveats: Vec<Bytes>,

@@ -46,8 +46,7 @@ impl Expiry {
 }
 
 /// A length of time in whole seconds, a part of one counted as one.
-#[must_use]
-pub fn seconds_up(duration: Duration) -> u64 {
+fn seconds_up(duration: Duration) -> u64 {
     duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
 }
 

@@ -49,7 +49,7 @@ pub use frame::{
     SessionAnswer, SessionId, SessionRequest, TAG_BYTES, VERSION, prologue,
 };
 pub use keys::{DelegatedKey, FetchKeys, KeyCreate, KeyInfo, KeyList, KeyRetire, KeyRotate, KeyState};
-pub use mint::{Expiry, Mint, MintAnswer, MintCaveat, Permit, seconds_up};
+pub use mint::{Expiry, Mint, MintAnswer, MintCaveat, Permit};
 pub use operation::{Effect, Operation};
 pub use page::{Cursor, Page, PageFull};
 pub use publication::{PublicationAnswer, PublicationDraft, PublicationPrepare, PublicationRotate};

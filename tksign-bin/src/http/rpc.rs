@@ -84,7 +84,8 @@ impl<A: Authority> Rpc<A> {
         let asked = Request::operation_of(&opened.payload);
         let answer = match self.sessions.allow(&client, monotonic()) {
             Err(wait) => {
-                let millis = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+                // Up, so that who waits as told is not told again.
+                let millis = u32::try_from(wait.as_millis().saturating_add(1)).unwrap_or(u32::MAX);
                 Zeroizing::new(Response::error(&Code::RateLimited.error().retry_after(millis)))
             }
             Ok(()) => {
