@@ -110,34 +110,6 @@ fn a_client_follows_every_step_through_a_restart() {
 }
 
 #[test]
-fn revocations_at_once_share_a_step() {
-    let world = World::new();
-    let revoker = world.client(4, Role::Revoke);
-    reach(&world.signer().feed, FeedPosition { epoch: 1, sequence: 0 });
-    let service = world.signer().service.clone();
-    run(async {
-        let mut all = tokio::task::JoinSet::new();
-        for n in 0..100 {
-            let (service, id) = (service.clone(), world.id());
-            all.spawn(async move {
-                let request = revoke(RevokeTarget::Token(lineage(n))).request(id, None).unwrap();
-                service.handle(revoker, tksign::Peer::Control, &request).await
-            });
-        }
-        all.join_all().await;
-    });
-    reach(&world.signer().feed, FeedPosition { epoch: 1, sequence: 1 });
-    let mut client = Client::new(&world);
-    client.poll(&world);
-    while !(0..100).all(|n| client.revoked(lineage(n))) {
-        let at = client.machine.position().unwrap();
-        reach(&world.signer().feed, FeedPosition { epoch: at.epoch, sequence: at.sequence + 1 });
-        client.poll(&world);
-    }
-    assert!(client.machine.position().unwrap().sequence < 50);
-}
-
-#[test]
 fn publication_keys_rotate_and_an_epoch_begins_by_a_signed_list_only() {
     let mut world = World::new();
     let revoker = world.client(4, Role::Revoke);

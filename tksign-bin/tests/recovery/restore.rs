@@ -141,10 +141,11 @@ impl After {
             let head = std::fs::read(format!("{folder}/head")).ok()?;
             Head::parse_unverified(&head).ok().map(|head| head.position.epoch)
         };
-        // It waits longer and longer between its tries while nothing is published, up to a minute.
+        // It waits longer and longer between its tries while nothing is published, up to a minute, and a
+        // try may take as long where the machine does much else.
         let began = Instant::now();
         while epoch() != Some(2) {
-            assert!(began.elapsed() < 3 * PATIENCE, "{}", process.output());
+            assert!(began.elapsed() < 10 * PATIENCE, "{}", process.output());
             // Another process writes the folder, and says nothing when all is well.
             std::thread::sleep(Duration::from_millis(20));
         }
