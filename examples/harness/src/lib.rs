@@ -24,8 +24,9 @@ use tkcore::{TokenBuf, attenuate};
 pub use proxy::{Proxy, with_ports};
 pub use testkit::Clock;
 
-/// No measure of speed, only an end for a test that hangs.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// No measure of speed, only an end for a test that hangs: well above the minute after which a verifier
+/// at the latest looks again for a feed that failed.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A signer that knows the tenant `acme`.
 #[must_use]

@@ -7,6 +7,7 @@ mod support;
 
 use std::time::Duration;
 
+use harness::example;
 use support::{Clocks, World, minutes};
 use testkit::signer;
 
@@ -18,8 +19,10 @@ type Scenario = fn(World) -> Rows;
 fn the_table_of_outages_is_what_the_service_does() {
     let test = "the_table_of_outages_is_what_the_service_does";
     let _ = (signer::binary(), signer::tkverify()); // built before the clocks start
-    let scenarios: [(Clocks, Scenario); 6] = [
+    let _ = example("delegated-example");
+    let scenarios: [(Clocks, Scenario); 7] = [
         (Clocks::All, signer_killed),
+        (Clocks::All, signer_hangs),
         (Clocks::All, feed_killed),
         (Clocks::All, both_killed),
         (Clocks::All, restarted),
@@ -46,6 +49,17 @@ fn signer_killed(mut world: World) -> Rows {
     world.signer.serve();
     world.until_fresh();
     rows.push(world.row("the signer, until a moment ago"));
+    rows
+}
+
+fn signer_hangs(mut world: World) -> Rows {
+    world.hang_signer(true);
+    let mut rows = vec![world.row("the signer hangs, just now")];
+    world.clock.after(minutes(61));
+    rows.push(world.row("the signer hangs, for an hour"));
+    world.hang_signer(false);
+    world.until_fresh();
+    rows.push(world.row("the signer hung until a moment ago"));
     rows
 }
 
@@ -87,9 +101,11 @@ fn restarted(mut world: World) -> Rows {
     let mut rows = Vec::new();
     world.feed_host.kill();
     world.restart_services();
+    world.until_fresh();
     rows.push(world.row("the feed's host; the service was restarted, its folder is there"));
     world.signer.kill();
     world.restart_services();
+    world.until_fresh();
     rows.push(world.row("both; the service was restarted, its folder is there"));
     world.clean_folders();
     world.restart_services();
@@ -100,6 +116,7 @@ fn restarted(mut world: World) -> Rows {
     rows.push(world.row("both, until a moment ago; no restart"));
     world.signer.kill();
     world.restart_services();
+    world.until_fresh();
     rows.push(world.row("the signer; the service was restarted, its folder is there"));
     rows
 }
@@ -117,6 +134,10 @@ fn disk_full(mut world: World) -> Rows {
     world.until_fresh();
     rows.push(world.row("the disk is full and the service was restarted"));
     rows.push(world.row_of("the same, the revoked token", &revoked));
+    let later = world.known_to_all();
+    world.revoke(&later);
+    world.until_revoked(&later);
+    rows.push(world.row_of("the same, a token that was revoked after the restart", &later));
     rows
 }
 

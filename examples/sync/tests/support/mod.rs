@@ -1,17 +1,21 @@
-//! A signer, the host of its feed, and the service under three policies, each with a clock that the
-//! test moves, a folder that can be cleaned, and a disk that can fill up.
+//! A signer, the host of its feed, the service under three policies, and one that holds delegated keys,
+//! each with a clock that the test moves, a folder that can be cleaned, and a disk that can fill up.
+
+mod disk;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use harness::{Answer, Clock, Proxy, Service, client, revoke, signer, text, until};
+use harness::{Answer, Clock, Proxy, Service, client, example, revoke, signer, text, until};
 use testkit::signer::{Running, With, workspace};
 use tkcore::protocol::{Bytes, Expiry, Mint, MintCaveat, Permit};
 use tkcore::{KeyClass, Name, TokenBuf};
 use tkverify::remote::request_id;
 use tkverify::{ClientKey, Remote, Trust};
+
+use disk::Disk;
 
 pub(crate) fn minutes(n: u64) -> Duration {
     Duration::from_secs(60 * n)
@@ -20,12 +24,13 @@ pub(crate) fn minutes(n: u64) -> Duration {
 /// The columns of the table, with the switches of the service.
 const POLICIES: [(&str, &[&str]); 3] =
     [("refuse", &[]), ("ask", &["--when-stale", "ask"]), ("grace", &["--read-grace", "900"])];
+/// The last column: another service, whose client may not ask about tokens, so that all it knows of a
+/// revocation it has from the feed.
+const DELEGATED: &str = "delegated";
 
 /// A mirror, as a proxy in front of the signer's public listener.
 const MIRROR: &str = "worker_processes 1; events { worker_connections 64; } http { access_log off; \
     server { listen LISTEN; location /v1/feed/ { proxy_pass http://PUBLIC; proxy_read_timeout 70s; } } }";
-
-const PATH: &str = "/acme/projects/7";
 
 /// Whose clock the test moves.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,12 +47,21 @@ pub(crate) struct World {
     pub(crate) clock: Clock,
     services: Vec<Instance>,
     /// Tokens that nobody has seen, minted while the signer was there.
-    stock: Vec<String>,
-    /// One that every service has decided about.
-    known: String,
+    stock: Vec<Tokens>,
+    /// Those that every service has decided about.
+    known: Tokens,
+}
+
+/// One for each kind of service: both are treated alike.
+#[derive(Clone)]
+pub(crate) struct Tokens {
+    ordinary: String,
+    delegated: String,
 }
 
 struct Instance {
+    program: PathBuf,
+    has_keys: bool,
     arguments: Vec<String>,
     folder: PathBuf,
     disk: Disk,
@@ -71,19 +85,29 @@ impl World {
         let mut mirrored = Trust::from_file(&signer.trust()).unwrap();
         mirrored.feeds = vec![format!("http://{}", feed_host.listen())];
         let trust = signer.dir().write("mirrored.json", 0o644, mirrored.to_json());
-        let services = POLICIES.iter().map(|(name, switches)| {
-            let key = client(&signer, &format!("{name}.key"), "verify", &[]);
+        let instance = |name: &str, program: PathBuf, key: &Path, switches: &[&str]| {
             let disk = Disk::small(signer.dir().join(name));
             let folder = disk.at.join("feed");
-            let arguments = ["--trust", text(&trust), "--client-key", text(&key), "--state", text(&folder)];
-            let arguments = arguments.iter().chain(*switches).map(|word| (*word).to_owned()).collect();
-            Instance { arguments, folder, disk, service: None }
+            let arguments = ["--trust", text(&trust), "--client-key", text(key), "--state", text(&folder)];
+            let arguments = arguments.iter().chain(switches).map(|word| (*word).to_owned()).collect();
+            Instance { program, has_keys: name == DELEGATED, arguments, folder, disk, service: None }
+        };
+        let policies = POLICIES.iter().map(|(name, switches)| {
+            let key = client(&signer, &format!("{name}.key"), "verify", &[]);
+            instance(name, env!("CARGO_BIN_EXE_sync-example").into(), &key, switches)
         });
-        let services = services.collect();
+        signer.must("keys create", &["--tenant", "acme", "--audience", "builds", "--delegable"]);
+        let key = client(&signer, "builds.key", "keys", &["--audience", "builds"]);
+        let secret = signer.dir().write("builds.secret", 0o600, [0x5e; 32]);
+        // Not on the disk that fills up: what is shown is the feed's folder.
+        let keys = signer.dir().join("builds.keys");
+        let switches = ["--keys", text(&keys), "--secret", text(&secret)];
+        let delegated = instance(DELEGATED, example("delegated-example"), &key, &switches);
+        let services = policies.chain([delegated]).collect();
         let key = ClientKey::read(&client(&signer, "minter.key", "mint", &[])).unwrap();
         let minter = Remote::new(&mirrored.signers, key).unwrap();
-        let stock = (0..STOCK).map(|_| mint(&minter)).collect();
-        let known = mint(&minter);
+        let stock = (0..STOCK).map(|_| Tokens::mint(&minter)).collect();
+        let known = Tokens::mint(&minter);
         let mut world = Self { signer, feed_host, clock, services, stock, known };
         world.restart_services();
         world.until_fresh();
@@ -91,30 +115,26 @@ impl World {
         Some(world)
     }
 
-    /// A row of the table: what each service says about a token it knows and one it does not.
+    /// A row of the table: what each service says about a token it knows and one it does not. All are
+    /// asked at once, since a signer that hangs lets them wait.
     pub(crate) fn row(&mut self, what: &str) -> String {
-        let known = self.known.clone();
-        let cells: String = (0..self.services.len())
-            .map(|at| {
-                let new = self.stock.pop().unwrap();
-                format!(" {} | {} |", self.says(at, &known), self.says(at, &new))
-            })
-            .collect();
+        let (known, new) = (&self.known, &self.stock.pop().unwrap());
+        let cells: String = std::thread::scope(|scope| {
+            let asked = self
+                .services
+                .iter()
+                .map(|instance| [known, new].map(|tokens| scope.spawn(move || instance.says(tokens))));
+            let asked: Vec<_> = asked.collect();
+            let said = asked.into_iter().map(|pair| pair.map(|cell| cell.join().unwrap()));
+            said.map(|[known, new]| format!(" {known} | {new} |")).collect()
+        });
         format!("| {what} |{cells} {} |\n", self.health())
     }
 
     /// The same about one known token.
-    pub(crate) fn row_of(&self, what: &str, token: &str) -> String {
-        let cells = (0..self.services.len()).map(|at| format!(" {} | |", self.says(at, token)));
+    pub(crate) fn row_of(&self, what: &str, tokens: &Tokens) -> String {
+        let cells = self.services.iter().map(|instance| format!(" {} | |", instance.says(tokens)));
         format!("| {what} |{} {} |\n", cells.collect::<String>(), self.health())
-    }
-
-    fn says(&self, at: usize, token: &str) -> String {
-        let answer = self.service(at).get(PATH, token);
-        match answer.status {
-            200 => "granted".to_owned(),
-            status => format!("{status} `{}`", code(&answer)),
-        }
     }
 
     /// Freshness, as all services say; they are asked in the same moment of the same clock.
@@ -135,22 +155,18 @@ impl World {
     }
 
     /// A token that every service has decided about.
-    pub(crate) fn known_to_all(&mut self) -> String {
-        let token = self.stock.pop().unwrap();
-        self.decided_by_all(&token);
-        token
+    pub(crate) fn known_to_all(&mut self) -> Tokens {
+        let tokens = self.stock.pop().unwrap();
+        self.decided_by_all(&tokens);
+        tokens
     }
 
-    fn decided_by_all(&self, token: &str) {
-        for at in 0..self.services.len() {
-            self.service(at).until(200, PATH, token);
-        }
+    fn decided_by_all(&self, tokens: &Tokens) {
+        self.services.iter().for_each(|instance| instance.until("granted", tokens));
     }
 
-    pub(crate) fn until_revoked(&self, token: &str) {
-        for at in 0..self.services.len() {
-            self.service(at).until(401, PATH, token);
-        }
+    pub(crate) fn until_revoked(&self, tokens: &Tokens) {
+        self.services.iter().for_each(|instance| instance.until("401 `revoked`", tokens));
     }
 
     pub(crate) fn until_fresh(&self) {
@@ -167,8 +183,15 @@ impl World {
         }
     }
 
-    pub(crate) fn revoke(&self, token: &str) {
-        revoke(&self.signer, token);
+    pub(crate) fn revoke(&self, tokens: &Tokens) {
+        revoke(&self.signer, &tokens.ordinary);
+        revoke(&self.signer, &tokens.delegated);
+    }
+
+    /// Stops the signer where it stands: it accepts connections and says nothing.
+    pub(crate) fn hang_signer(&self, hangs: bool) {
+        let (signal, signer) = (if hangs { "-STOP" } else { "-CONT" }, self.signer.id().to_string());
+        assert!(Command::new("kill").args([signal, &signer]).status().unwrap().success());
     }
 
     /// Something happens in the feed: a new head is signed now and not at the next heartbeat.
@@ -182,7 +205,7 @@ impl World {
             instance.service = None;
             // The signal of a limit on files is ignored, as a write past it is told by an error too.
             let mut command = Command::new("sh");
-            command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_sync-example")]);
+            command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", text(&instance.program)]);
             command.args(&instance.arguments).envs(self.clock.environment());
             let service = Service::from(&mut command);
             instance.disk.limit(service.process.id());
@@ -209,67 +232,57 @@ impl World {
 /// More than any scenario shows.
 const STOCK: usize = 40;
 
-fn mint(minter: &Remote) -> String {
-    let mint = Mint {
-        tenant: Name::new("acme").unwrap(),
-        audience: None,
-        class: KeyClass::Ordinary,
-        subject: None,
-        label: None,
-        expiry: Expiry::After(8 * 3600),
-        caveats: vec![MintCaveat::FirstParty(Bytes(b"action = read".to_vec()))],
-        unrestricted: Permit::Withheld,
-        never_expires: Permit::Withheld,
-    };
-    let minted = minter.mint(&mint, request_id().unwrap()).unwrap();
-    TokenBuf::from_v2(minted.token.expose().to_vec()).unwrap().to_text().as_str().to_owned()
+impl Tokens {
+    fn mint(minter: &Remote) -> Self {
+        let mut mint = Mint {
+            tenant: Name::new("acme").unwrap(),
+            audience: None,
+            class: KeyClass::Ordinary,
+            subject: None,
+            label: None,
+            expiry: Expiry::After(8 * 3600),
+            caveats: vec![MintCaveat::FirstParty(Bytes(b"action in read,upload".to_vec()))],
+            unrestricted: Permit::Withheld,
+            never_expires: Permit::Withheld,
+        };
+        let token = |mint: &Mint| {
+            let minted = minter.mint(mint, request_id().unwrap()).unwrap();
+            TokenBuf::from_v2(minted.token.expose().to_vec()).unwrap().to_text().as_str().to_owned()
+        };
+        let ordinary = token(&mint);
+        (mint.audience, mint.class) = (Some(Name::new("builds").unwrap()), KeyClass::Delegable);
+        Self { ordinary, delegated: token(&mint) }
+    }
 }
 
+impl Instance {
+    /// The verdict about a request that no grace excepts, but for the policy of that name.
+    fn says(&self, tokens: &Tokens) -> String {
+        let (method, path, token) = match self.has_keys {
+            true => ("PUT", "/acme/artifacts/app", &tokens.delegated),
+            false => ("GET", "/acme/projects/7", &tokens.ordinary),
+        };
+        let answer = self.service.as_ref().unwrap().call(method, path, Some(token));
+        match answer.status {
+            200 => "granted".to_owned(),
+            status => format!("{status} `{}`", code(&answer)),
+        }
+    }
+
+    /// Waits for a verdict: what the service must learn comes over the feed.
+    fn until(&self, verdict: &str, tokens: &Tokens) {
+        until(verdict, || match self.says(tokens) {
+            said if said == verdict => Ok(()),
+            said => Err(said),
+        });
+    }
+}
+
+/// Why not: a field of the one service's answer, the first word of the other's.
 fn code(answer: &Answer) -> String {
-    let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
-    body["error"].as_str().unwrap().to_owned()
-}
-
-/// Where a service keeps its folder: a small file system of its own where the test may mount one;
-/// elsewhere a limit on the size of files stands for the full disk.
-struct Disk {
-    at: PathBuf,
-    mounted: bool,
-    full: bool,
-}
-
-impl Disk {
-    fn small(at: PathBuf) -> Self {
-        fs::create_dir_all(&at).unwrap();
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"]).arg(&at).output();
-        let mounted = mount.is_ok_and(|done| done.status.success());
-        Self { at, mounted, full: false }
-    }
-
-    fn fill(&mut self, process: u32) {
-        self.full = true;
-        if self.mounted {
-            let filled = fs::write(self.at.join("filling"), vec![0; 1024 * 1024]);
-            assert!(filled.is_err(), "a small disk takes no more");
-        }
-        self.limit(process);
-    }
-
-    /// For a process that was started after the disk was full, too.
-    fn limit(&self, process: u32) {
-        if self.full && !self.mounted {
-            let process = process.to_string();
-            let done = Command::new("prlimit").args(["--pid", &process, "--fsize=0"]).status();
-            assert!(done.is_ok_and(|status| status.success()), "prlimit, of util-linux");
-        }
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        if self.mounted {
-            let _ = Command::new("umount").arg("-l").arg(&self.at).status();
-        }
+    match serde_json::from_str::<serde_json::Value>(&answer.body) {
+        Ok(body) => body["error"].as_str().unwrap().to_owned(),
+        Err(_) => answer.body.split(':').next().unwrap_or_default().to_owned(),
     }
 }
 
@@ -278,8 +291,9 @@ pub(crate) fn compare(guide: &str, rows: &[String]) {
     const BEGIN: &str = "<!-- measured: sync/tests/outage.rs -->\n";
     const END: &str = "<!-- measured: end -->\n";
     let path = workspace().join(guide);
-    let policies: String = POLICIES.iter().map(|(name, _)| format!(" {name}: known | new |")).collect();
-    let table = format!("| down |{policies} health |\n| --- |{}\n{}", " --- |".repeat(7), rows.concat());
+    let columns = POLICIES.iter().map(|(name, _)| *name).chain([DELEGATED]);
+    let columns: String = columns.map(|name| format!(" {name}: known | new |")).collect();
+    let table = format!("| down |{columns} health |\n| --- |{}\n{}", " --- |".repeat(9), rows.concat());
     let text = fs::read_to_string(&path).unwrap();
     let (before, rest) = text.split_once(BEGIN).unwrap();
     let (there, after) = rest.split_once(END).unwrap();
