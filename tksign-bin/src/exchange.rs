@@ -1,10 +1,9 @@
 //! `Exchange`: a service token for a token and the discharge of its authentication caveat.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tkcore::protocol::{Code, Exchange, ExchangeAnswer, Expiry};
-use tkcore::{KeyClass, NewCaveat, Timestamp, is_tenant_wide};
+use tkcore::protocol::{Code, Exchange, ExchangeAnswer};
+use tkcore::{KeyClass, NewCaveat, is_tenant_wide};
 
 use crate::issue::{self, New};
 use crate::service::{Ask, Decided, No};
@@ -48,37 +47,10 @@ fn child(view: &View<'_>, ask: &Ask, asked: &Exchange, held: &Held<'_>) -> Decid
     let subject = subject.map_err(|_| No::from(Code::TokenMalformed))?;
     // As every mint: above the floors, which the parent has passed, too.
     let at = issue::mint_time(view, record, subject.as_ref())?;
-    let expiry = expiry(asked.expiry, held.identifier.expiry, ask.options.exchange_cap, view.now)?;
+    let expiry = asked.ends(held.identifier.expiry, ask.options.exchange_cap, view.now)?;
     let parent = held.identifier.lineage;
     let (label, branches) = (asked.label.clone(), held.branches.to_vec());
     let new = New { record, at, expiry: Some(expiry), subject, label, parent: Some(parent), branches };
     let (plan, token, lineage) = new.issue(view.memory, ask, &caveats)?;
     Ok((plan, ExchangeAnswer { token, lineage, parent, key: record.key, expiry }))
-}
-
-/// The smallest of what was asked for, the parent's own expiry, and the cap.
-fn expiry(asked: Expiry, parent: Option<Timestamp>, cap: u32, now: Timestamp) -> Result<Timestamp, No> {
-    let asked = asked.resolve(now)?;
-    let cap = Timestamp::from_seconds(now.saturating_add(Duration::from_secs(u64::from(cap))).seconds());
-    match [asked, parent, cap].into_iter().flatten().min() {
-        Some(expiry) if expiry > now => Ok(expiry),
-        Some(_) | None => Err(Code::NotExchangeable.detail("it is about to expire").into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_smallest_bound_wins() {
-        let at = |seconds| Timestamp::from_seconds(seconds).unwrap();
-        let now = at(100);
-        let get = |asked, parent, cap| expiry(asked, parent, cap, now).map_err(|no| no.error.code);
-        assert_eq!(get(Expiry::Never, None, 50), Ok(at(150)));
-        assert_eq!(get(Expiry::Never, Some(at(120)), 50), Ok(at(120)));
-        assert_eq!(get(Expiry::After(10), Some(at(120)), 50), Ok(at(110)));
-        assert_eq!(get(Expiry::At(at(900)), Some(at(800)), 50), Ok(at(150)));
-        assert_eq!(get(Expiry::Never, None, 0), Err(Code::NotExchangeable));
-    }
 }

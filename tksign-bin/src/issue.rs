@@ -1,10 +1,10 @@
 //! `Mint`: what may become a token, decided without touching a disk.
 
-use tkcore::protocol::{Code, Mint, MintAnswer, MintCaveat, Permit, Role, SecretBytes, TokenInfo};
+use tkcore::protocol::{Code, Mint, MintAnswer, MintCaveat, Role, SecretBytes, TokenInfo};
 use tkcore::revocation::{Gap, Query, Revocations as _, Status};
 use tkcore::{
     BranchId, CaveatKey, Identifier, KeyClass, LineageId, Name, NewCaveat, ServiceToken, Subject, Timestamp,
-    is_tenant_wide, mint_with,
+    mint_with,
 };
 
 use crate::keys::{KeyRecord, Purpose};
@@ -32,7 +32,7 @@ pub(crate) fn mint(view: &View<'_>, ask: &Ask, asked: Mint) -> Decided<Mint> {
     let expiry = asked.expiry.resolve(view.now).map_err(No::from)?;
     // A part of a second is let go: what is counted from now ends with a whole one.
     let lifetime = expiry.map(|expiry| expiry.saturating_since(at).as_secs());
-    power.narrowing.admits(&asked, lifetime).map_err(|bound| No::from(Code::OutsideRole.detail(bound)))?;
+    power.admits(&asked, lifetime)?;
     let caveats: Vec<NewCaveat> = asked
         .caveats
         .iter()
@@ -43,12 +43,6 @@ pub(crate) fn mint(view: &View<'_>, ask: &Ask, asked: Mint) -> Decided<Mint> {
             }
         })
         .collect();
-    if is_tenant_wide(&caveats) {
-        both(asked.unrestricted, power.unrestricted, "a token without a caveat but of time")?;
-    }
-    if expiry.is_none() {
-        both(asked.never_expires, power.never_expires, "a token that never expires")?;
-    }
     let Mint { subject, label, .. } = asked;
     let new = New { record, at, expiry, subject, label, parent: None, branches: Vec::new() };
     let (plan, token, lineage) = new.issue(memory, ask, &caveats)?;
@@ -145,31 +139,5 @@ pub(crate) fn mint_time(
             .detail(&format!("revoked for good by its {rule}: rotate the key first"))
             .into()),
         Status::Unknown(Gap::Stale | Gap::NoIssueTime) => Err(Code::Internal.into()),
-    }
-}
-
-fn both(asked: Permit, power: Permit, what: &str) -> Result<(), No> {
-    match (asked, power) {
-        (Permit::Given, Permit::Given) => Ok(()),
-        (Permit::Withheld, _) => {
-            Err(Code::NeedsPermission.detail(&format!("{what} must be asked for explicitly")).into())
-        }
-        (Permit::Given, Permit::Withheld) => {
-            Err(Code::OutsideRole.detail(&format!("this client may not mint {what}")).into())
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_permission_needs_the_word_and_the_role() {
-        let code = |asked, power| both(asked, power, "x").map_err(|no| no.error.code);
-        assert_eq!(code(Permit::Given, Permit::Given), Ok(()));
-        assert_eq!(code(Permit::Withheld, Permit::Given), Err(Code::NeedsPermission));
-        assert_eq!(code(Permit::Given, Permit::Withheld), Err(Code::OutsideRole));
-        assert_eq!(code(Permit::Withheld, Permit::Withheld), Err(Code::NeedsPermission));
     }
 }

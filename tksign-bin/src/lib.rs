@@ -73,5 +73,4 @@ pub use peer::{Origin, Peer};
 pub use seal::{Authority, Kek};
 pub use secret::{Secret, SecretError, SecretSources};
 pub use service::{AuditNames, Options, Registry, Service};
-pub use session::Rate;
 pub use signer::{Signer, Trust};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::Incoming;
-use tkcore::protocol::{RPC_PATH, SESSION_PATH};
+use tkcore::protocol::{RPC_PATH, Rate, SESSION_PATH};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock::monotonic;
@@ -17,7 +17,7 @@ use crate::http::{
 };
 use crate::peer::Peer;
 use crate::random;
-use crate::session::{Rate, ServerKey, Sessions};
+use crate::session::{ServerKey, Sessions};
 
 /// Name of the control socket in the state folder.
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";

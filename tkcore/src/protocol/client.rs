@@ -1,7 +1,9 @@
+use alloc::format;
 use alloc::vec::Vec;
 use core::fmt;
 
 use super::call::Call;
+use super::error::{Code, RpcError};
 use super::field::{BadMessage, Bytes, Done, Field, Fields, Writer, choice, message};
 use super::mint::{Mint, MintCaveat, Permit};
 use super::operation::Operation;
@@ -98,6 +100,36 @@ message! {
         pub unrestricted: Permit,
         /// Whether it may mint tokens that never expire.
         pub never_expires: Permit,
+    }
+}
+
+impl MintPower {
+    /// Whether it covers a mint. What is dangerous needs the word of the request and the power of the
+    /// role, both. `lifetime` as for [`Narrowing::admits`].
+    ///
+    /// # Errors
+    /// [`Code::OutsideRole`] names the bound or the power, [`Code::NeedsPermission`] the word.
+    pub fn admits(&self, mint: &Mint, lifetime: Option<u64>) -> Result<(), RpcError> {
+        self.narrowing.admits(mint, lifetime).map_err(|bound| Code::OutsideRole.detail(bound))?;
+        if mint.is_tenant_wide() {
+            both(mint.unrestricted, self.unrestricted, "a token without a caveat but of time")?;
+        }
+        if lifetime.is_none() {
+            both(mint.never_expires, self.never_expires, "a token that never expires")?;
+        }
+        Ok(())
+    }
+}
+
+fn both(asked: Permit, power: Permit, what: &str) -> Result<(), RpcError> {
+    match (asked, power) {
+        (Permit::Given, Permit::Given) => Ok(()),
+        (Permit::Withheld, _) => {
+            Err(Code::NeedsPermission.detail(&format!("{what} must be asked for explicitly")))
+        }
+        (Permit::Given, Permit::Withheld) => {
+            Err(Code::OutsideRole.detail(&format!("this client may not mint {what}")))
+        }
     }
 }
 
@@ -317,6 +349,43 @@ mod tests {
 
     fn name(text: &str) -> Name {
         Name::new(text).unwrap()
+    }
+
+    #[test]
+    fn a_dangerous_token_needs_the_word_and_the_power() {
+        let (given, withheld) = (Permit::Given, Permit::Withheld);
+        let table = [
+            (given, given, Ok(())),
+            (withheld, given, Err(Code::NeedsPermission)),
+            (given, withheld, Err(Code::OutsideRole)),
+            (withheld, withheld, Err(Code::NeedsPermission)),
+        ];
+        for (word, role, expected) in table {
+            let mint = |caveats: &[&[u8]], never_expires, unrestricted| Mint {
+                tenant: name("acme"),
+                audience: None,
+                class: KeyClass::Ordinary,
+                subject: None,
+                label: None,
+                expiry: Expiry::Never,
+                caveats: caveats.iter().map(|text| MintCaveat::FirstParty(Bytes(text.to_vec()))).collect(),
+                unrestricted,
+                never_expires,
+            };
+            let power = |unrestricted, never_expires| MintPower {
+                narrowing: Narrowing::default(),
+                unrestricted,
+                never_expires,
+            };
+            let admits = |power: MintPower, mint, life| power.admits(&mint, life).map_err(|error| error.code);
+            let time = &b"time < 2030-01-01T00:00:00Z"[..];
+            for wide in [&[][..], &[time], &[time, time]] {
+                assert_eq!(admits(power(role, withheld), mint(wide, withheld, word), Some(60)), expected);
+            }
+            let narrow = || mint(&[time, b"action = read"], word, withheld);
+            assert_eq!(admits(power(withheld, role), narrow(), None), expected);
+            assert_eq!(admits(power(withheld, role), narrow(), Some(60)), Ok(()), "neither is needed");
+        }
     }
 
     #[test]

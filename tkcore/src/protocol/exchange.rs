@@ -1,6 +1,8 @@
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::call::Call;
+use super::error::{Code, RpcError};
 use super::field::{Bytes, message};
 use super::mint::Expiry;
 use super::operation::Operation;
@@ -27,6 +29,22 @@ message! {
     }
 }
 
+impl Exchange {
+    /// When the service token ends: by the smallest of what is asked for, the parent's own expiry, and
+    /// the signer's cap in seconds.
+    ///
+    /// # Errors
+    /// [`Code::BadTime`], and [`Code::NotExchangeable`] when that is not in the future.
+    pub fn ends(&self, parent: Option<Timestamp>, cap: u32, now: Timestamp) -> Result<Timestamp, RpcError> {
+        let asked = self.expiry.resolve(now)?;
+        let cap = now.saturating_add(Duration::from_secs(u64::from(cap))).seconds();
+        match [asked, parent, Timestamp::from_seconds(cap)].into_iter().flatten().min() {
+            Some(expiry) if expiry > now => Ok(expiry),
+            Some(_) | None => Err(Code::NotExchangeable.detail("it is about to expire")),
+        }
+    }
+}
+
 impl Call for Exchange {
     const OPERATION: Operation = Operation::Exchange;
     type Answer = ExchangeAnswer;
@@ -46,5 +64,32 @@ message! {
         pub key: KeyId,
         /// When it ends.
         pub expiry: Timestamp,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_bound_wins() {
+        let at = |seconds| Timestamp::from_seconds(seconds).unwrap();
+        let now = at(100);
+        let get = |expiry, parent, cap| {
+            let asked = Exchange {
+                root: SecretBytes::from(&[][..]),
+                discharges: Vec::new(),
+                workload: Vec::new(),
+                expiry,
+                label: None,
+            };
+            asked.ends(parent, cap, now).map_err(|error| error.code)
+        };
+        assert_eq!(get(Expiry::Never, None, 50), Ok(at(150)));
+        assert_eq!(get(Expiry::Never, Some(at(120)), 50), Ok(at(120)));
+        assert_eq!(get(Expiry::After(10), Some(at(120)), 50), Ok(at(110)));
+        assert_eq!(get(Expiry::At(at(900)), Some(at(800)), 50), Ok(at(150)));
+        assert_eq!(get(Expiry::Never, None, 0), Err(Code::NotExchangeable));
+        assert_eq!(get(Expiry::At(at(100)), None, 50), Err(Code::BadTime));
     }
 }

@@ -6,6 +6,7 @@ use super::error::{Code, RpcError};
 use super::field::{BadMessage, Bytes, Field, Fields, Text, Writer, choice, message};
 use super::operation::Operation;
 use super::secret::{SecretBytes, SecretKey};
+use crate::caveat::only_about_time;
 use crate::facts::KeyClass;
 use crate::ids::{KeyId, LineageId};
 use crate::name::{Audience, Name, Subject, Tenant};
@@ -151,6 +152,17 @@ message! {
         pub unrestricted: Permit,
         /// Whether [`Expiry::Never`] is meant.
         pub never_expires: Permit,
+    }
+}
+
+impl Mint {
+    /// Whether it is power over its whole tenant: no caveat but of `time` (CV-72).
+    #[must_use]
+    pub fn is_tenant_wide(&self) -> bool {
+        only_about_time(self.caveats.iter().map(|caveat| match caveat {
+            MintCaveat::FirstParty(text) => Some(&text.0[..]),
+            MintCaveat::ThirdParty { .. } => None,
+        }))
     }
 }
 

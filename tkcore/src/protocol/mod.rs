@@ -23,6 +23,7 @@ mod mint;
 mod operation;
 mod page;
 mod publication;
+mod rate;
 mod registry;
 mod revoke;
 mod secret;
@@ -53,6 +54,7 @@ pub use mint::{Expiry, Mint, MintAnswer, MintCaveat, Permit};
 pub use operation::{Effect, Operation};
 pub use page::{Cursor, Page, PageFull};
 pub use publication::{PublicationAnswer, PublicationDraft, PublicationPrepare, PublicationRotate};
+pub use rate::{Bucket, Rate};
 pub use registry::{TokenInfo, TokenList, TokenShow};
 pub use revoke::{
     Counted, Floor, KeyFloor, Revoke, RevokeAnswer, RevokeEffect, RevokePresented, RevokePreview,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{ArgMatches, Command};
-use tkcore::protocol::StaticKeys;
+use tkcore::protocol::{Rate, StaticKeys};
 use tkcore::{AuthorityId, Json};
 
 use super::{Exit, Failure, Streams, control, follow, local, reach, restore, statics, values};
@@ -14,7 +14,7 @@ use crate::fence;
 use crate::host::{self, Address, BindError, Calls, Files, Inherited, Notify, Report, Sandbox};
 use crate::serve::{self, Bound, Config};
 use crate::service::{AuditNames, Options};
-use crate::session::{Rate, ServerKey};
+use crate::session::ServerKey;
 
 const EXAMPLE: &str = "\
 Example:

@@ -2,8 +2,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use tkcore::protocol::{Bucket, Rate};
+
 use crate::peer::Origin;
-use crate::session::{Bucket, Counts, Rate, lock};
+use crate::session::{Counts, lock};
 
 /// How many connections may be open: in all, and from one origin. Shared by the connections of
 /// one listener; each gives its place back when it ends.
@@ -74,7 +76,7 @@ pub(crate) struct HandshakeGate {
 #[derive(Debug, Default)]
 struct Handshakes {
     under_way: usize,
-    origins: HashMap<Origin, Bucket>,
+    origins: HashMap<Origin, Bucket<Instant>>,
 }
 
 /// A handshake that may go on.

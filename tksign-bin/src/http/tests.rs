@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tkcore::FeedId;
-use tkcore::protocol::{ClientKey, FeedPosition};
+use tkcore::protocol::{ClientKey, FeedPosition, Rate};
 use tkcore::revocation::{FeedPath, Span};
 use tokio::sync::oneshot;
 
@@ -18,7 +18,7 @@ use crate::clock::monotonic;
 use crate::feed_tree::FeedTree;
 use crate::host::{Address, Inherited, Listener};
 use crate::peer::Peer;
-use crate::session::{Rate, ServerKey, Sessions};
+use crate::session::{ServerKey, Sessions};
 use crate::writer::Payload;
 
 struct Echo;

@@ -3,12 +3,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tkcore::protocol::{
-    ClientKey, Frame, Refused, RpcAnswer, RpcRequest, SessionAnswer, SessionId, SessionRequest, Window,
+    Bucket, ClientKey, Frame, Rate, Refused, RpcAnswer, RpcRequest, SessionAnswer, SessionId, SessionRequest,
+    Window,
 };
 use zeroize::Zeroizing;
 
+use super::counts::Counts;
 use super::noise::{ServerKey, Transport};
-use super::rate::{Bucket, Counts, Rate};
 use crate::codec::count;
 use crate::random;
 
@@ -45,7 +46,7 @@ pub(crate) struct Sessions {
 struct Tables {
     unconfirmed: Pool,
     confirmed: Pool,
-    buckets: HashMap<ClientKey, Bucket>,
+    buckets: HashMap<ClientKey, Bucket<Instant>>,
 }
 
 /// Sessions, and how many of them each client has.

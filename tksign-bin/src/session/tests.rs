@@ -2,11 +2,11 @@ use std::time::{Duration, Instant};
 
 use snow::{Builder, StatelessTransportState};
 use tkcore::protocol::{
-    ClientKey, Frame, NOISE, Refused, RpcAnswer, RpcRequest, SessionId, SessionRequest, prologue,
+    ClientKey, Frame, NOISE, Rate, Refused, RpcAnswer, RpcRequest, SessionId, SessionRequest, prologue,
 };
 use zeroize::Zeroizing;
 
-use super::{Rate, ServerKey, Sessions};
+use super::{ServerKey, Sessions};
 use crate::clock::monotonic;
 
 const RATE: Rate = Rate { per_second: 100, burst: 100 };
