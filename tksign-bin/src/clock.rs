@@ -1,4 +1,4 @@
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tkcore::Timestamp;
 
@@ -6,6 +6,11 @@ use tkcore::Timestamp;
 pub trait Clock: Send + Sync + 'static {
     /// The wall clock.
     fn now(&self) -> Timestamp;
+
+    /// Runs on beside it and is never set back: for what happens every so often.
+    fn monotonic(&self) -> Instant {
+        monotonic()
+    }
 }
 
 /// The machine's clock.
@@ -24,6 +29,6 @@ impl Clock for SystemClock {
 
 /// Runs on beside the wall clock and is never set back: for deadlines inside the process.
 #[allow(clippy::disallowed_methods, reason = "the one place of this crate that reads the monotonic clock")]
-pub(crate) fn monotonic() -> std::time::Instant {
-    std::time::Instant::now()
+pub(crate) fn monotonic() -> Instant {
+    Instant::now()
 }

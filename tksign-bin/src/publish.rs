@@ -18,10 +18,8 @@ use crate::codec;
 use crate::feed_tree::FeedTree;
 use crate::keys::Core;
 use crate::memory::{self, Effect, Memory, SignerError};
-use crate::registry;
 use crate::revoked;
 use crate::store::{Expect, Op, Store, Table};
-use crate::tally::Tally;
 use crate::writer::{Plan, View};
 
 #[cfg(feature = "etcd")]
@@ -56,7 +54,6 @@ pub(crate) struct Publisher {
     state: State,
     /// What is served.
     pub(crate) tree: FeedTree,
-    tally: Arc<Tally>,
     based: Timestamp,
     /// Bases that heads have named and that are served, the latest last.
     bases: Vec<FeedPath>,
@@ -69,8 +66,8 @@ pub(crate) struct Publisher {
     /// How many of these the head that is being stored removes.
     deleting: usize,
     waiting_since: Option<Instant>,
-    /// When a heartbeat is due, and everything else that is slow.
-    pub(crate) next_head: Instant,
+    /// When a heartbeat is due.
+    next_head: Instant,
     retry: Option<Instant>,
 }
 
@@ -80,7 +77,6 @@ impl Publisher {
     pub(crate) fn resume(
         store: &dyn Store,
         memory: &mut Memory,
-        tally: Arc<Tally>,
         now: Timestamp,
     ) -> Result<Self, SignerError> {
         let feed = |error: &dyn std::fmt::Display| SignerError::Feed(error.to_string());
@@ -148,7 +144,6 @@ impl Publisher {
         let mut publisher = Self {
             state,
             tree,
-            tally,
             based: now,
             bases: Vec::new(),
             stale,
@@ -176,13 +171,6 @@ impl Publisher {
         // A key list that was just accepted is announced at once, as it may be an emergency.
         let at = if list_is_new { now } else { step.unwrap_or(self.next_head).min(self.next_head) };
         self.retry.unwrap_or(at).max(at).saturating_duration_since(now)
-    }
-
-    /// What is done beside the feed now and then: old records removed, verifies written down.
-    pub(crate) fn housekeeping(&self, view: &View<'_>) -> Result<Plan, SignerError> {
-        let mut plan = registry::sweep(view)?;
-        self.tally.drain(view, &mut plan)?;
-        Ok(plan)
     }
 
     /// The transaction that closes the step, and what to give to [`Publisher::closed`] once it

@@ -24,6 +24,8 @@ const KEPT_AFTER_EXPIRY: Duration = Duration::from_secs(86_400);
 
 /// Records removed in one sweep, so that a sweep is never what a caller waits for.
 const SWEEP: usize = 256;
+/// Rows after which it takes no further record: some have hundreds, one for each branch of a parent.
+const SWEEP_ROWS: usize = 2048;
 
 /// What is kept of one minted token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,16 +188,16 @@ pub(crate) fn seen(memory: &Memory, lineage: LineageId, at: Timestamp) -> Op {
     memory.put(Table::Seen, lineage.as_bytes(), &at.millis().to_be_bytes())
 }
 
-/// Removes what has ended: registry entries, and answers that no retry will ask for.
-pub(crate) fn sweep(view: &View<'_>) -> Result<Plan, SignerError> {
+/// Removes what has ended, registry entries and answers that no retry will ask for, and says whether
+/// that was all of it.
+pub(crate) fn sweep(view: &View<'_>, plan: &mut Plan) -> Result<bool, SignerError> {
     let scan = Scan { table: Table::Index, prefix: b"x", after: None, order: Order::Forward, limit: SWEEP };
-    let mut plan = Plan::default();
     let mut tokens = 0u64;
     for (key, _) in view.store.scan(scan)? {
         let mut reader = Reader::new(&key);
         let due = (reader.u8(), reader.u64(), reader.u8());
         let (Ok(_), Ok(at), Ok(what)) = due else { return Err(SignerError::Record(Table::Index, "queue")) };
-        if at > view.now.millis() {
+        if at > view.now.millis() || plan.ops.len() > SWEEP_ROWS {
             break;
         }
         let row = reader.rest();
@@ -219,5 +221,6 @@ pub(crate) fn sweep(view: &View<'_>) -> Result<Plan, SignerError> {
     if tokens > 0 {
         plan.effects.push(Effect::TokensGone(tokens));
     }
-    Ok(plan)
+    // Each record has at least the row of the queue.
+    Ok(plan.ops.len() < SWEEP)
 }

@@ -131,13 +131,13 @@ impl Signer {
         clock: Arc<dyn Clock>,
         guard: impl FnOnce(&mut dyn Store, &mut Memory) -> Result<Guard, SignerError>,
     ) -> Result<Self, SignerError> {
-        let tally = Arc::new(Tally::default());
         let mut memory = Memory::load(&*store, secret)?;
-        let publisher = Publisher::resume(&*store, &mut memory, Arc::clone(&tally), clock.now())?;
+        let publisher = Publisher::resume(&*store, &mut memory, clock.now())?;
         let feed = publisher.tree.clone();
         let guard = guard(&mut *store, &mut memory)?;
         let read_only = guard.read_only.clone();
-        let writer = Writer::start(store, memory, publisher, Arc::clone(&clock), guard)?;
+        let tally = Arc::new(Tally::default());
+        let writer = Writer::start(store, memory, publisher, Arc::clone(&tally), Arc::clone(&clock), guard)?;
         Ok(Self { service: Service::new(writer, clock, options, tally, read_only), feed })
     }
 }

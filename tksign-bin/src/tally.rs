@@ -15,6 +15,8 @@ use crate::writer::{Plan, View};
 /// Sums kept between two times of writing. At the limit what is new is added up per client
 /// only, so that a service that shows many tokens costs neither memory nor detail of others.
 pub(crate) const TALLIES: usize = 4096;
+/// Lines written in one change: some 100 KiB, which every store takes while callers wait.
+const LINES: usize = 256;
 
 /// Sums of one client and lineage; no lineage where the token did not even hold.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,11 +42,12 @@ impl Tally {
         sum.last = Some(now);
     }
 
-    /// An audit line for each sum, and when each registered lineage was last seen. What is
-    /// taken out and then not committed is lost: these lines are statistics, and say so.
-    pub(crate) fn drain(&self, view: &View<'_>, plan: &mut Plan) -> Result<(), SignerError> {
-        let sums = std::mem::take(&mut *lock(&self.0));
-        for ((client, lineage), sum) in sums {
+    /// An audit line for each sum, and when each registered lineage was last seen; says whether those
+    /// were all. What is taken out and then not committed is lost: these lines are statistics, and say so.
+    pub(crate) fn drain(&self, view: &View<'_>, plan: &mut Plan) -> Result<bool, SignerError> {
+        let taken: Vec<_> = std::iter::from_fn(|| lock(&self.0).pop_first()).take(LINES).collect();
+        let all = taken.len() < LINES;
+        for ((client, lineage), sum) in taken {
             plan.events.push(
                 AuditEvent::new(AuditActor::Client(client), "verify")
                     .maybe("lineage", lineage)
@@ -58,7 +61,7 @@ impl Tally {
                 plan.ops.push(registry::seen(view.memory, lineage, last));
             }
         }
-        Ok(())
+        Ok(all)
     }
 }
 

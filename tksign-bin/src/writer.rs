@@ -8,6 +8,7 @@
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
 
 use tkcore::Timestamp;
 use tkcore::protocol::{AuditEvent, Code, RpcError};
@@ -22,7 +23,9 @@ use crate::publish::Publisher;
 use crate::random;
 use crate::service::No;
 use crate::store::{Change, Expect, Op, Refusal, Store, StoreError};
+use crate::tally::Tally;
 
+mod chores;
 #[cfg(feature = "etcd")]
 mod etcd;
 
@@ -94,6 +97,7 @@ impl Writer {
         mut store: Box<dyn Store>,
         memory: Memory,
         publisher: Publisher,
+        tally: Arc<Tally>,
         clock: Arc<dyn Clock>,
         guard: Guard,
     ) -> Result<Self, SignerError> {
@@ -109,6 +113,8 @@ impl Writer {
             working: memory,
             committed: Arc::clone(&committed),
             publisher,
+            tally,
+            chores: (clock.monotonic(), Duration::ZERO),
             clock,
             guard,
             #[cfg(feature = "etcd")]
@@ -171,6 +177,9 @@ struct Thread {
     working: Memory,
     committed: Arc<RwLock<Memory>>,
     publisher: Publisher,
+    tally: Arc<Tally>,
+    /// When they were done last, and how long until they are due again.
+    chores: (Instant, Duration),
     clock: Arc<dyn Clock>,
     guard: Guard,
     /// The turn of publishing that was prepared for.
@@ -185,7 +194,8 @@ impl Thread {
     fn run(mut self, queue: &Receiver<Job>) {
         let mut stop = None;
         while stop.is_none() {
-            let wait = self.guard.wait(self.publisher.due(&self.working, monotonic()));
+            let feed = self.publisher.due(&self.working, monotonic());
+            let wait = self.guard.wait(feed.min(self.until_chores()));
             let first = match queue.recv_timeout(wait) {
                 Ok(job) => Some(job),
                 Err(RecvTimeoutError::Timeout) => None,
@@ -205,10 +215,16 @@ impl Thread {
             if !group.is_empty() {
                 self.decide(group);
             }
+            if (stop.is_some() || self.until_chores().is_zero())
+                && let Err(error) = self.chores(stop.is_some())
+            {
+                self.back();
+                eprintln!("tksign: removing what has ended, writing down verifies: {error}");
+            }
             let due = stop.is_some() || self.publisher.due(&self.working, monotonic()).is_zero();
             #[cfg(feature = "etcd")]
             let due = due || self.turn_came();
-            if due && let Err(error) = self.publish(stop.is_some()) {
+            if due && let Err(error) = self.publish() {
                 self.back();
                 self.publisher.failed(&error);
             }
@@ -303,16 +319,11 @@ impl Thread {
 
     /// Closes the step when there is one to close, then signs and stores the head, then serves
     /// it. The delta is durable before a head names it.
-    fn publish(&mut self, stopping: bool) -> Result<(), SignerError> {
+    fn publish(&mut self) -> Result<(), SignerError> {
         if self.guard.is_held() {
             return Ok(());
         }
         let now = self.clock.now();
-        if stopping || monotonic() >= self.publisher.next_head {
-            let view = View { memory: &self.working, store: &*self.store, now };
-            let plan = self.publisher.housekeeping(&view)?;
-            self.commit(plan, now)?;
-        }
         #[cfg(feature = "etcd")]
         if !self.has_turn()? {
             return Ok(());

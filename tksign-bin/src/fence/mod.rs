@@ -205,7 +205,7 @@ impl Restored {
         now: Timestamp,
     ) -> Result<Self, SignerError> {
         let mut memory = Memory::load(&*store, secret)?;
-        Publisher::resume(&*store, &mut memory, Arc::default(), now)?;
+        Publisher::resume(&*store, &mut memory, now)?;
         verify_chain(&*store, memory.authority)?;
         let evidence = Evidence::gather(&*store, &memory, folder, feed, now)?;
         Ok(Self { store, memory, evidence })

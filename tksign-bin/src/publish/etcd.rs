@@ -8,7 +8,7 @@ use tkcore::protocol::ClientKey;
 use tkcore::revocation::publish::Publisher as State;
 use tkcore::revocation::{FeedPath, Head, KeyList, Position};
 
-use super::{CHAIN, HEAD, HEARTBEAT, Publisher, RETRY};
+use super::{CHAIN, HEAD, Publisher, RETRY};
 use crate::clock::monotonic;
 use crate::codec::Reader;
 use crate::keys::{Core, KeyRecord, PublicationSecret};
@@ -149,13 +149,9 @@ impl Publisher {
         memory.head.as_ref().is_some_and(|head| head.base == *self.state.base())
     }
 
-    /// Another publishes: nothing is due but what every signer does for itself.
+    /// Another publishes: nothing is due but to look whether it still does.
     pub(crate) fn rest(&mut self) {
-        let now = monotonic();
-        self.retry = now.checked_add(RETRY);
-        if now >= self.next_head {
-            self.next_head = now.checked_add(HEARTBEAT).unwrap_or(now);
-        }
+        self.retry = monotonic().checked_add(RETRY);
     }
 
     /// From here on this signer publishes: at once, on a base that all others can make as well,
