@@ -96,9 +96,14 @@ impl Origin {
 
     /// Revokes one lineage in one step, with a head signed now.
     pub fn revoke(&self, lineage: LineageId) {
+        self.revoke_at(lineage, now());
+    }
+
+    /// The same, with a head signed at `issued`.
+    pub fn revoke_at(&self, lineage: LineageId, issued: u64) {
         self.signer(|signer| {
             signer.revoke(&[(Revocation::Token { lineage }, ExpiryDay::UNKNOWN)], None);
-            signer.publish_head(now());
+            signer.publish_head(issued);
         });
     }
 

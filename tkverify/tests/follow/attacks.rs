@@ -13,7 +13,7 @@ use tkcore::revocation::publish::Publisher;
 use tkcore::revocation::{ExpiryDay, Revocation, RevocationSet, Rule};
 use tkcore::{Error, LineageId, NotKnowable, Presented, Timestamp, TokenText};
 use tkverify::testing::{Kit, Spec, TestClock};
-use tkverify::{Clock as _, Freshness, SystemClock, Verifier};
+use tkverify::{Clock as _, Freshness, Verifier};
 
 use super::common::feed_support::{FEED, Random, Signer, key};
 use super::common::{self, Origin, code, now, refresh};
@@ -34,21 +34,45 @@ struct Scene {
     dead: TokenText,
 }
 
+/// All of it at one moment of a clock that only the test moves, so that no head comes from the future of
+/// a verifier however long the test takes.
 fn scene() -> Scene {
-    let (origin, kit) = (Origin::new(), kit());
-    let clock = Arc::new(TestClock::default());
-    clock.set_wall(SystemClock::new().read().wall);
+    scene_where(without_waits)
+}
+
+fn scene_where(origins_way: fn(&Request) -> Option<Reply>) -> Scene {
+    let (clock, kit) = (Arc::new(TestClock::default()), kit());
+    clock.set_wall(kit.clock().read().wall);
+    let origin = Origin::since(clock.read().wall.millis());
+    origin.misbehave(origins_way);
     let verifier = builder(&origin, &kit).clock(Arc::clone(&clock) as _).stale_after(STALE).build().unwrap();
     verifier.wait_until_loaded(LONG);
     let (live, dead) = (kit.signer().mint(&Spec::new("acme")), kit.signer().mint(&Spec::new("acme")));
     assert_eq!((check(&verifier, &live), check(&verifier, &dead)), (Ok(()), Ok(())));
     let scene = Scene { origin, kit, clock, verifier, live, dead };
-    scene.origin.revoke(lineage(&scene.dead));
+    scene.revoke(&scene.dead);
     scene.until("the revocation", |verifier| check(verifier, &scene.dead) == REVOKED);
     scene
 }
 
+/// Honest, and holds nothing: a request that is held while a test becomes dishonest is answered honestly.
+fn without_waits(request: &Request) -> Option<Reply> {
+    object(request)?.starts_with("wait").then(|| Reply::status(404))
+}
+
 impl Scene {
+    fn now(&self) -> u64 {
+        self.clock.read().wall.millis()
+    }
+
+    fn revoke(&self, token: &TokenText) {
+        self.origin.revoke_at(lineage(token), self.now());
+    }
+
+    fn behave(&self) {
+        self.origin.misbehave(without_waits);
+    }
+
     /// Polls until `wanted` holds.
     fn until(&self, what: &str, wanted: impl Fn(&Verifier) -> bool) {
         until(what, || {
@@ -71,8 +95,8 @@ impl Scene {
 
     /// The origin is honest again: the next revocation arrives.
     fn recovers(&self) {
-        self.origin.behave();
-        self.origin.revoke(lineage(&self.live));
+        self.behave();
+        self.revoke(&self.live);
         self.until("recovery", |verifier| check(verifier, &self.live) == REVOKED);
         assert_eq!(check(&self.verifier, &self.dead), REVOKED);
         assert_eq!(self.verifier.health().freshness, Freshness::Fresh);
@@ -106,12 +130,12 @@ fn token(lineage: LineageId) -> (Revocation, ExpiryDay) {
 #[test]
 fn rollback() {
     let scene = scene();
-    let old = Signer::new(now() - 20_000);
+    let old = Signer::new(scene.now() - 20_000);
     scene.serve(old.files["head"].clone(), old.files.clone());
     scene.counted("lagging");
     scene.holds((1, 1));
     // Signed later, with a lower sequence: no mirror that merely lags can have that.
-    let late = old.head(now() + 5_000);
+    let late = old.head(scene.now() + 5_000);
     scene.serve(late, old.files.clone());
     scene.counted("rolled-back");
     scene.holds((1, 1));
@@ -123,9 +147,10 @@ fn rollback() {
 #[test]
 fn freeze() {
     let scene = scene();
+    let start = scene.clock.read().wall;
     let head = scene.origin.signer(|signer| signer.files["head"].clone());
     scene.serve(head, BTreeMap::new());
-    scene.origin.revoke(lineage(&scene.live));
+    scene.revoke(&scene.live);
     let polls = |scene: &Scene| {
         let before = scene.origin.asked().len();
         scene.until("polls", |_| scene.origin.asked().len() > before + 2);
@@ -138,10 +163,10 @@ fn freeze() {
     polls(&scene);
     assert_eq!(scene.verifier.health().freshness, Freshness::Stale);
     assert_eq!(check(&scene.verifier, &scene.live), Err(NotKnowable::Stale.into()));
-    scene.clock.set_wall(SystemClock::new().read().wall);
+    scene.clock.set_wall(start);
     assert_eq!(check(&scene.verifier, &scene.live), Err(NotKnowable::Stale.into()), "a clock set back");
-    scene.origin.behave();
-    scene.origin.signer(|signer| signer.publish_head(scene.clock.read().wall.millis() + 724_000));
+    scene.behave();
+    scene.origin.signer(|signer| signer.publish_head(start.millis() + 724_000));
     scene.until("the news", |verifier| check(verifier, &scene.live) == REVOKED);
 }
 
@@ -149,14 +174,14 @@ fn freeze() {
 #[test]
 fn mix_and_match() {
     let scene = scene();
-    let mut other = Signer::new(now());
+    let mut other = Signer::new(scene.now());
     for n in 0..2 {
         other.revoke(&[token(nobody(n))], None);
     }
     other.publish_base();
     let honest = scene.origin.signer(|signer| {
         signer.revoke(&[token(nobody(9))], None);
-        signer.publish_head(now());
+        signer.publish_head(scene.now());
         signer.files["head"].clone()
     });
     let base = scene.origin.signer(|signer| signer.publisher.base_path().to_string());
@@ -172,12 +197,12 @@ fn mix_and_match() {
 #[test]
 fn endless_body() {
     for kind in ["head", "wait", "keys/", "/delta", "/snapshot/"] {
-        let scene = scene();
+        let scene = if kind == "wait" { scene_where(|_| None) } else { scene() };
         // A later state whose deltas do not hold, so that the snapshot is asked for as well.
         scene.origin.signer(|signer| {
             signer.revoke(&[token(nobody(9))], None);
             signer.publish_base();
-            signer.publish_head(now());
+            signer.publish_head(scene.now());
         });
         scene.origin.misbehave(move |request| {
             let path = object(request)?;
@@ -192,8 +217,8 @@ fn endless_body() {
         }
         scene.counted("too-large");
         assert_eq!(check(&scene.verifier, &scene.dead), REVOKED, "{kind}");
-        scene.origin.behave();
-        let at = scene.clock.read().wall.millis().max(now());
+        scene.behave();
+        let at = scene.now();
         scene.origin.signer(|signer| {
             signer.revoke(&[token(lineage(&scene.live))], None);
             signer.publish_head(at);
@@ -207,37 +232,37 @@ fn endless_body() {
 fn fast_forward_with_a_stolen_publication_key_and_its_end() {
     let scene = scene();
     // Heads from far ahead are refused however high they count.
-    let mut thief = Signer::new(now());
+    let mut thief = Signer::new(scene.now());
     for n in 0..40 {
         thief.revoke(&[token(nobody(n))], None);
     }
     thief.publish_base();
-    scene.serve(thief.head(now() + 120_000), thief.files.clone());
+    scene.serve(thief.head(scene.now() + 120_000), thief.files.clone());
     scene.counted("from-the-future");
     scene.holds((1, 1));
     // One within the skew says that the set has lost a row: never within an epoch.
-    scene.serve(thief.head(now() + 1_000), thief.files.clone());
+    scene.serve(thief.head(scene.now() + 1_000), thief.files.clone());
     scene.counted("unrevokes");
     scene.holds((1, 1));
     assert!(scene.verifier.health().alarm);
     // The operator signs a list without the stolen key and with a new epoch: that ends it at once.
-    scene.origin.behave();
+    scene.behave();
     scene.origin.signer(|signer| {
         signer.keys = vec![key(12)];
-        signer.raise_epoch(now() + 2_000);
+        signer.raise_epoch(scene.now() + 2_000);
     });
     scene.until("the new epoch", |verifier| verifier.feed().position() == Some((2, 0)));
     assert!(!scene.verifier.health().alarm, "an epoch ends the alarm");
-    scene.serve(thief.head(now() + 3_000), thief.files.clone());
+    scene.serve(thief.head(scene.now() + 3_000), thief.files.clone());
     scene.until("the thief refused", |verifier| {
         let counts = verifier.feed().counts();
         counts.contains_key("no-listed-key") || counts.contains_key("lagging")
     });
     scene.holds((2, 0));
-    scene.origin.behave();
+    scene.behave();
     scene.origin.signer(|signer| {
         signer.revoke(&[token(lineage(&scene.live))], None);
-        signer.publish_head(now() + 4_000);
+        signer.publish_head(scene.now() + 4_000);
     });
     scene.until("the honest signer", |verifier| check(verifier, &scene.live) == REVOKED);
 }
@@ -246,18 +271,18 @@ fn fast_forward_with_a_stolen_publication_key_and_its_end() {
 #[test]
 fn un_revoking_delta_and_snapshot() {
     let scene = scene();
-    let today = ExpiryDay::of(Timestamp::from_millis(now()));
+    let today = ExpiryDay::of(Timestamp::from_millis(scene.now()));
     let row = (Revocation::Token { lineage: lineage(&scene.live) }, today);
     scene.origin.signer(|signer| {
         signer.revoke(&[row], None);
-        signer.publish_head(now());
+        signer.publish_head(scene.now());
     });
     scene.until("a row of today", |verifier| check(verifier, &scene.live) == REVOKED);
     // A step that drops the day while it lasts, under the true key, and a snapshot of the same.
     scene.origin.signer(|signer| {
         signer.revoke(&[], Some(today));
         signer.publish_base();
-        signer.publish_head(now());
+        signer.publish_head(scene.now());
     });
     scene.counted("dropped-early");
     assert_eq!(check(&scene.verifier, &scene.live), REVOKED);
@@ -273,7 +298,7 @@ fn un_revoking_delta_and_snapshot() {
     let snapshot = emptied.snapshot();
     emptied.rebase(&snapshot);
     emptied.retire_deltas_before(10);
-    let head = scene.origin.signer(|signer| signer.sign(&signer.head_of(&emptied, now())));
+    let head = scene.origin.signer(|signer| signer.sign(&signer.head_of(&emptied, scene.now())));
     scene.serve(head, [(emptied.base_path().to_string(), snapshot.to_bytes())].into());
     scene.counted("unrevokes");
     assert_eq!(
@@ -295,7 +320,7 @@ fn clock_set_back_set_forward_and_suspend() {
     scene.clock.advance(Duration::from_secs(700));
     assert_eq!(check(&scene.verifier, &scene.live), Err(NotKnowable::Stale.into()));
     // With its clock still a day behind it takes what the honest signer says, by its own count of time.
-    scene.origin.behave();
+    scene.behave();
     scene.origin.signer(|signer| {
         signer.publish_head(true_time.millis() + 700_000);
     });
@@ -312,7 +337,7 @@ fn clock_set_back_set_forward_and_suspend() {
     scene.clock.suspend(Duration::from_secs(1_200));
     assert_eq!(scene.verifier.health().freshness, Freshness::Stale);
     assert_eq!(check(&scene.verifier, &scene.live), Err(NotKnowable::Stale.into()));
-    scene.origin.behave();
+    scene.behave();
     scene.origin.signer(|signer| signer.publish_head(true_time.millis() + 1_900_000));
     scene.until("fresh after sleep", |verifier| verifier.health().freshness == Freshness::Fresh);
 }
@@ -388,7 +413,7 @@ fn a_child_seen_first_and_its_parents_branch_revoked_afterwards() {
     let branch = *scene.kit.signer().verify(&presented, None).unwrap().branches.last().unwrap();
     scene.origin.signer(|signer| {
         signer.revoke(&[(Revocation::Branch { branch }, ExpiryDay::UNKNOWN)], None);
-        signer.publish_head(now());
+        signer.publish_head(scene.now());
     });
     scene.until("the branch", |_| ask(&child) == Err(Error::Revoked(Rule::Branch)));
     assert_eq!(ask(&middle), Err(Error::Revoked(Rule::Branch)));
