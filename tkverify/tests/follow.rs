@@ -6,7 +6,9 @@ mod attacks;
 mod common;
 
 use std::fs;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use common::{Origin, code, now, refresh};
@@ -14,8 +16,8 @@ use testkit::TempDir;
 use testkit::http::Reply;
 use tkcore::revocation::Rule;
 use tkcore::{Error, LineageId, NotKnowable, TokenBuf, TokenText, Vocabulary, danger};
-use tkverify::testing::{FakeSigner, Kit, Spec};
-use tkverify::{Builder, Clock as _, Freshness, SystemClock, Verifier};
+use tkverify::testing::{FakeSigner, Kit, Spec, TestClock};
+use tkverify::{Builder, Clock, Freshness, Reading, SystemClock, Verifier};
 
 /// No measure of speed: an end for a test that hangs.
 const LONG: Duration = Duration::from_secs(60);
@@ -91,7 +93,7 @@ fn a_server_without_long_poll_is_polled_and_poll_now_does_not_wait() {
 }
 
 #[test]
-fn poll_now_gives_up_a_held_request() {
+fn poll_now_waits_for_no_held_request() {
     let (origin, kit) = (Origin::new(), kit());
     origin.misbehave(|request| request.path.contains("/wait").then_some(Reply::Silence));
     let verifier = builder(&origin, &kit).build().unwrap();
@@ -101,6 +103,59 @@ fn poll_now_gives_up_a_held_request() {
     until("a held request", || origin.asked().iter().any(|path| path.starts_with("wait")));
     origin.revoke(lineage(&token));
     verifier.poll_now();
+    until("the revocation", || check(&verifier, &token) == Err(Error::Revoked(Rule::Token)));
+}
+
+/// A service may ask with every request of its own: the held request and its thread are kept, and
+/// not one more made each time.
+#[test]
+fn poll_now_asks_beside_a_held_request_and_keeps_it() {
+    let (origin, kit) = (Origin::new(), kit());
+    origin.misbehave(|request| request.path.contains("/wait").then_some(Reply::Silence));
+    let verifier = builder(&origin, &kit).build().unwrap();
+    verifier.wait_until_loaded(LONG);
+    let asked = |start: &str| origin.asked().iter().filter(|path| path.starts_with(start)).count();
+    until("a held request", || asked("wait") == 1);
+    for _ in 0..30 {
+        let before = verifier.feed().counts().get("fetches").copied();
+        verifier.poll_now();
+        until("an answer", || verifier.feed().counts().get("fetches").copied() > before);
+    }
+    assert_eq!(asked("wait"), 1, "{:?}", origin.asked());
+    assert!(asked("head") > 30);
+}
+
+/// An answer that was made before a revocation, and comes after somebody asked because of it.
+#[test]
+fn poll_now_during_a_request_asks_once_more() {
+    let (origin, kit) = (Origin::new(), kit());
+    origin.misbehave(|request| request.path.contains("/wait").then(|| Reply::status(404)));
+    // A clock that stands still: no poll comes due by itself.
+    let clock = Arc::new(TestClock::default());
+    clock.set_wall(SystemClock::new().read().wall);
+    let verifier = builder(&origin, &kit).clock(clock).build().unwrap();
+    verifier.wait_until_loaded(LONG);
+    let token = kit.signer().mint(&Spec::new("acme"));
+    assert_eq!(check(&verifier, &token), Ok(()));
+    until("the try to wait", || origin.asked().iter().any(|path| path.starts_with("wait")));
+    let old = origin.signer(|signer| signer.files["head"].clone());
+    let (came, comes) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    origin.misbehave(move |request| {
+        if !request.path.ends_with("/head") {
+            return request.path.contains("/wait").then(|| Reply::status(404));
+        }
+        came.send(()).ok()?;
+        // The first is held until it is let go; later ones find nobody who would.
+        released.recv().ok().map(|()| Reply::ok(old.clone()))
+    });
+    verifier.poll_now();
+    comes.recv_timeout(LONG).unwrap();
+    origin.revoke(lineage(&token));
+    verifier.poll_now();
+    release.send(()).unwrap();
+    drop(release);
+    drop(comes);
     until("the revocation", || check(&verifier, &token) == Err(Error::Revoked(Rule::Token)));
 }
 

@@ -132,6 +132,11 @@ impl Driver {
         self.machine.poll_now();
     }
 
+    /// The mirror that would be asked now.
+    pub(crate) fn mirror(&self) -> Option<usize> {
+        self.machine.mirror(self.moment())
+    }
+
     /// Tries to become the one who writes the folder. `false` while somebody else is.
     pub(crate) fn try_write(&mut self) -> io::Result<bool> {
         if self.writer.is_none()

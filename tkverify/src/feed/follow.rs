@@ -10,7 +10,7 @@ use std::time::Duration;
 use tkcore::revocation::FeedPath;
 use tkcore::revocation::feed::{Fetch, Freshness, Next};
 
-use super::driver::{Answer, Driver};
+use super::driver::{Answer, Driver, Same};
 
 /// How often a reader looks whether the folder has a new head: "within a second", with room.
 const LOOK: Duration = Duration::from_millis(400);
@@ -20,6 +20,11 @@ const ALONE: Duration = Duration::from_secs(3600);
 
 /// How often a reader tries to become the writer.
 const TRY_WRITE_EVERY: u32 = 10;
+
+/// Requests under way, those included that were given up and have not ended yet, from which on
+/// nobody's asking begins another one: each has a thread and a connection, and a held one that is
+/// given up keeps them for as long as a server likes, at most 65 s.
+const UNDER_WAY: usize = 4;
 
 /// What the thread is told.
 enum Message {
@@ -34,6 +39,8 @@ enum Message {
 #[derive(Debug)]
 pub(crate) struct Follower {
     sender: Sender<Message>,
+    /// A [`Message::Poll`] is on its way: however often a service asks, there is one.
+    asked: Arc<AtomicBool>,
     cancel: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -41,29 +48,22 @@ pub(crate) struct Follower {
 impl Follower {
     /// Starts the thread.
     pub(crate) fn start(driver: Driver) -> io::Result<Self> {
-        let (sender, receiver) = mpsc::channel();
-        let cancel = Arc::new(AtomicBool::new(false));
-        let follow = Follow {
-            driver,
-            receiver,
-            sender: sender.clone(),
-            cancel: Arc::clone(&cancel),
-            number: 0,
-            looks: 0,
-        };
+        let (follow, sender) = Follow::new(driver);
+        let (asked, cancel) = (Arc::clone(&follow.asked), Arc::clone(&follow.cancel));
         let thread = thread::Builder::new().name("tk-feed".to_owned()).spawn(move || follow.run())?;
-        Ok(Self { sender, cancel, thread: Some(thread) })
+        Ok(Self { sender, asked, cancel, thread: Some(thread) })
     }
 
     /// Follows on this thread, until the process ends.
     pub(crate) fn keep_on(driver: Driver) {
-        let (sender, receiver) = mpsc::channel();
-        let cancel = Arc::new(AtomicBool::new(false));
-        Follow { driver, receiver, sender, cancel, number: 0, looks: 0 }.run();
+        let (follow, _sender) = Follow::new(driver);
+        follow.run();
     }
 
     pub(crate) fn poll_now(&self) {
-        let _ = self.sender.send(Message::Poll);
+        if !self.asked.swap(true, Ordering::SeqCst) {
+            let _ = self.sender.send(Message::Poll);
+        }
     }
 }
 
@@ -83,8 +83,10 @@ struct Follow {
     driver: Driver,
     receiver: Receiver<Message>,
     sender: Sender<Message>,
+    asked: Arc<AtomicBool>,
     cancel: Arc<AtomicBool>,
     number: u64,
+    under_way: usize,
     looks: u32,
 }
 
@@ -95,6 +97,21 @@ enum Go {
 }
 
 impl Follow {
+    fn new(driver: Driver) -> (Self, Sender<Message>) {
+        let (sender, receiver) = mpsc::channel();
+        let follow = Self {
+            driver,
+            receiver,
+            sender: sender.clone(),
+            asked: Arc::default(),
+            cancel: Arc::default(),
+            number: 0,
+            under_way: 0,
+            looks: 0,
+        };
+        (follow, sender)
+    }
+
     fn run(mut self) {
         // Whoever only reads must not keep the one who writes from it.
         if self.driver.has_mirrors() {
@@ -111,16 +128,31 @@ impl Follow {
         match self.driver.next() {
             Next::Sleep(time) => {
                 let time = if self.is_reader() { time.min(LOOK) } else { time };
-                match self.receiver.recv_timeout(time) {
-                    Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Go::Stop,
-                    Ok(Message::Poll) => self.driver.poll_now(),
-                    Ok(Message::Answer(..)) => {}
-                    Err(RecvTimeoutError::Timeout) => self.glance(),
+                match self.hear(time) {
+                    Some(Message::Stop) => return Go::Stop,
+                    Some(Message::Poll) => self.driver.poll_now(),
+                    Some(Message::Answer(..)) => {}
+                    None => self.glance(),
                 }
                 Go::On
             }
             Next::Fetch(fetch) => self.fetch(fetch),
         }
+    }
+
+    /// The next message, if one comes within `patience`.
+    fn hear(&mut self, patience: Duration) -> Option<Message> {
+        let message = match self.receiver.recv_timeout(patience) {
+            Ok(message) => message,
+            Err(RecvTimeoutError::Timeout) => return None,
+            Err(RecvTimeoutError::Disconnected) => Message::Stop,
+        };
+        match message {
+            Message::Poll => self.asked.store(false, Ordering::SeqCst),
+            Message::Answer(..) => self.under_way = self.under_way.saturating_sub(1),
+            Message::Stop => {}
+        }
+        Some(message)
     }
 
     /// Whether there is a folder that somebody else writes.
@@ -141,9 +173,8 @@ impl Follow {
 
     /// One look at the folder.
     fn look(&mut self) -> Go {
-        match self.receiver.recv_timeout(LOOK) {
-            Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Go::Stop,
-            Ok(Message::Poll | Message::Answer(..)) | Err(RecvTimeoutError::Timeout) => {}
+        if let Some(Message::Stop) = self.hear(LOOK) {
+            return Go::Stop;
         }
         self.glance();
         Go::On
@@ -163,6 +194,55 @@ impl Follow {
     }
 
     fn fetch(&mut self, fetch: Fetch) -> Go {
+        let Some(number) = self.begin(&fetch) else {
+            // No thread to be had: a pause, then again.
+            return if let Some(Message::Stop) = self.hear(LOOK) { Go::Stop } else { Go::On };
+        };
+        let is_held = matches!(fetch.path, FeedPath::Wait { .. });
+        // Somebody asked since the last request began: its answer may be older than the question.
+        let mut is_due = false;
+        // Beside a held request, which goes on, the head is asked for as it is.
+        let mut beside: Option<(u64, Fetch)> = None;
+        loop {
+            if is_due && is_held && beside.is_none() && self.under_way < UNDER_WAY {
+                let head = Fetch { path: FeedPath::Head, hold: Duration::ZERO, ..fetch.clone() };
+                beside = self.begin(&head).map(|number| (number, head));
+                is_due = beside.is_none();
+            }
+            match self.hear(if self.is_reader() { LOOK } else { ALONE }) {
+                Some(Message::Stop) => return Go::Stop,
+                Some(Message::Poll) => is_due = true,
+                Some(Message::Answer(of, answer)) if of == number => {
+                    self.driver.receive(&fetch, answer);
+                    break;
+                }
+                // Of a request that was given up, unless it is the one beside.
+                Some(Message::Answer(of, answer)) => {
+                    let Some((_, head)) = beside.take_if(|(number, _)| *number == of) else { continue };
+                    let (_, same) = self.driver.receive(&head, answer);
+                    // Nothing new, and no better place to wait at: the held request is still right.
+                    if same == Same::No || self.driver.mirror() != Some(fetch.mirror) {
+                        break;
+                    }
+                }
+                None => {
+                    self.glance();
+                    // The folder is fresh again: the request is given up.
+                    if self.reads_alone() {
+                        return Go::On;
+                    }
+                }
+            }
+        }
+        if is_due || beside.is_some() {
+            self.driver.poll_now();
+        }
+        Go::On
+    }
+
+    /// Begins a request on a thread of its own, and gives the number under which its answer comes;
+    /// `None` when there is no thread to be had.
+    fn begin(&mut self, fetch: &Fetch) -> Option<u64> {
         self.number = self.number.wrapping_add(1);
         let number = self.number;
         let job = self.driver.job(fetch.clone(), &self.cancel);
@@ -171,39 +251,8 @@ impl Follow {
             // Nobody listens any more when this fails.
             let _ = sender.send(Message::Answer(number, job.run(None)));
         });
-        if helper.is_err() {
-            // No thread to be had: a pause, then again.
-            return match self.receiver.recv_timeout(LOOK) {
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => Go::Stop,
-                Ok(_) | Err(RecvTimeoutError::Timeout) => Go::On,
-            };
-        }
-        loop {
-            let patience = if self.is_reader() { LOOK } else { ALONE };
-            match self.receiver.recv_timeout(patience) {
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Go::Stop,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.glance();
-                    // The folder is fresh again: the request is given up.
-                    if self.reads_alone() {
-                        return Go::On;
-                    }
-                }
-                Ok(Message::Answer(of, answer)) if of == number => {
-                    self.driver.receive(&fetch, answer);
-                    return Go::On;
-                }
-                // Of a request that was given up.
-                Ok(Message::Answer(..)) => {}
-                Ok(Message::Poll) if matches!(fetch.path, FeedPath::Wait { .. }) => {
-                    // The held request is given up for one that is answered at once.
-                    self.driver.poll_now();
-                    let fetch = Fetch { path: FeedPath::Head, hold: Duration::ZERO, ..fetch };
-                    return self.fetch(fetch);
-                }
-                // What is under way is as good as now.
-                Ok(Message::Poll) => self.driver.poll_now(),
-            }
-        }
+        helper.ok()?;
+        self.under_way = self.under_way.saturating_add(1);
+        Some(number)
     }
 }

@@ -164,6 +164,12 @@ impl Machine {
         }
     }
 
+    /// The place that would be asked now; `None` while all of them asked for patience.
+    #[must_use]
+    pub fn mirror(&self, moment: Moment) -> Option<usize> {
+        self.pick(moment.monotonic).ok()
+    }
+
     /// The state in force was replaced from elsewhere: what was being fetched led on from another one.
     pub(super) fn drop_task(&mut self) {
         self.task = Task::Idle;
