@@ -52,6 +52,8 @@ pub(crate) struct Driver {
     clock: Arc<dyn Clock>,
     counts: Arc<Counts>,
     stamp: Option<Stamp>,
+    /// A head was seen or put into the folder: when there is none any more, somebody deleted it.
+    has_head: bool,
     snapshot_bytes: u64,
     trouble: Trouble,
 }
@@ -111,6 +113,7 @@ impl Driver {
             clock: parts.clock,
             counts,
             stamp: None,
+            has_head: false,
             snapshot_bytes: parts.snapshot_bytes,
         }
     }
@@ -210,6 +213,7 @@ impl Driver {
             self.complete_copy(&folder);
         }
         self.stamp = stamp;
+        self.has_head = stamp.is_some();
         self.publish_report();
         events
     }
@@ -287,13 +291,13 @@ impl Driver {
 
     /// Somebody deleted the folder: the lock went with it, and the base of what is written next.
     fn notice_deletion(&mut self) {
-        if self.writer.is_none() || self.stamp.is_none() {
-            return;
-        }
-        if let Some(Ok(None)) = self.folder.as_ref().map(|folder| folder.stamp("head")) {
+        let (Some(folder), Some(writer)) = (&self.folder, &self.writer) else { return };
+        let is_emptied = self.has_head && matches!(folder.stamp("head"), Ok(None));
+        if is_emptied || matches!(writer.is_in_place(), Ok(false)) {
             self.counts.add("folder-deleted");
             self.writer = None;
             self.stamp = None;
+            self.has_head = false;
             self.machine.write_failed();
             let _ = self.try_write();
         }
@@ -305,13 +309,15 @@ impl Driver {
         for effect in effects {
             match effect {
                 Effect::Write { file, bytes } => {
-                    if let Some(writer) = self.writer.as_ref().filter(|_| !failed)
-                        && let Err(e) = write(writer, file, &bytes)
-                    {
-                        failed = true;
-                        self.counts.add("write-failed");
-                        self.trouble.folder = Some(format!("the feed's folder cannot be written: {e}"));
-                        self.machine.write_failed();
+                    let Some(writer) = self.writer.as_ref().filter(|_| !failed) else { continue };
+                    match write(writer, file, &bytes) {
+                        Ok(()) => self.has_head |= file == StoreFile::Object(FeedPath::Head),
+                        Err(e) => {
+                            failed = true;
+                            self.counts.add("write-failed");
+                            self.trouble.folder = Some(format!("the feed's folder cannot be written: {e}"));
+                            self.machine.write_failed();
+                        }
                     }
                 }
                 Effect::Keep(paths) => {

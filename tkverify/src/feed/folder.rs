@@ -115,7 +115,11 @@ impl Folder {
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
             Err(e) => return Err(e.into()),
         }
-        let writer = Writer { folder: self.clone(), _lock: lock };
+        let writer = Writer { folder: self.clone(), lock };
+        if !writer.is_in_place()? {
+            // Deleted while it was being locked: the next one who asks finds or makes the new one.
+            return Ok(None);
+        }
         writer.sweep(&self.root, 0);
         Ok(Some(writer))
     }
@@ -158,10 +162,21 @@ fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
 pub(crate) struct Writer {
     folder: Folder,
     /// Held until dropped.
-    _lock: File,
+    lock: File,
 }
 
 impl Writer {
+    /// Whether the lock is still the one that lies in the folder. When somebody deleted the
+    /// folder, it holds off nobody any more.
+    pub(crate) fn is_in_place(&self) -> io::Result<bool> {
+        let held = self.lock.metadata()?;
+        match fs::metadata(self.folder.root.join(LOCK)) {
+            Ok(there) => Ok((there.dev(), there.ino()) == (held.dev(), held.ino())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Puts an object in place, durably, and then its second copy. Each of them is there as it
     /// was before or whole.
     pub(crate) fn put(&self, object: &str, bytes: &[u8]) -> io::Result<()> {
@@ -421,6 +436,18 @@ mod tests {
         assert!(folder.writer().unwrap().is_none());
         drop(writer);
         assert!(folder.writer().unwrap().is_some());
+    }
+
+    #[test]
+    fn a_lock_ends_with_its_folder() {
+        let dir = TempDir::new();
+        let folder = folder(&dir);
+        let writer = folder.writer().unwrap().unwrap();
+        assert!(writer.is_in_place().unwrap());
+        fs::remove_dir_all(folder.root()).unwrap();
+        assert!(!writer.is_in_place().unwrap());
+        let next = folder.writer().unwrap().unwrap();
+        assert!(next.is_in_place().unwrap() && !writer.is_in_place().unwrap());
     }
 
     #[test]
