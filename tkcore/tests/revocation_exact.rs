@@ -251,7 +251,7 @@ fn floors_are_strict_combine_by_maximum_and_reach_a_childs_parent() {
     let row = Row::from_bytes([4; 16]);
     let token = |minted| LineageId::new([1; 10], minted);
     let set = RevocationSet::build([
-        (Revocation::Subject { row, before: floor }, kept_day(Some(at(START + DAY)))),
+        (Revocation::Subject { row, before: floor }, kept_day(Some(at(START + DAY)), at(START))),
         (Revocation::Subject { row, before: at(START - DAY) }, ExpiryDay::UNKNOWN),
     ])
     .unwrap();
@@ -324,7 +324,7 @@ fn a_delta_over_ninety_days_of_expiries_stays_small() {
     for count in [1, 10, 100, 1000] {
         let rows: Vec<_> = (0..count)
             .map(|i| {
-                let day = kept_day(Some(at(START + (i % 90) * DAY)));
+                let day = kept_day(Some(at(START + (i % 90) * DAY)), at(START));
                 (Revocation::Token { lineage: random.lineage(START) }, day)
             })
             .collect();
@@ -342,7 +342,7 @@ fn exact(rows: u64) {
     };
     let revoked = (0..rows).map(|i| {
         let expiry = at(minted(i) + 30 * DAY);
-        (Revocation::Token { lineage: id(i, 0) }, kept_day(Some(expiry)))
+        (Revocation::Token { lineage: id(i, 0) }, kept_day(Some(expiry), at(minted(i))))
     });
     let set = RevocationSet::build(revoked).unwrap();
     assert_eq!(set.len(), rows);

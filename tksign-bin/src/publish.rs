@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tkcore::revocation::publish::{DROP_MARGIN, Publisher as State, RevocationRow, Stamp, Step};
 use tkcore::revocation::{Audit, ExpiryDay, FeedPath, Head, Position, RevocationSet};
-use tkcore::{Timestamp, limits, revocation::Revocation};
+use tkcore::{Timestamp, limits};
 
 use crate::clock::monotonic;
 use crate::codec;
@@ -195,8 +195,9 @@ impl Publisher {
         // that says so can be believed whatever the clock does next, and one that is never signed drops nothing.
         let drop = memory.head.as_ref().and_then(|head| self.state.due_drop(head.issued_at.min(view.now)));
         // What the store does not take in one change is left to the next step.
-        let covered = || memory.uncovered.values().take(view.store.room());
-        let rows: Vec<(Revocation, ExpiryDay)> = covered().map(|row| (row.revocation, row.day)).collect();
+        let mut covered: Vec<_> = memory.uncovered.values().take(view.store.room()).copied().collect();
+        self.state.settle(&mut covered);
+        let rows: Vec<_> = covered.iter().map(|row| (row.revocation, row.day)).collect();
         if rows.is_empty() && drop.is_none() {
             return Ok(None);
         }
@@ -205,8 +206,8 @@ impl Publisher {
         let set = step.as_ref().map_or(self.state.set(), Step::set);
         let mut plan = self.moved(view, position)?;
         plan.effects.push(Effect::Step(position, Arc::new(set.clone())));
-        for row in covered() {
-            let row = RevocationRow { covered: Some(position), ..*row };
+        for row in covered {
+            let row = RevocationRow { covered: Some(position), ..row };
             plan.ops.push(Op::Put(Table::Revocations, row.key(), revoked::value(&memory.core, &row)));
         }
         if let Some(step) = &step {
@@ -366,3 +367,6 @@ pub(crate) enum Closed {
     Epoch(Box<State>),
     Step(Option<Box<Step>>, Vec<Vec<u8>>),
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,9 +69,8 @@ fn named(
     let mut day = ExpiryDay::UNKNOWN;
     let revocation = match target {
         RevokeTarget::Token(lineage) => {
-            if let Some(token) = registry::load(view.store, memory, *lineage)? {
-                day = kept_day(token.info.expiry);
-            }
+            let known = registry::load(view.store, memory, *lineage)?;
+            day = known.map_or(day, |token| kept_day(token.info.expiry, view.now));
             Revocation::Token { lineage: *lineage }
         }
         RevokeTarget::Branch(branch) => Revocation::Branch { branch: *branch },
@@ -123,13 +122,13 @@ fn presented(
     scope: RevokeScope,
 ) -> Result<(Revocation, ExpiryDay), No> {
     let said = verify::chain(view.memory, token, |record, identifier, branches| {
-        let day = kept_day(identifier.expiry);
+        let day = kept_day(identifier.expiry, view.now);
         let branch = *branches.last().ok_or_else(|| Code::Internal.error())?;
         Ok((record.key, record.class, identifier.lineage, branch, day))
     })?;
     let (key, class, lineage, branch, day) = said;
     match scope {
-        // The id of a chain point can name no other token.
+        // The id of a chain point can name no other token, and nothing outlives the expiry of its own.
         RevokeScope::Branch => Ok((Revocation::Branch { branch }, day)),
         RevokeScope::Lineage => {
             let known = registry::load(view.store, view.memory, lineage)?;
@@ -195,7 +194,7 @@ fn expand(view: &View<'_>, branch: BranchId, plan: &mut Plan) -> Result<usize, N
     }
     for lineage in &children {
         let expiry = registry::load(view.store, view.memory, *lineage)?.and_then(|token| token.info.expiry);
-        add(view, &Revocation::Token { lineage: *lineage }, kept_day(expiry), plan)?;
+        add(view, &Revocation::Token { lineage: *lineage }, kept_day(expiry, view.now), plan)?;
     }
     Ok(children.len())
 }

@@ -10,8 +10,10 @@ use common::*;
 use testkit::TempDir;
 use tkcore::protocol::*;
 use tkcore::revocation::feed::{Config, Effect, Event, Machine, Moment, Next, Response};
-use tkcore::revocation::publish::FeedSigningKey;
-use tkcore::revocation::{FeedPath, Head, Position, Query, Revocations as _, Status as Verdict};
+use tkcore::revocation::publish::{FeedSigningKey, kept_day};
+use tkcore::revocation::{
+    ExpiryDay, FeedPath, Head, Position, Query, Revocation, Revocations as _, Status as Verdict,
+};
 use tkcore::{KeyClass, LineageId, Timestamp};
 use tksign::{Clock as _, FeedTree, SignerError, SystemClock};
 
@@ -254,20 +256,9 @@ fn a_token_under_a_delegable_key_says_nothing_of_other_lineages() {
         .call(minter, &Mint { expiry: Expiry::Never, never_expires: Permit::Given, ..mint("acme") })
         .unwrap();
     let page = world.call(billing, &FetchKeys { from: Cursor::default() }).unwrap();
-    let delegated = &page.items[0];
-    let forge = |lineage| {
-        let identifier = tkcore::Identifier {
-            caveats_at_mint: 1,
-            key: delegated.key,
-            lineage,
-            expiry: Timestamp::from_seconds(NOW / 1000 + 60),
-            service: None,
-            subject: None,
-        };
-        let root = tkcore::RootKey::from_derived(delegated.root.expose());
-        let forged = tkcore::mint(&identifier, &["action = admin"], &root).unwrap();
-        RevokeTarget::Presented(forged.as_token().as_v2().into(), RevokeScope::Lineage)
-    };
+    let soon = Timestamp::from_seconds(NOW / 1000 + 60).unwrap();
+    let forge =
+        |lineage| RevokeTarget::Presented(forged(&page.items[0], lineage, soon), RevokeScope::Lineage);
     assert_eq!(code(world.call(revoker, &revoke(forge(victim.lineage)))), Code::NotAuthentic);
     world.verify(verifier, victim.token.expose()).unwrap();
 
@@ -279,6 +270,58 @@ fn a_token_under_a_delegable_key_says_nothing_of_other_lineages() {
     let mut client = Client::new(&world);
     client.poll(&world);
     assert!(client.revoked(unknown) && client.revoked(lineage(78)));
+}
+
+/// What the holder of a delegated key can write: any lineage, any expiry.
+fn forged(delegated: &DelegatedKey, lineage: LineageId, expiry: Timestamp) -> SecretBytes {
+    let identifier = tkcore::Identifier {
+        caveats_at_mint: 1,
+        key: delegated.key,
+        lineage,
+        expiry: Some(expiry),
+        service: None,
+        subject: None,
+    };
+    let root = tkcore::RootKey::from_derived(delegated.root.expose());
+    let forged = tkcore::mint(&identifier, &["action = admin"], &root).unwrap();
+    forged.as_token().as_v2().into()
+}
+
+/// The holder of a delegated key and of a key that may revoke what it presents chooses the days of rows.
+/// He gets no more of them than an honest one: each would stand in every table of sections for good.
+#[test]
+fn expiries_that_somebody_chose_make_no_days_of_their_own() {
+    const DAY: u64 = 86_400_000;
+    let world = World::new();
+    let billing = world.client(10, Role::Keys(name("billing")));
+    let scanner = world.client(11, Role::RevokePresented);
+    let revoker = world.client(4, Role::Revoke);
+    world.key("acme", Some("billing"), KeyClass::Delegable);
+    let page = world.call(billing, &FetchKeys { from: Cursor::default() }).unwrap();
+    let present = |n: u8, expiry: u64| {
+        let expiry = Timestamp::from_millis(expiry).unwrap();
+        let token = forged(&page.items[0], lineage(n), expiry);
+        world.call(scanner, &RevokePresented { token, reason: Text::default() }).unwrap();
+    };
+    for n in 0..60 {
+        present(n, NOW + (401 + 10 * u64::from(n)) * DAY);
+        present(60 + n, NOW - (1 + 10 * u64::from(n)) * DAY);
+    }
+    present(120, NOW + 400 * DAY);
+    publish(&world, revoker, RevokeTarget::Token(lineage(1)));
+    let mut client = Client::new(&world);
+    client.poll(&world);
+    let (mut days, mut rows) = (std::collections::BTreeMap::new(), 0);
+    client.machine.set().unwrap().for_each(|revocation, day| {
+        if matches!(revocation, Revocation::Branch { .. }) {
+            *days.entry(day).or_insert(0) += 1;
+            rows += 1;
+        }
+    });
+    assert_eq!(rows, 121);
+    let today = kept_day(Some(world.clock.now()), world.clock.now());
+    let last = kept_day(Timestamp::from_millis(NOW + 400 * DAY), world.clock.now());
+    assert_eq!(days, [(today, 60), (last, 1), (ExpiryDay::UNKNOWN, 60)].into());
 }
 
 #[test]

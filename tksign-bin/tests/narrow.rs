@@ -15,7 +15,7 @@ use tkcore::protocol::*;
 use tkcore::revocation::publish::kept_day;
 use tkcore::revocation::{ExpiryDay, Head, Revocation, RevocationSet};
 use tksign::store::{Change, Op, Refusal, Row, Scan, Sqlite, Store, StoreError, Table};
-use tksign::{Options, Peer, Signer};
+use tksign::{Clock as _, Options, Peer, Signer};
 
 /// Rows of the feed that it takes at once.
 const ROOM: usize = 4;
@@ -157,8 +157,8 @@ fn rows_of_a_day_are_deleted_in_parts_whatever_cuts_it_off() {
         world.close();
         open(&mut world, i64::MAX);
         revoke_all(&world, revoker, &lineages);
-        let expiry = tkcore::Timestamp::from_millis(NOW + 3_600_000);
-        let rows = lineages.iter().map(|lineage| (Revocation::Token { lineage: *lineage }, kept_day(expiry)));
+        let day = kept_day(tkcore::Timestamp::from_millis(NOW + 3_600_000), world.clock.now());
+        let rows = lineages.iter().map(|lineage| (Revocation::Token { lineage: *lineage }, day));
         let all = RevocationSet::build(rows).unwrap().digest();
         awaited("the steps", || head(&world).is_some_and(|head| head.state == all));
         world.close();

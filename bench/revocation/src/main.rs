@@ -127,7 +127,8 @@ const CASES: [&str; 5] = [
 
 fn bench(size: &Size) -> Column {
     let rows = size.rows;
-    let day = |i: u64| kept_day(Timestamp::from_millis(START + (i % 90) * 86_400_000));
+    let start = Timestamp::from_millis(START).expect("a time");
+    let day = |i: u64| kept_day(Timestamp::from_millis(START + (i % 90) * 86_400_000), start);
     let set = RevocationSet::build((0..rows).map(|i| (Revocation::Token { lineage: lineage(i, 0) }, day(i))))
         .expect("room");
     let publisher = Publisher::begin(FEED, 1, set);

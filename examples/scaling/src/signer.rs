@@ -51,7 +51,7 @@ impl Signer {
         let row = |(made, random): &(u64, u64)| {
             let mut id = [0; 10];
             id[..8].copy_from_slice(&random.to_be_bytes());
-            let expiry = kept_day(Some(at(made + random % MONTH)));
+            let expiry = kept_day(Some(at(made + random % MONTH)), at(now));
             (Revocation::Token { lineage: LineageId::new(id, at(*made)) }, expiry)
         };
         let rows: Vec<_> = self.open.iter().map(row).collect();

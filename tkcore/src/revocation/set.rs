@@ -187,16 +187,19 @@ impl RevocationSet {
     }
 
     fn has_at_least(&self, kind: Kind, day: ExpiryDay, item: Item) -> bool {
-        self.list(kind)
-            .iter()
-            .filter(|section| section.day >= day)
-            .any(|section| section.find(item.id).is_some_and(|value| value >= item.value))
+        let list = self.list(kind);
+        let has = |section: &Arc<Section>| section.find(item.id).is_some_and(|value| value >= item.value);
+        // Asked for each row of a step or a snapshot: it stands in its own day, or else most likely in
+        // the last one, for good.
+        let later = list.get(list.partition_point(|section| section.day < day)..).unwrap_or(&[]);
+        later.split_first().is_some_and(|(own, rest)| has(own) || rest.iter().rev().any(has))
     }
 
     /// Whether this very row, or a higher floor in its place, is there.
     #[cfg(feature = "publish")]
     pub(crate) fn has_row(&self, kind: Kind, day: ExpiryDay, item: Item) -> bool {
-        let section = self.list(kind).iter().find(|section| section.day == day);
+        let list = self.list(kind);
+        let section = list.binary_search_by_key(&day, |section| section.day).ok().and_then(|at| list.get(at));
         section.and_then(|section| section.find(item.id)).is_some_and(|value| value >= item.value)
     }
 

@@ -5,6 +5,9 @@ mod publisher;
 mod revoked;
 mod sign;
 
-pub use publisher::{DAY_GRAIN, DROP_MARGIN, Publisher, REBASE_AGE, ResumeError, Stamp, Step, kept_day};
+pub use publisher::{
+    DAY_GRAIN, DROP_MARGIN, KEPT_AT_MOST, MOST_SECTIONS, Publisher, REBASE_AGE, ResumeError, Stamp, Step,
+    kept_day,
+};
 pub use revoked::{RevocationRow, Revoked};
 pub use sign::{FeedSigningKey, KeyListDraft, SignError};

@@ -1,3 +1,4 @@
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
@@ -11,6 +12,7 @@ use crate::revocation::kind::Place;
 use crate::revocation::object::ObjectError;
 use crate::revocation::path::FeedPath;
 use crate::revocation::position::Position;
+use crate::revocation::publish::revoked::RevocationRow;
 use crate::revocation::rule::Revocation;
 use crate::revocation::set::{RevocationSet, SetFull};
 use crate::revocation::snapshot::Snapshot;
@@ -36,11 +38,23 @@ const REBASE_PART: u64 = 10;
 /// The least that deltas must be before their size alone asks for a new base.
 const REBASE_BYTES: u64 = 16 * 1024;
 
-/// The day to keep a row for, from the latest expiry of anything it can name. The signer
-/// stores the result with the row: it is part of the state.
+/// What expires later than this from now is kept for good. Whoever holds a delegated key writes
+/// expiries himself: without a bound he could open a section for every ten days up to the year 9999.
+/// A year's tokens, and five weeks for those that were minted ahead of their use, still leave.
+pub const KEPT_AT_MOST: Duration = Duration::from_secs(400 * 86_400);
+
+/// Most sections of known days; what would open one more is kept for good. At a clock that goes on
+/// evenly there are at most 42 days ([`kept_day`]) of tokens and as many of branches, so this is met
+/// only when the clock has jumped by years. Far below the 65,535 of the format, and few enough to search.
+pub const MOST_SECTIONS: usize = 256;
+
+/// The day to keep a row for, from the latest expiry of anything it can name: at least today's, and
+/// [`ExpiryDay::UNKNOWN`] for what expires after [`KEPT_AT_MOST`]. The signer stores the result with
+/// the row: it is part of the state.
 #[must_use]
-pub fn kept_day(expiry: Option<Timestamp>) -> ExpiryDay {
-    ExpiryDay::of(expiry).rounded_up(DAY_GRAIN)
+pub fn kept_day(expiry: Option<Timestamp>, now: Timestamp) -> ExpiryDay {
+    let near = expiry.filter(|expiry| expiry.saturating_since(now) <= KEPT_AT_MOST);
+    ExpiryDay::of(near.map(|expiry| expiry.max(now))).rounded_up(DAY_GRAIN)
 }
 
 /// The state of a feed at its latest step, and what a step does to it.
@@ -184,8 +198,22 @@ impl Publisher {
         Ok(())
     }
 
-    /// The step that adds `revocations`, each with the day it is kept for ([`kept_day`]), and
-    /// first drops all days up to `drop` ([`Publisher::due_drop`]). `None` when it would change
+    /// Makes room: rows whose day would open a section above [`MOST_SECTIONS`] are kept for good. Call
+    /// it before [`Publisher::prepare`] and store what it says, so that no choice of days fills the set.
+    pub fn settle(&self, rows: &mut [RevocationRow]) {
+        let mut sections: BTreeSet<_> = self.set.all().map(|section| (section.kind, section.day)).collect();
+        for row in rows {
+            if let Place::Row(kind, _) = Place::of(&row.revocation) {
+                if sections.len() >= MOST_SECTIONS && !sections.contains(&(kind, row.day)) {
+                    row.day = ExpiryDay::UNKNOWN;
+                }
+                sections.insert((kind, row.day));
+            }
+        }
+    }
+
+    /// The step that adds `revocations`, each with the day it is kept for ([`kept_day`],
+    /// [`Publisher::settle`]), and first drops all days up to `drop` ([`Publisher::due_drop`]). `None` when it would change
     /// nothing. Work and memory follow the rows that change, not the rows there are.
     ///
     /// # Errors
@@ -390,5 +418,84 @@ fn base(snapshot: &Snapshot, delta_bytes: u64) -> Base {
         length: snapshot.length(),
         digest: snapshot.digest,
         delta_bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::LineageId;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn now() -> Timestamp {
+        Timestamp::from_millis(1_795_000_000_123).unwrap()
+    }
+
+    // RV-6
+    #[test]
+    fn few_days_are_kept_and_none_is_earlier_than_it_must_be() {
+        let mut days = BTreeSet::new();
+        for hours in 0..401 * 24 {
+            let expiry = now().saturating_add(Duration::from_secs(hours * 3600));
+            let day = kept_day(Some(expiry), now());
+            assert!(day >= ExpiryDay::of(Some(expiry)), "{expiry}");
+            days.insert(day);
+        }
+        assert!(days.len() <= 42, "{} days", days.len());
+        let last = now().saturating_add(KEPT_AT_MOST);
+        assert_ne!(kept_day(Some(last), now()), ExpiryDay::UNKNOWN);
+        let after = last.saturating_add(Duration::from_millis(1));
+        for expiry in [Some(after), Some(Timestamp::MAX), None] {
+            assert_eq!(kept_day(expiry, now()), ExpiryDay::UNKNOWN);
+        }
+        // What has expired already: today is one day more for all of it, not one for each.
+        for ago in [1, 400, 20_000] {
+            let expiry = Timestamp::from_millis(now().millis() - ago * 86_400_000);
+            assert_eq!(kept_day(expiry, now()), kept_day(Some(now()), now()));
+        }
+    }
+
+    fn rows(from: u32, many: u32, grain: u32) -> Vec<RevocationRow> {
+        let row = |n: u32| {
+            let mut id = [0; 10];
+            id[..4].copy_from_slice(&n.to_le_bytes());
+            let revocation = Revocation::Token { lineage: LineageId::new(id, now()) };
+            RevocationRow { revocation, day: ExpiryDay::from_number(n * grain), covered: None }
+        };
+        (from..from + many).map(row).collect()
+    }
+
+    fn step(publisher: &Publisher, rows: &[RevocationRow]) -> Result<Option<Step>, SetFull> {
+        let rows: Vec<_> = rows.iter().map(|row| (row.revocation, row.day)).collect();
+        publisher.prepare(&rows, None)
+    }
+
+    // RV-6
+    #[test]
+    fn no_choice_of_days_fills_the_set() {
+        let feed = FeedId::from_bytes([7; 16]);
+        let mut publisher = Publisher::begin(feed, 1, RevocationSet::empty());
+        assert!(step(&publisher, &rows(1, 70_000, 10)).is_err(), "more sections than the format has");
+        for from in [1, 70_001] {
+            let mut rows = rows(from, 70_000, 10);
+            publisher.settle(&mut rows);
+            let step = step(&publisher, &rows).unwrap().unwrap();
+            publisher.advance(step);
+            // What was settled is what is published: the rows that are stored give the same state.
+            assert!(rows.iter().all(|row| publisher.set().has(&row.revocation, row.day)));
+            assert_eq!(publisher.set().all().count(), MOST_SECTIONS + 1);
+        }
+        assert_eq!(publisher.set().len(), 140_000);
+        // Days that are there take more rows, and so does what is kept for good.
+        let mut more = rows(140_001, 10, 0);
+        more.iter_mut().for_each(|row| row.day = ExpiryDay::from_number(10));
+        let (before, mut good) = (more.clone(), rows(140_011, 10, 0));
+        good.iter_mut().for_each(|row| row.day = ExpiryDay::UNKNOWN);
+        publisher.settle(&mut more);
+        assert_eq!(more, before);
+        publisher.settle(&mut good);
+        assert!(step(&publisher, &good).unwrap().is_some());
+        assert!(DAY * 400 == KEPT_AT_MOST && MOST_SECTIONS > 2 * 43);
     }
 }
