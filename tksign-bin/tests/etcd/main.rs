@@ -5,6 +5,7 @@
 
 mod gap;
 mod large;
+mod late;
 mod life;
 mod login;
 mod lost;

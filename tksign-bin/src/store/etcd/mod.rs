@@ -66,6 +66,8 @@ pub struct Etcd {
     fresh: Vec<Op>,
     group: Option<Group>,
     fence: Fence,
+    /// Transactions that this process has sent, whatever became of them.
+    sent: u64,
 }
 
 impl std::fmt::Debug for Etcd {
@@ -74,7 +76,8 @@ impl std::fmt::Debug for Etcd {
     }
 }
 
-/// What this process writes into its own row: who it is, how often it wrote, its audit chain's end.
+/// What this process writes into its own row: who it is, which of its transactions that was, its audit
+/// chain's end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Fence {
     process: [u8; 16],
@@ -140,7 +143,7 @@ impl Etcd {
         let (revision, rows) = mirror::load(&mut gateway, &space)?;
         let mirror = Mirror::start(cluster, &space, fence.process, revision)?;
         let gateway = RefCell::new(gateway);
-        Ok(Self { gateway, space, mirror, rows, fresh: Vec::new(), group: None, fence })
+        Ok(Self { gateway, space, mirror, rows, fresh: Vec::new(), group: None, fence, sent: 0 })
     }
 
     /// Makes an empty store.

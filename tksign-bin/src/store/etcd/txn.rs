@@ -235,7 +235,9 @@ struct Known {
 
 fn send(store: &mut Etcd, one: Pending, known: &mut Known) -> Result<i64, StoreError> {
     let own = store.space.fence();
-    let mut next = Fence { writes: store.fence.writes.saturating_add(1), ..store.fence.clone() };
+    // Never one that was sent before: a copy of that may arrive at any time, and is not this one.
+    store.sent = store.sent.saturating_add(1);
+    let mut next = Fence { writes: store.sent, ..store.fence.clone() };
     if let Some((lines, hash)) = one
         .audit
         .as_ref()
