@@ -114,6 +114,13 @@ impl Proxy {
         self.shared.lock().lose = Some(request.to_vec());
     }
 
+    /// Waits until such an answer was dropped; whether it was.
+    #[must_use]
+    pub fn lost(&self) -> bool {
+        let is_open = |state: &State| state.ways.values().all(|way| *way == Way::Open);
+        self.await_state(|state| state.lose.is_some() || is_open(state))
+    }
+
     /// Stalls everything from the `nth` request on that contains these bytes, until [`Proxy::set`].
     pub fn hold(&self, nth: usize, request: &[u8]) {
         self.shared.lock().hold = Some((nth, request.to_vec()));
@@ -122,12 +129,13 @@ impl Proxy {
     /// Waits until the request that is to be held has come; whether it has.
     #[must_use]
     pub fn held(&self) -> bool {
-        let waiting = |state: &mut State| state.hold.is_some() && !state.stop;
-        let state = self.shared.lock();
-        self.shared
-            .changed
-            .wait_timeout_while(state, PATIENCE, waiting)
-            .is_ok_and(|(_, out)| !out.timed_out())
+        self.await_state(|state| state.hold.is_some())
+    }
+
+    fn await_state(&self, is_early: impl Fn(&State) -> bool) -> bool {
+        let waiting = |state: &mut State| is_early(state) && !state.stop;
+        let waited = self.shared.changed.wait_timeout_while(self.shared.lock(), PATIENCE, waiting);
+        waited.is_ok_and(|(_, out)| !out.timed_out())
     }
 }
 

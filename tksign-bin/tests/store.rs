@@ -350,6 +350,12 @@ mod cluster {
         Space::new(name, signer).unwrap()
     }
 
+    /// A store that has somebody who publishes.
+    fn publishing(mut store: Etcd) -> Box<dyn Store> {
+        store.on_news(Box::new(|| ()));
+        Box::new(store)
+    }
+
     #[test]
     fn etcd_conforms() {
         let Some(etcd) = testkit::etcd::Etcd::start("etcd_conforms", 1) else { return };
@@ -358,11 +364,11 @@ mod cluster {
         conforms(
             || {
                 made.set(made.get() + 1);
-                Box::new(Etcd::create(&cluster(&etcd), place(made.get())).unwrap())
+                publishing(Etcd::create(&cluster(&etcd), place(made.get())).unwrap())
             },
             |store| {
                 drop(store);
-                Box::new(Etcd::open(&cluster(&etcd), place(made.get())).unwrap())
+                publishing(Etcd::open(&cluster(&etcd), place(made.get())).unwrap())
             },
         );
         let twice = Etcd::create(&cluster(&etcd), place(1)).unwrap_err();
@@ -378,6 +384,8 @@ mod cluster {
         let Some(etcd) = testkit::etcd::Etcd::start("two_share_one_history", 1) else { return };
         let mut one = Etcd::create(&cluster(&etcd), space("both", "one")).unwrap();
         let mut two = Etcd::open(&cluster(&etcd), space("both", "two")).unwrap();
+        one.on_news(Box::new(|| ()));
+        two.on_news(Box::new(|| ()));
         let revocation = |n: u8| Op::Create(Table::Revocations, vec![n], vec![n]);
         one.begin().unwrap();
         one.apply(&change(vec![revocation(1)])).unwrap();
@@ -409,6 +417,7 @@ mod cluster {
         one.commit().unwrap();
         // A second process of one name takes over; the first one's audit chain is closed to it.
         let mut again = Etcd::open(&cluster(&etcd), space("both", "two")).unwrap();
+        again.on_news(Box::new(|| ()));
         two.apply(&change(vec![revocation(4)])).unwrap();
         assert!(matches!(two.commit(), Err(StoreError::Raced)));
         drop(two);
@@ -417,6 +426,7 @@ mod cluster {
         again.commit().unwrap();
         drop(one);
         while again.term().is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(10));
             again.begin().unwrap();
         }
         again.apply(&head(3)).unwrap();

@@ -119,6 +119,7 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     }
     if let Some(list) = matches.get_one::<PathBuf>("key-list") {
         let bytes = read(list)?;
+        restored.store.on_news(Box::new(|| ()));
         let merged = fence::merge(
             &mut *restored.store,
             &mut restored.memory,

@@ -313,7 +313,8 @@ pub trait Store: Send {
         Vec::new()
     }
 
-    /// Has this called whenever there is news.
+    /// Has this called whenever there is news. Who asks for that is ready to publish; before, this process
+    /// takes no turn.
     fn on_news(&mut self, _wake: Box<dyn Fn() + Send + Sync>) {}
 
     /// `None` while another process publishes; else a number that changes with each new turn.

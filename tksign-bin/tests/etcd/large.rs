@@ -64,6 +64,7 @@ fn more_revocations_than_a_transaction_holds_are_published() {
     let open = |name: &str| Store::open(&cluster, Space::new("tksign", name).unwrap()).unwrap();
     // It has the turn to publish and does not use it.
     let mut idle = open("idle");
+    idle.on_news(Box::new(|| ()));
     awaited(|| {
         idle.begin().unwrap();
         idle.term()

@@ -101,6 +101,7 @@ fn every_connection_of_a_store_logs_in_for_itself() {
     let cluster = Cluster { urls: etcd.urls(), login: Some(login), tls: None };
     assert!(!format!("{cluster:?}").contains(PASSWORD));
     let mut store = Store::create(&cluster, Space::new("tksign", "one").unwrap()).unwrap();
+    store.on_news(Box::new(|| ()));
     let mut other = Store::open(&cluster, Space::new("tksign", "two").unwrap()).unwrap();
     let write = |store: &mut Store, n: u8| {
         store.begin()?;

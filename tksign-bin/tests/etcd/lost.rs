@@ -10,13 +10,6 @@ impl Scene {
         self.run("one", "revoke subject", &["--tenant", "acme", "--subject", user])
     }
 
-    /// Since which revision which signer has the turn to publish.
-    fn turn(&self) -> String {
-        let told = self.etcd.control(&[0], &["get", "tksign/m/~leader", "--write-out=json"]);
-        let (_, turn) = told.split_once("\"mod_revision\":").unwrap_or_default();
-        turn.split(',').next().unwrap_or_default().to_owned()
-    }
-
     /// The lines of the first signer's chain.
     fn lines(&self) -> Vec<String> {
         self.must("one", "audit export", &[]).lines().map(str::to_owned).collect()
@@ -100,8 +93,7 @@ fn what_a_publisher_left_behind_goes_with_the_next_turn() {
     let ops = vec![Op::Put(Table::Deltas, key.clone(), b"left".to_vec())];
     store.apply(&Change { ops, ..Change::default() }).unwrap();
     store.commit().unwrap();
-    // The turn is not this one's to take.
-    store.freeze("only looks on");
+    // The turn is not this one's to take: it has nobody who publishes.
     assert!(one.process.terminate().success());
     let gone = awaited(|| {
         store.begin().unwrap();

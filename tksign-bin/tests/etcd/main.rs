@@ -13,3 +13,4 @@ mod moves;
 mod restore;
 mod scene;
 mod tls;
+mod turn;

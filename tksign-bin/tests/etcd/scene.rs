@@ -73,6 +73,13 @@ impl Scene {
         let _ = std::fs::remove_file(Path::new(&self.path(name)).join("control.sock"));
     }
 
+    /// Since which revision somebody has the turn to publish; nothing while nobody has.
+    pub(crate) fn turn(&self) -> String {
+        let told = self.etcd.control(&[0], &["get", "tksign/m/~leader", "--write-out=json"]);
+        let (_, turn) = told.split_once("\"mod_revision\":").unwrap_or_default();
+        turn.split(',').next().unwrap_or_default().to_owned()
+    }
+
     pub(crate) fn command(&self, name: &str, more: &[&str]) -> Command {
         let mut command = Command::new(TKSIGN);
         command.args(["serve", "--dir", &self.path(name), "--secret-file", &self.path("secret")]);

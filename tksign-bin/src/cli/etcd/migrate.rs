@@ -76,6 +76,7 @@ fn into_etcd(folder: &Path, cluster: &Cluster, space: &Space) -> Result<(u64, [u
     }
     let source = Sqlite::open(folder)?;
     let mut target = Etcd::import(cluster, space.clone())?;
+    target.on_news(Box::new(|| ()));
     let mut rows = 0u64;
     for table in Table::ALL {
         rows = rows.saturating_add(copy(&source, &mut target, table)?);

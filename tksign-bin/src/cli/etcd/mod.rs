@@ -23,11 +23,7 @@ type Gauges = Box<dyn Fn() -> (i64, Duration, bool) + Send + Sync>;
 /// What `serve` and `migrate` take besides.
 pub(super) fn login_args(command: Command) -> Command {
     command
-        .arg(values::text_arg(
-            "signer",
-            "NAME",
-            "This signer's name among those of the cluster; its audit chain's",
-        ))
+        .arg(values::text_arg("signer", "NAME", "This signer's name in the cluster; its audit chain's"))
         .arg(
             values::text_arg("etcd-prefix", "NAME", "What the store's keys in etcd begin with")
                 .default_value("tksign"),
@@ -51,9 +47,7 @@ pub(super) fn args(command: Command) -> Command {
                 .value_name("URL")
                 .action(ArgAction::Append)
                 .requires("signer")
-                .help(
-                    "Keep the store in this etcd cluster, shared with other signers; repeat for each member",
-                ),
+                .help("Keep the store in this etcd cluster, shared with others; repeat for each member"),
         ),
     )
 }

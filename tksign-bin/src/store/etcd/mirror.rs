@@ -72,7 +72,10 @@ struct State {
     told: Option<Told>,
     /// The revision at which this process got to lead; 0 when it does not.
     leads: i64,
+    /// Whether it wants to: it has somebody who uses the turn, and is not frozen.
     may_lead: bool,
+    /// What the lease's thread has last acted on of that.
+    could_lead: bool,
     /// Why nothing is written any more, if so.
     frozen: Option<String>,
     stop: bool,
@@ -93,7 +96,8 @@ impl Mirror {
             behind: None,
             told: None,
             leads: 0,
-            may_lead: true,
+            may_lead: false,
+            could_lead: false,
             frozen: None,
             stop: false,
             wake: None,
@@ -101,7 +105,7 @@ impl Mirror {
         let mirror = Arc::new(Self { state: Mutex::new(state), changed: Condvar::new() });
         let gateway = || Gateway::new(cluster.clone());
         let mut turn = Turn { gateway: gateway()?, space: space.clone(), process, lease: None };
-        // Where nobody leads, the first step need not wait for a tick.
+        // What etcd's clock says is known before anything is decided.
         turn.tick(&mirror);
         let (watched, spaced, watching) = (Arc::clone(&mirror), space.clone(), gateway()?);
         let ticked = Arc::clone(&mirror);
@@ -144,8 +148,15 @@ impl Mirror {
         state.frozen.get_or_insert_with(|| why.to_owned());
     }
 
+    /// Whoever wants news is ready to publish: from here on this process leads where nobody does, at
+    /// once if etcd answers.
     pub(super) fn on_news(&self, wake: Box<dyn Fn() + Send + Sync>) {
-        self.lock().wake = Some(wake);
+        let mut state = self.lock();
+        state.wake = Some(wake);
+        state.may_lead = state.frozen.is_none();
+        self.changed.notify_all();
+        let sought = |state: &mut State| state.may_lead != state.could_lead && !state.stop;
+        drop(self.changed.wait_timeout_while(state, BEHIND, sought));
     }
 
     /// Nothing was heard for too long.
@@ -235,12 +246,8 @@ pub(super) fn load(gateway: &mut Gateway, space: &Space) -> Result<(i64, Rows), 
     let prefix = space.whole(b"");
     let (mut rows, mut from, mut revision) = (Rows::new(), prefix.clone(), 0);
     loop {
-        let asked = json!({
-            "key": base64::encode(&from),
-            "range_end": base64::encode(&space::successor(&prefix)),
-            "limit": PAGE.to_string(),
-            "revision": revision.to_string(),
-        });
+        let more = [("limit", PAGE.to_string().into()), ("revision", revision.to_string().into())];
+        let asked = space::range(&from, &space::successor(&prefix), more);
         let answer = gateway.call("/v3/kv/range", &asked, LOAD)?;
         if revision == 0 {
             revision = number(at(&answer, "/header/revision"));
@@ -268,10 +275,7 @@ pub(super) struct Standing {
 
 impl Standing {
     pub(super) fn ask(gateway: &mut Gateway, space: &Space, patience: Duration) -> Result<Self, Trouble> {
-        let asked = json!({
-            "key": base64::encode(&space.whole(LEADER)),
-            "range_end": base64::encode(&space::successor(&space.whole(SIGNERS))),
-        });
+        let asked = space::range(&space.whole(LEADER), &space::successor(&space.whole(SIGNERS)), []);
         let answer = gateway.call("/v3/kv/range", &asked, patience)?;
         let now = number(at(&answer, "/header/revision"));
         let mut standing = Self { now, leader: None, signers: Vec::new() };
@@ -302,12 +306,9 @@ pub(super) fn entry(prefix: &[u8], row: &Value) -> Result<(Vec<u8>, i64, Vec<u8>
 fn watch(mirror: &Mirror, space: &Space, mut gateway: Gateway) {
     while !mirror.is_stopped() {
         let prefix = space.whole(b"");
-        let asked = json!({"create_request": {
-            "key": base64::encode(&prefix),
-            "range_end": base64::encode(&space::successor(&prefix)),
-            "start_revision": mirror.revision().saturating_add(1).to_string(),
-            "fragment": true,
-        }});
+        let next = mirror.revision().saturating_add(1).to_string();
+        let more = [("start_revision", next.into()), ("fragment", true.into())];
+        let asked = json!({"create_request": space::range(&prefix, &space::successor(&prefix), more)});
         let is_compacted = match gateway.open("/v3/watch", &asked) {
             Ok(mut stream) => follow(mirror, &prefix, &mut gateway, &mut stream),
             Err(_) => false,
@@ -370,9 +371,12 @@ struct Turn {
 impl Turn {
     fn run(mut self, mirror: &Mirror) {
         while !mirror.is_stopped() {
-            let stopping = |state: &mut State| !state.stop;
-            drop(mirror.changed.wait_timeout_while(mirror.lock(), TICK, stopping));
+            let idle = |state: &mut State| !state.stop && state.may_lead == state.could_lead;
+            drop(mirror.changed.wait_timeout_while(mirror.lock(), TICK, idle));
+            let may_lead = mirror.lock().may_lead;
             self.tick(mirror);
+            mirror.lock().could_lead = may_lead;
+            mirror.changed.notify_all();
             if mirror.age() > END {
                 random::stop("nothing was heard of etcd for an hour");
             }
@@ -403,14 +407,15 @@ impl Turn {
         }
     }
 
+    /// Whether the lease lives, as far as is known. Silence says nothing of it: the row is there, so
+    /// nobody else can lead, and the next tick asks again.
     fn keep(&mut self) -> bool {
         let Some(lease) = &self.lease else { return false };
         let kept = self.gateway.call("/v3/lease/keepalive", &json!({"ID": lease}), TICK);
-        let kept = kept.is_ok_and(|answer| number(at(&answer, "/result/TTL")) > 0);
-        if !kept {
+        if kept.is_ok_and(|answer| number(at(&answer, "/result/TTL")) <= 0) {
             self.lease = None;
         }
-        kept
+        self.lease.is_some()
     }
 
     /// Tries to lead where nobody does.

@@ -170,11 +170,8 @@ impl Etcd {
         if !is_rest && rows.contains_key(SCHEMA) {
             return Err(StoreError::Exists(place(cluster, &space)));
         }
-        let delete = json!({"request_delete_range": {
-            "key": base64::encode(&space.prefix),
-            "range_end": base64::encode(&space::successor(&space.prefix)),
-        }});
-        transact(&mut gateway, &[], &[delete])?;
+        let all = space::range(&space.prefix, &space::successor(&space.prefix), []);
+        transact(&mut gateway, &[], &[json!({"request_delete_range": all})])?;
         let made = [space.put(SCHEMA, &LAYOUT.to_be_bytes()), space.put(MIGRATING, b"in")];
         transact(&mut gateway, &[space.compare(SCHEMA, 0)], &made)?;
         Self::open_for(cluster, space, true)
@@ -287,9 +284,10 @@ impl Etcd {
         }
         let asked = json!({"key": base64::encode(&self.space.path(table, key))});
         let answer = self.ask("/v3/kv/range", &asked)?;
-        let row = at(&answer, "/kvs").as_array().and_then(|rows| rows.first());
-        row.into_iter().for_each(|row| self.see(row));
-        Ok(row.map_or((0, None), |row| (number(at(row, "/mod_revision")), field(at(row, "/value")))))
+        let row = at(&answer, "/kvs/0");
+        self.see(row);
+        let value = if row.is_null() { None } else { field(at(row, "/value")) };
+        Ok((number(at(row, "/mod_revision")), value))
     }
 
     /// What was read is later than the group's moment: what is mirrored belongs to an earlier one, so
@@ -348,13 +346,10 @@ impl Etcd {
             let page = PAGE.min(limit.saturating_sub(rows.len()));
             let (low, high) = Space::window(&Scan { after: after.as_deref(), ..*scan });
             let upto = high.map_or_else(|| space::successor(&prefix), |high| [&prefix[..], &high].concat());
-            let asked = json!({
-                "key": base64::encode(&[&prefix[..], &low].concat()),
-                "range_end": base64::encode(&upto),
-                "limit": page.to_string(),
-                "sort_order": if scan.order == Order::Forward { "NONE" } else { "DESCEND" },
-                "sort_target": "KEY",
-            });
+            let order = if scan.order == Order::Forward { "NONE" } else { "DESCEND" };
+            let limit = ("limit", page.to_string().into());
+            let more = [limit, ("sort_order", order.into()), ("sort_target", "KEY".into())];
+            let asked = space::range(&[&prefix[..], &low].concat(), &upto, more);
             let answer = self.ask("/v3/kv/range", &asked)?;
             let found = at(&answer, "/kvs").as_array().map_or(&[][..], Vec::as_slice);
             for row in found {
@@ -405,11 +400,8 @@ impl Store for Etcd {
             return self.scan(whole).map(|rows| crate::codec::count(rows.len()));
         }
         let prefix = self.space.path(table, prefix);
-        let asked = json!({
-            "key": base64::encode(&prefix),
-            "range_end": base64::encode(&space::successor(&prefix)),
-            "count_only": true,
-        });
+        let only = [("count_only", true.into())];
+        let asked = space::range(&prefix, &space::successor(&prefix), only);
         let answer = self.ask("/v3/kv/range", &asked)?;
         Ok(u64::try_from(number(at(&answer, "/count"))).unwrap_or(0))
     }

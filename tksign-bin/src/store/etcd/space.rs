@@ -57,14 +57,8 @@ impl Space {
 
     pub(super) fn is_mirrored(table: Table) -> bool {
         match table {
-            Table::Meta
-            | Table::Keys
-            | Table::PublicationKeys
-            | Table::KeyLists
-            | Table::Clients
-            | Table::Revocations
-            | Table::Deltas
-            | Table::Feed => true,
+            Table::Meta | Table::Keys | Table::PublicationKeys | Table::KeyLists | Table::Clients => true,
+            Table::Revocations | Table::Deltas | Table::Feed => true,
             Table::Tokens | Table::Seen | Table::Index | Table::Idempotency | Table::Audit => false,
         }
     }
@@ -142,6 +136,12 @@ pub(super) fn put(key: &[u8], value: &[u8]) -> Value {
 
 pub(super) fn delete(key: &[u8]) -> Value {
     json!({"request_delete_range": {"key": base64::encode(key)}})
+}
+
+/// What asks for the keys of a half-open range, and what else is asked of them.
+pub(super) fn range<const N: usize>(from: &[u8], upto: &[u8], more: [(&str, Value); N]) -> Value {
+    let ends = [("key", from), ("range_end", upto)].map(|(name, key)| (name, base64::encode(key).into()));
+    ends.into_iter().chain(more).collect()
 }
 
 /// The smallest key after all that start with `prefix`, which is not of 0xff alone.

@@ -107,12 +107,8 @@ impl Pending {
                 }
                 // Mint times are each signer's own; the rest of this table is everybody's.
                 Table::Meta => pending.guard |= !key.starts_with(crate::memory::LAST_MINT),
-                Table::Tokens
-                | Table::Seen
-                | Table::Index
-                | Table::Revocations
-                | Table::Deltas
-                | Table::Idempotency => {}
+                Table::Tokens | Table::Seen | Table::Index | Table::Idempotency => {}
+                Table::Revocations | Table::Deltas => {}
             }
             // A new secret: what another signer wrote meanwhile would stay sealed under the old one.
             if table == Table::Meta && key == CHECK {
