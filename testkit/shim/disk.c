@@ -7,9 +7,11 @@
  *   TK_DISK_LOG    where the record is appended; none: nothing is recorded
  *   TK_DISK_RULES  a file that is looked at before each call; its first line is one of
  *                  "ok", "full" (ENOSPC on every write that grows a file), "eio-write",
- *                  "eio-sync"; absent: ok
+ *                  "eio-sync", "eio-pages" (EIO on every write to a file *.db beyond its first 4 KiB);
+ *                  absent: ok
  *   TK_NO_RANDOM   set: the system's generator fails
  *   TK_DISK_SLOW   so many microseconds every sync takes at least, of any file: a disk of that speed
+ *   TK_DISK_GATE   a file: whoever renames makes one of this name and ".at" and waits while it is there
  *   TK_DISK_KILL   the process is killed (SIGKILL) at the so-manieth record, counted from 1
  *
  * A record: kind 1, inode 8, offset 8, length 4, then as many bytes (little-endian). Writes and
@@ -117,7 +119,7 @@ static void record(char kind, uint64_t file, uint64_t offset, const void *bytes,
   if (writev(log_fd, parts, len ? 2 : 1) < 0) abort();
 }
 
-/* 'f' full, 'w' writes fail, 's' syncs fail, 0 all is well. */
+/* 'f' full, 'w' writes fail, 's' syncs fail, 'p' those of pages, 0 all is well. */
 static char rule(void) {
   if (!rules) return 0;
   int fd = real_open(rules, O_RDONLY | O_CLOEXEC);
@@ -129,12 +131,19 @@ static char rule(void) {
   if (strncmp(text, "full", 4) == 0) return 'f';
   if (strncmp(text, "eio-write", 9) == 0) return 'w';
   if (strncmp(text, "eio-sync", 8) == 0) return 's';
+  if (strncmp(text, "eio-pages", 9) == 0) return 'p';
   return 0;
 }
 
-static int refuse_write(int fd, off_t end) {
+static int refuse_write(int fd, const char *path, off_t end) {
+  size_t len = strlen(path);
   switch (rule()) {
     case 'w': errno = EIO; return 1;
+    case 'p': {
+      if (end <= 4096 || len < 3 || strcmp(path + len - 3, ".db") != 0) return 0;
+      errno = EIO;
+      return 1;
+    }
     case 'f': {
       struct stat data;
       if (fstat(fd, &data) == 0 && end > data.st_size) {
@@ -151,7 +160,7 @@ EXPORT ssize_t pwrite64(int fd, const void *bytes, size_t len, off_t offset) {
   ready();
   char path[PATH_MAX];
   if (!path_of(fd, path)) return real_pwrite(fd, bytes, len, offset);
-  if (refuse_write(fd, offset + (off_t)len)) return -1;
+  if (refuse_write(fd, path, offset + (off_t)len)) return -1;
   pthread_mutex_lock(&lock);
   record('w', inode(fd), (uint64_t)offset, bytes, len);
   ssize_t done = real_pwrite(fd, bytes, len, offset);
@@ -169,7 +178,7 @@ EXPORT ssize_t write(int fd, const void *bytes, size_t len) {
   int flags = fcntl(fd, F_GETFL);
   off_t offset = lseek(fd, 0, (flags & O_APPEND) ? SEEK_END : SEEK_CUR);
   if (offset < 0) return real_write(fd, bytes, len);
-  if (refuse_write(fd, offset + (off_t)len)) return -1;
+  if (refuse_write(fd, path, offset + (off_t)len)) return -1;
   pthread_mutex_lock(&lock);
   record('w', inode(fd), (uint64_t)offset, bytes, len);
   ssize_t done = real_write(fd, bytes, len);
@@ -218,7 +227,7 @@ EXPORT int ftruncate64(int fd, off_t len) {
   ready();
   char path[PATH_MAX];
   if (!path_of(fd, path)) return real_ftruncate(fd, len);
-  if (refuse_write(fd, len)) return -1;
+  if (refuse_write(fd, path, len)) return -1;
   pthread_mutex_lock(&lock);
   record('t', inode(fd), (uint64_t)len, "", 0);
   int done = real_ftruncate(fd, len);
@@ -251,9 +260,19 @@ EXPORT int open(const char *path, int flags, ...) {
   return open64(path, flags, mode);
 }
 
+static void wait_at_gate(void) {
+  const char *gate = getenv("TK_DISK_GATE");
+  if (!gate || access(gate, F_OK) != 0) return;
+  char at[PATH_MAX];
+  snprintf(at, sizeof at, "%s.at", gate);
+  close(real_open(at, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  while (access(gate, F_OK) == 0) usleep(5000);
+}
+
 EXPORT int rename(const char *from, const char *to) {
   ready();
   if (!inside(from) || !inside(to)) return real_rename(from, to);
+  wait_at_gate();
   char both[2 * PATH_MAX + 1];
   int len = snprintf(both, sizeof both, "%s%c%s", from, 0, to);
   pthread_mutex_lock(&lock);

@@ -63,6 +63,8 @@ pub enum Rule {
     WritesFail,
     /// `EIO` for every sync.
     SyncsFail,
+    /// `EIO` for every write to a database beyond its first page: its log cannot be moved into it.
+    PagesFail,
 }
 
 impl Disk {
@@ -108,6 +110,7 @@ impl Disk {
             Rule::Full => "full",
             Rule::WritesFail => "eio-write",
             Rule::SyncsFail => "eio-sync",
+            Rule::PagesFail => "eio-pages",
         };
         let part = self.rules.with_extension("part");
         fs::write(&part, word).and_then(|()| fs::rename(&part, &self.rules)).expect("a rule is written");

@@ -1,5 +1,8 @@
+use std::process::Command;
+
+use testkit::disk::{Disk, Rule};
 use testkit::etcd::Etcd;
-use testkit::process::{Finished, run};
+use testkit::process::{Finished, Process, run};
 use testkit::proxy::{Proxy, Way};
 
 use crate::scene::{Scene, TKSIGN, awaited};
@@ -89,4 +92,52 @@ fn what_a_signer_writes_until_it_is_shut_out_moves_as_well() {
     served.arg("serve").args(args).args(["--rpc", "127.0.0.1:0", "--public", "127.0.0.1:0"]);
     let one = scene.served(&mut served);
     one.await_head("what was acknowledged", |head| head.state == last.state);
+}
+
+/// A disk that fails while the copy's log is moved into its database: no half of a store is left, and
+/// the same command ends the move.
+#[test]
+fn a_copy_whose_log_cannot_be_moved_into_it_is_no_store() {
+    let Some(etcd) = Etcd::start("a_copy_whose_log_cannot_be_moved_into_it_is_no_store", 1) else { return };
+    let scene = Scene::new(etcd);
+    let keys = scene.must("one", "keys list", &["--json"]);
+    scene.migrated();
+    let disk = Disk::new(&scene.dir.join("one"), scene.dir.path());
+    disk.rule(Rule::PagesFail);
+    let to = format!("sqlite:{}", scene.path("one"));
+    let from = format!("etcd:{}", scene.etcd.urls()[0]);
+    let args = ["migrate", "--from", &from, "--to", &to, "--signer", "one"];
+    let done = Command::new(TKSIGN).args(args).envs(disk.environment()).output().unwrap();
+    assert!(!done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+    let told = String::from_utf8_lossy(&done.stderr);
+    assert!(told.contains("I/O"), "{told}");
+    assert!(!scene.dir.join("one/tksign.db").exists());
+    let done = back(&scene);
+    assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
+    assert_eq!(scene.must("one", "keys list", &["--json"]), keys);
+    scene.must("one", "audit verify", &[]);
+}
+
+/// A supervisor that starts the old signer again at the last moment finds the store held: what it
+/// acknowledged there would stay behind.
+#[test]
+fn a_source_is_held_until_it_is_given_up() {
+    let Some(etcd) = Etcd::start("a_source_is_held_until_it_is_given_up", 1) else { return };
+    let scene = Scene::new(etcd);
+    let disk = Disk::new(&scene.dir.join("one"), scene.dir.path());
+    let gate = scene.path("gate");
+    std::fs::write(&gate, "").unwrap();
+    let (from, to) = (format!("sqlite:{}", scene.path("one")), format!("etcd:{}", scene.etcd.urls()[0]));
+    let mut command = Command::new(TKSIGN);
+    command.args(["migrate", "--from", &from, "--to", &to, "--signer", "one"]);
+    command.envs(disk.environment()).env("TK_DISK_GATE", &gate);
+    let mut moving = Process::start(&mut command);
+    let is_there = || std::path::Path::new(&format!("{gate}.at")).exists().then_some(());
+    assert!(awaited(is_there).is_some(), "{}", moving.output());
+    let told = scene.run("one", "keys list", &[]);
+    assert!(told.code != Some(0) && told.stderr.contains("held by another process"), "{}", told.stderr);
+    std::fs::remove_file(&gate).unwrap();
+    assert!(moving.wait().success(), "{}", moving.output());
+    let one = scene.serve("one");
+    scene.revoke("one", &one, "user:1");
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgMatches, Command};
+use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 use tkcore::protocol::{AuditActor, AuditEvent, AuditHead};
 
@@ -75,6 +76,7 @@ fn into_etcd(folder: &Path, cluster: &Cluster, space: &Space) -> Result<(u64, [u
         return if done { Ok((0, [0; 32])) } else { Err(StoreError::Missing(folder.to_owned()).into()) };
     }
     let source = Sqlite::open(folder)?;
+    settle(&database)?;
     let mut target = Etcd::import(cluster, space.clone())?;
     target.on_news(Box::new(|| ()));
     let mut rows = 0u64;
@@ -86,10 +88,10 @@ fn into_etcd(folder: &Path, cluster: &Cluster, space: &Space) -> Result<(u64, [u
     let end = end_of(&target)?;
     append(&mut target, end, &AuditEvent::new(AuditActor::Signer, "migrate").with("to", "etcd"))?;
     target.checked(&digest)?;
-    drop((source, target));
-    let io = |error| StoreError::Io(database.clone(), error);
-    fs::rename(&database, &moved).map_err(io)?;
-    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+    drop(target);
+    // Its lock is held until nobody can find it: what a signer wrote there would stay behind.
+    rename(&database, &moved)?;
+    drop(source);
     if !Etcd::imported(cluster, space)? {
         return Err(StoreError::Damaged("another migration came in between".to_owned()).into());
     }
@@ -109,10 +111,8 @@ fn into_sqlite(
     let sources = Etcd::export(cluster, prefix)?;
     let first = signer.and_then(|name| sources.get_key_value(name)).or_else(|| sources.first_key_value());
     let (name, first) = first.ok_or_else(|| StoreError::Damaged("no signer has used it".to_owned()))?;
-    let io = |error| StoreError::Io(part.clone(), error);
-    match fs::remove_dir_all(&part) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error).into()),
-        Ok(()) | Err(_) => {}
+    if part.exists() {
+        fs::remove_dir_all(&part).map_err(|error| StoreError::Io(part.clone(), error))?;
     }
     let mut target = Sqlite::create(&part)?;
     let mut rows = 0u64;
@@ -137,11 +137,28 @@ fn into_sqlite(
     // What SQLite's high-water file says is of before the cluster: a new one is begun.
     write(&mut target, vec![Op::Delete(Table::Meta, fence::GUARDED.to_vec())])?;
     let _ = fs::remove_file(folder.join(fence::FILE));
+    settle(&part.join(DATABASE))?;
     drop(target);
-    fs::rename(part.join(DATABASE), &database).map_err(io)?;
-    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+    rename(&part.join(DATABASE), &database)?;
     let _ = fs::remove_dir_all(&part);
     Ok((rows, digest))
+}
+
+/// Has everything in the database's own file, nothing in the log beside it: the file is moved alone.
+fn settle(database: &Path) -> Result<(), StoreError> {
+    let moved = Connection::open(database)
+        .and_then(|log| log.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)));
+    let is_held: bool = moved.map_err(|error| StoreError::Database(error.to_string()))?;
+    if is_held { Err(StoreError::Held(database.to_owned())) } else { Ok(()) }
+}
+
+/// Renames a database for good. A log that is left at the new name is of another one.
+fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let (log, folder) = (PathBuf::from(format!("{}-wal", to.display())), to.parent().unwrap_or(to));
+    let removed = if log.exists() { fs::remove_file(log) } else { Ok(()) };
+    let renamed = removed.and_then(|()| fs::rename(from, to));
+    let synced = renamed.and_then(|()| fs::File::open(folder)?.sync_all());
+    synced.map_err(|error| StoreError::Io(to.to_owned(), error))
 }
 
 /// Copies a table in pieces that any store takes.
