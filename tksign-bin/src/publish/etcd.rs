@@ -89,6 +89,16 @@ impl Publisher {
         Ok(is_new.then(|| Effect::KeyList(Arc::new(list))).into_iter().collect())
     }
 
+    /// Before a step: makes the base of the head that this signer is on its way to, if it is where that
+    /// is made. Another head may have taken the place of the one that told of it, unseen.
+    pub(crate) fn make_base(&mut self, next: &Op, ahead: Option<&Head>, now: Timestamp) {
+        let here = self.state.position().sequence;
+        let is_there = |head: &Head| head.base.sequence == here && head.base != *self.state.base();
+        if matches!(next, Op::Put(Table::Deltas, ..)) && ahead.is_some_and(is_there) {
+            self.rebase(now);
+        }
+    }
+
     /// Another's step: applied as a client would, so that the same state results or none.
     fn step(&mut self, key: &[u8], delta: &[u8]) -> Result<Vec<Effect>, SignerError> {
         let position = Position::from_bytes(key).ok_or(SignerError::Record(Table::Deltas, "position"))?;

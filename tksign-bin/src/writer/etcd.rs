@@ -1,5 +1,7 @@
 //! The writer among others: it takes in what they wrote before it decides, and publishes in turn.
 
+use tkcore::revocation::Head;
+
 use super::Thread;
 use crate::memory::SignerError;
 use crate::publish::HEAD;
@@ -16,7 +18,12 @@ impl Thread {
         }
         let now = self.clock.now();
         let mut effects = Vec::new();
+        let head = news.iter().rev().find_map(|op| match op {
+            Op::Put(Table::Feed, key, head) if key == HEAD => Head::parse_unverified(head).ok(),
+            Op::Create(..) | Op::Put(..) | Op::Delete(..) => None,
+        });
         for op in news {
+            self.publisher.make_base(&op, head.as_ref(), now);
             // A head is served as soon as it is followed: not before this signer's own answers know
             // everything that it names.
             if matches!(&op, Op::Put(Table::Feed, key, _) if key == HEAD) {

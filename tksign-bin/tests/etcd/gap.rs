@@ -22,7 +22,7 @@ fn a_watch_whose_revision_is_compacted_goes_on_with_everything() {
     };
     let mut scene = Scene::new(etcd);
     scene.migrated();
-    let one = scene.serve("one");
+    let mut one = scene.serve("one");
     scene.join("two");
     let mut two = scene.serve("two");
     let seen = scene.revoke("one", &one, "user:0");
@@ -31,6 +31,11 @@ fn a_watch_whose_revision_is_compacted_goes_on_with_everything() {
     // Its connection is gone, so that nothing of what follows waits for it in a buffer.
     scene.etcd.kill(0);
     scene.etcd.restart(0);
+    // And the publisher is another process, with a base of its own for the steps that follow.
+    drop(one);
+    one = scene.serve("one");
+    let head = one.await_head("a base", |head| head.base.sequence == head.position.sequence);
+    assert_eq!(head.position, seen.position);
     // Steps, a new key, a client and one that goes: everything that a mirror holds.
     let client = "aa".repeat(32);
     let again = || {
