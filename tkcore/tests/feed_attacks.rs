@@ -209,6 +209,46 @@ fn fast_forward_with_a_stolen_key_reaches_no_further_than_the_skew() {
     assert_eq!(client.machine.position().unwrap().epoch, 2);
 }
 
+/// Found by the model (seed 20261128): each head is within the skew of what the one before it made the
+/// client believe.
+// RV-42, RV-45, RV-48
+#[test]
+fn a_stolen_key_carries_a_client_no_further_by_many_heads_than_by_one() {
+    let (mut signer, mut client, lineage) = scene();
+    let row = Random(5).lineage(START);
+    let tomorrow = ExpiryDay::of(Some(at(START + 86_400_000)));
+    signer.revoke(&[(Revocation::Token { lineage: row }, tomorrow)], None);
+    signer.publish_head(START + 1000);
+    client.sync(&signer);
+    for n in 1..=5000 {
+        client.offer(&signer.head(START + 1000 + n * 60_000), &mut nothing);
+    }
+    assert_eq!(client.machine.floor().issued_at, at(START + 61_000));
+    // Three days on, the thief would drop the day.
+    signer.revoke(&[], Some(tomorrow));
+    client.offer(&signer.head(START + 3 * 86_400_000), &mut |fetch| signer.get(fetch.path));
+    assert!(client.is_revoked(row) && client.is_revoked(lineage));
+}
+
+/// A month by a monotonic clock that loses a ten-thousandth, and with no other: heads make good what
+/// it loses, however little each of them may move.
+// RV-48
+#[test]
+fn a_slow_monotonic_clock_beside_one_that_is_set_back_stays_with_the_signer() {
+    let (signer, mut client, _) = scene();
+    client.moment.wall = at(START - 86_400_000);
+    let started = client.moment.monotonic;
+    for minute in 1..=43_200u64 {
+        client.moment.monotonic = started + Duration::from_micros(minute * (60_000_000 - 6_000));
+        let issued_at = START + 1000 + minute * 60_000;
+        if minute % 30 == 0 {
+            client.offer(&signer.head(issued_at), &mut |fetch| signer.get(fetch.path));
+            assert_eq!(client.machine.floor().issued_at, at(issued_at), "minute {minute}");
+        }
+    }
+    assert_eq!(client.freshness(), Freshness::Fresh);
+}
+
 // RV-43
 #[test]
 fn two_histories_are_equivocation_and_both_heads_are_kept() {
@@ -376,6 +416,26 @@ fn a_clock_set_back_thaws_nothing() {
     client.moment.monotonic += Duration::from_secs(3599);
     assert_eq!(client.freshness(), Freshness::Aging);
     client.moment.monotonic += Duration::from_secs(1);
+    assert_eq!(client.freshness(), Freshness::Stale);
+}
+
+/// A network that holds each head back and gives it when it has nearly run out.
+// RV-48
+#[test]
+fn heads_held_back_are_no_younger_for_a_clock_that_is_set_back() {
+    let (signer, mut client, _) = scene();
+    client.moment.wall = at(START - 86_400_000);
+    let signed = START + 1000;
+    client.moment.monotonic += Duration::from_secs(3590);
+    client.offer(&signer.head(signed + 30_000), &mut nothing);
+    assert_eq!(client.freshness(), Freshness::Aging);
+    client.moment.monotonic += Duration::from_secs(39);
+    assert_eq!(client.freshness(), Freshness::Aging);
+    // The next ones are as old, and prove no earlier time than is known.
+    client.offer(&signer.head(signed + 60_000), &mut nothing);
+    client.offer(&signer.head(signed + 90_000), &mut nothing);
+    assert_eq!(client.machine.floor().issued_at, at(signed + 90_000));
+    client.moment.monotonic += Duration::from_secs(61);
     assert_eq!(client.freshness(), Freshness::Stale);
 }
 

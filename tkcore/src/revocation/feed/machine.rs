@@ -11,7 +11,7 @@ use crate::revocation::feed::judge::{Judge, Source, Verdict};
 use crate::revocation::feed::schedule::{self, Mirror};
 use crate::revocation::feed::state::Current;
 use crate::revocation::feed::target::{Progress, Target};
-use crate::revocation::feed::validity::{Freshness, Moment, Validity};
+use crate::revocation::feed::validity::{Freshness, Moment, Proven, Validity};
 use crate::revocation::head::HEAD_BYTES;
 use crate::revocation::key_list::{KEY_LIST_BYTES, KeyList};
 use crate::revocation::path::FeedPath;
@@ -27,6 +27,7 @@ pub struct Machine {
     pub(super) key_bytes: Arc<Vec<u8>>,
     pub(super) floor: Floor,
     pub(super) current: Option<Current>,
+    pub(super) proven: Proven,
     pub(super) alarm: Option<Alarm>,
     pub(super) lagging: u64,
     /// Data files on disk are not what memory holds; the next write is a whole snapshot.
@@ -88,6 +89,7 @@ impl Machine {
             key_bytes: Arc::default(),
             floor,
             current: None,
+            proven: Proven::NOTHING,
             alarm: None,
             lagging: 0,
             must_rewrite: false,
@@ -527,14 +529,13 @@ impl Machine {
         .judge(bytes)
     }
 
-    /// The larger of the clock and the latest issued-at seen in this epoch.
-    fn now(&self, moment: Moment) -> Timestamp {
+    /// The larger of the clock and what the heads of this epoch have proven.
+    pub(super) fn now(&self, moment: Moment) -> Timestamp {
         let epoch = self.keys.as_ref().map(|keys| keys.epoch);
         if epoch != Some(self.floor.position.epoch) {
             return moment.wall;
         }
-        let seen = moment.wall.max(self.floor.issued_at);
-        self.current.as_ref().map_or(seen, |current| current.validity.now(moment).max(seen))
+        self.proven.now(moment).max(moment.wall)
     }
 
     /// Nothing newer for three times the signed poll interval, or three heartbeats where that

@@ -10,7 +10,7 @@ use crate::revocation::feed::judge::{Source, Verdict};
 use crate::revocation::feed::machine::Machine;
 use crate::revocation::feed::restore::Stored;
 use crate::revocation::feed::target::{Progress, Target};
-use crate::revocation::feed::validity::{Moment, Validity};
+use crate::revocation::feed::validity::{Moment, Proven, Validity};
 use crate::revocation::head::Head;
 use crate::revocation::key_list::KeyList;
 use crate::revocation::object::ObjectError;
@@ -78,6 +78,7 @@ impl Machine {
                     let stands = |floor: &Floor| (floor.position, floor.issued_at);
                     if stands(&floor) > stands(&self.floor) {
                         self.floor = Floor { key_list: self.floor.key_list, ..floor };
+                        self.proven.remember(floor.issued_at, moment);
                     }
                 }
                 Ok(_) => return Err(Refusal::Object(ObjectError::OtherFeed)),
@@ -98,6 +99,7 @@ impl Machine {
         if self.position() == Some(head.position) {
             let must_rewrite = core::mem::take(&mut self.must_rewrite);
             self.renew(head, bytes, moment, out);
+            self.proven.remember(head.issued_at, moment);
             self.must_rewrite = must_rewrite;
             out.retain(|effect| !matches!(effect, Effect::Write { .. }));
             self.drop_task();
@@ -134,6 +136,7 @@ impl Machine {
                     files = Files::joined(before, files);
                 }
                 self.put(target, set, files, moment, out);
+                self.proven.remember(head.issued_at, moment);
                 self.drop_task();
                 Ok(())
             }
@@ -207,7 +210,9 @@ impl Machine {
 
     /// The same state, signed again.
     pub(super) fn renew(&mut self, head: Head, bytes: Vec<u8>, moment: Moment, out: &mut Vec<Effect>) {
-        let validity = Validity::new(&head, &self.config, moment);
+        let now = self.now(moment);
+        let validity = Validity::new(&head, &self.config, moment, now);
+        self.proven.learn(head.issued_at, moment, now);
         if self.must_rewrite {
             // The folder lacks something, and a head must not come before what it names.
             self.key_list_file(out);
@@ -302,7 +307,12 @@ impl Machine {
         out: &mut Vec<Effect>,
     ) {
         let head = target.head;
-        let validity = Validity::new(&head, &self.config, moment);
+        let now = self.now(moment);
+        let validity = Validity::new(&head, &self.config, moment, now);
+        if head.position.epoch != self.floor.position.epoch {
+            self.proven = Proven::NOTHING;
+        }
+        self.proven.learn(head.issued_at, moment, now);
         let before = self.current.as_ref().map(|current| current.head);
         let link = match before {
             Some(before) if before.position.epoch == head.position.epoch => {

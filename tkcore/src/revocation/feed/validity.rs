@@ -39,12 +39,13 @@ pub struct Validity {
 }
 
 impl Validity {
-    pub(crate) fn new(head: &Head, config: &Config, moment: Moment) -> Self {
+    /// For a head that is taken at this moment, which is `now` to the client (RV-48).
+    pub(crate) fn new(head: &Head, config: &Config, moment: Moment, now: Timestamp) -> Self {
         let signed = head.valid_until.saturating_since(head.issued_at);
         Self {
             issued_at: head.issued_at,
             taken: moment.monotonic,
-            age_when_taken: moment.wall.saturating_since(head.issued_at),
+            age_when_taken: now.saturating_since(head.issued_at),
             aging: config.aging,
             stale: config.max_age.map_or(signed, |max| max.min(signed)),
         }
@@ -83,11 +84,42 @@ impl Validity {
             Freshness::Fresh
         }
     }
+}
 
-    /// The time it must be by now at least: the wall clock, or the signer's last word and what
-    /// has passed since.
+/// The latest time that heads have proven, counted on by the monotonic clock: a clock that is set
+/// back is outvoted by it (RV-48).
+///
+/// A head proves its time of issue only as far as it lies behind what the client believed before. Else
+/// each head, a little ahead of the one before it, would carry the client further, and whoever
+/// signs them could make it any time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Proven {
+    time: Timestamp,
+    at: Duration,
+}
+
+impl Proven {
+    /// Nothing yet.
+    pub(crate) const NOTHING: Self = Self { time: Timestamp::EPOCH, at: Duration::ZERO };
+
+    /// What it is by now, at least.
     pub(crate) fn now(&self, moment: Moment) -> Timestamp {
-        let elapsed = moment.monotonic.saturating_sub(self.taken);
-        moment.wall.max(self.issued_at.saturating_add(elapsed))
+        self.time.saturating_add(moment.monotonic.saturating_sub(self.at))
+    }
+
+    /// Takes what this process, or one before it, has written down.
+    pub(crate) fn remember(&mut self, issued_at: Timestamp, moment: Moment) {
+        *self = Self { time: self.now(moment).max(issued_at), at: moment.monotonic };
+    }
+
+    /// Takes a head that was believed when it was `now` to the client.
+    pub(crate) fn learn(&mut self, issued_at: Timestamp, moment: Moment, now: Timestamp) {
+        let since = if self.time == Timestamp::EPOCH { moment.monotonic } else { self.at };
+        let slow = moment.monotonic.saturating_sub(since).checked_div(DRIFT).unwrap_or(Duration::ZERO);
+        self.remember(issued_at.min(now.saturating_add(slow)), moment);
     }
 }
+
+/// A monotonic clock may lose one part in so many, which heads make good; real ones lose less than one
+/// in ten thousand. What a stolen key can gain by it is 86 seconds a day.
+const DRIFT: u32 = 1000;
