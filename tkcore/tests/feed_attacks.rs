@@ -784,6 +784,11 @@ fn a_head_valid_for_longer_than_the_service_accepts_is_refused() {
     signer.validity += Duration::from_millis(1);
     client.offer(&signer.head(START + 1600), &mut nothing);
     assert_eq!(client.refusals(), [Refusal::ValidTooLong]);
+    // Held back until less than that is left, it would still be decided by for as long (the model, seed 20261370).
+    let held = signer.head(START + 1700);
+    client.pass(Duration::from_secs(3600));
+    client.offer(&held, &mut nothing);
+    assert_eq!(client.refusals(), [Refusal::ValidTooLong; 2]);
 }
 
 // RV-48

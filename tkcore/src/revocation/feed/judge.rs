@@ -141,8 +141,8 @@ impl Judge<'_> {
         if is_same_epoch && is_later && head.issued_at < self.floor.issued_at {
             return Some((Refusal::IssuedEarlier, Some(Alarm::RolledBack)));
         }
-        let from = self.now.max(head.issued_at);
-        if head.valid_until > from.saturating_add(self.config.local_maximum) {
+        // From its signing on: one that was held back would else be decided by for longer.
+        if head.valid_until.saturating_since(head.issued_at) > self.config.local_maximum {
             return Some((Refusal::ValidTooLong, None));
         }
         match self.source {
