@@ -12,149 +12,15 @@
 
 mod feed_support;
 
-use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
+use feed_support::plain::{DAY, Plain, random_query, random_row};
 use feed_support::{FEED, Random, START, at};
 use tkcore::revocation::publish::{Publisher, Stamp, kept_day};
 use tkcore::revocation::{
     Audit, ExpiryDay, Gap, Query, Revocation, RevocationSet, Revocations, Rule, Snapshot, Status,
 };
-use tkcore::{BranchId, FeedDigest, KeyId, LineageId, Row, Timestamp};
-
-const DAY: u64 = 86_400_000;
-
-/// What must be true, written the plainest way.
-#[derive(Default, Clone)]
-struct Plain {
-    tokens: HashMap<LineageId, Vec<ExpiryDay>>,
-    branches: HashMap<BranchId, Vec<ExpiryDay>>,
-    keys: HashMap<KeyId, BTreeMap<ExpiryDay, u64>>,
-    subjects: HashMap<Row, BTreeMap<ExpiryDay, u64>>,
-    tenants: HashMap<Row, BTreeMap<ExpiryDay, u64>>,
-    floor: u64,
-}
-
-impl Plain {
-    fn add(&mut self, revocation: &Revocation, day: ExpiryDay) {
-        let raise = |floors: &mut BTreeMap<ExpiryDay, u64>, at: u64| {
-            let floor = floors.entry(day).or_default();
-            *floor = (*floor).max(at);
-        };
-        match *revocation {
-            Revocation::Token { lineage } => self.tokens.entry(lineage).or_default().push(day),
-            Revocation::Branch { branch } => self.branches.entry(branch).or_default().push(day),
-            Revocation::Key { key, before } => {
-                raise(self.keys.entry(key).or_default(), before.map_or(u64::MAX, Timestamp::millis));
-            }
-            Revocation::Subject { row, before } => {
-                raise(self.subjects.entry(row).or_default(), before.millis());
-            }
-            Revocation::Tenant { row, before } => {
-                raise(self.tenants.entry(row).or_default(), before.millis());
-            }
-            Revocation::Global { before } => self.floor = self.floor.max(before.millis()),
-        }
-    }
-
-    fn drop_through(&mut self, day: ExpiryDay) {
-        for days in self.tokens.values_mut().chain(self.branches.values_mut()) {
-            days.retain(|own| *own > day);
-        }
-        let floors =
-            self.keys.values_mut().chain(self.subjects.values_mut()).chain(self.tenants.values_mut());
-        for floors in floors {
-            floors.retain(|own, _| *own > day);
-        }
-    }
-
-    fn status(&self, query: &Query<'_>) -> Status {
-        let most = |floors: Option<&BTreeMap<ExpiryDay, u64>>| {
-            floors.and_then(|floors| floors.values().max().copied()).unwrap_or(0)
-        };
-        let issued = query.issued_at.map(Timestamp::millis);
-        let parent = query.parent.and_then(|parent| parent.minted()).map(Timestamp::millis);
-        let hits = |floor: u64| {
-            floor == u64::MAX || issued.is_some_and(|at| at < floor) || parent.is_some_and(|at| at < floor)
-        };
-        let floors = [
-            (Rule::Global, self.floor),
-            (Rule::Tenant, most(query.tenant.and_then(|row| self.tenants.get(&row)))),
-            (Rule::Key, most(query.key.and_then(|key| self.keys.get(&key)))),
-            (Rule::Subject, most(query.subject.and_then(|row| self.subjects.get(&row)))),
-        ];
-        if let Some((rule, _)) = floors.iter().find(|(_, floor)| hits(*floor)) {
-            return Status::Revoked(*rule);
-        }
-        let dead = |lineage: &LineageId| self.tokens.get(lineage).is_some_and(|days| !days.is_empty());
-        if dead(&query.lineage) {
-            return Status::Revoked(Rule::Token);
-        }
-        if query.parent.as_ref().is_some_and(dead) {
-            return Status::Revoked(Rule::Parent);
-        }
-        if query.branches.iter().any(|branch| self.branches.get(branch).is_some_and(|days| !days.is_empty()))
-        {
-            return Status::Revoked(Rule::Branch);
-        }
-        if issued.is_none() && floors.iter().any(|(_, floor)| *floor > 0) {
-            return Status::Unknown(Gap::NoIssueTime);
-        }
-        Status::Live
-    }
-}
-
-fn random_row(random: &mut Random, now: u64) -> (Revocation, ExpiryDay) {
-    // Few ids, so that rows meet; drawn from a small space except now and then.
-    let id = |random: &mut Random| -> [u8; 16] {
-        if random.one_in(3) { [random.below(12) as u8; 16] } else { random.bytes() }
-    };
-    let before = at(now - random.below(40 * DAY));
-    let revocation = match random.below(12) {
-        0 => Revocation::Branch { branch: BranchId::from_bytes(id(random)) },
-        1 => Revocation::Key {
-            key: KeyId::from_bytes([random.below(6) as u8; 8]),
-            before: if random.one_in(4) { None } else { Some(before) },
-        },
-        2 => Revocation::Subject { row: Row::from_bytes(id(random)), before },
-        3 => Revocation::Tenant { row: Row::from_bytes([random.below(9) as u8; 16]), before },
-        4 if random.one_in(40) => Revocation::Global { before: at(now - 30 * DAY) },
-        _ => {
-            let lineage = if random.one_in(3) {
-                LineageId::new([random.below(9) as u8; 10], at(START))
-            } else {
-                random.lineage(now)
-            };
-            Revocation::Token { lineage }
-        }
-    };
-    let day = match random.below(5) {
-        0 => ExpiryDay::UNKNOWN,
-        n => ExpiryDay::of(Some(at(now + n * 5 * DAY))),
-    };
-    (revocation, day)
-}
-
-fn random_query<'a>(random: &mut Random, known: &[Revocation], branches: &'a mut Vec<BranchId>) -> Query<'a> {
-    let pick = |random: &mut Random| known.get(random.below(known.len() as u64) as usize).copied();
-    let mut lineage = LineageId::new(random.bytes(), at(START - random.below(50 * DAY)));
-    let (mut parent, mut key, mut tenant, mut subject) = (None, None, None, None);
-    branches.clear();
-    branches.push(BranchId::from_bytes(random.bytes()));
-    for _ in 0..2 {
-        match pick(random) {
-            Some(Revocation::Token { lineage: other }) if random.one_in(3) => parent = Some(other),
-            Some(Revocation::Token { lineage: other }) => lineage = other,
-            Some(Revocation::Branch { branch }) => branches.push(branch),
-            Some(Revocation::Key { key: other, .. }) => key = Some(other),
-            Some(Revocation::Subject { row, .. }) => subject = Some(row),
-            Some(Revocation::Tenant { row, .. }) => tenant = Some(row),
-            Some(Revocation::Global { .. }) | None => {}
-        }
-    }
-    let issued_at = if random.one_in(8) { None } else { lineage.minted() };
-    Query { lineage, issued_at, parent, key, tenant, subject, branches }
-}
+use tkcore::{BranchId, FeedDigest, LineageId, Row};
 
 fn stamp() -> Stamp {
     Stamp {
@@ -180,7 +46,7 @@ fn random_histories_agree_with_a_plain_map() {
         for _ in 0..60 {
             now += random.below(DAY);
             let count = if random.one_in(10) { random.below(3000) } else { random.below(20) };
-            let rows: Vec<_> = (0..count).map(|_| random_row(&mut random, now)).collect();
+            let rows: Vec<_> = (0..count).map(|_| random_row(&mut random, now, 5)).collect();
             let drop = publisher.due_drop(at(now)).filter(|_| random.one_in(3));
             if let Some(day) = drop {
                 plain.drop_through(day);
