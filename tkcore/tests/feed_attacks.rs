@@ -401,6 +401,30 @@ fn after_a_failed_write_the_next_state_is_written_whole() {
     assert!([lineage, first, second].into_iter().all(|lineage| client.is_revoked(lineage)));
 }
 
+/// Found by the model (seed 20261591).
+// RV-49
+#[test]
+fn a_heartbeat_whose_floor_was_not_written_loads_under_the_list_it_came_with() {
+    let (mut signer, mut client, lineage) = scene();
+    signer.publish_head(START + 2000);
+    client.writes_left = Some(1);
+    client.pass(Duration::from_secs(1));
+    client.sync(&signer);
+    client.writes_left = None;
+    // A list without the key that signed it, and the disk is well again.
+    signer.keys = vec![key(12)];
+    signer.publish_keys(1, START);
+    client.pass(Duration::from_secs(400));
+    client.poll(&mut |fetch| match fetch.path {
+        FeedPath::KeyList { .. } => signer.get(fetch.path),
+        _ => Response::NotFound,
+    });
+    assert_eq!(client.machine.key_list().unwrap().version, 2);
+    client.restart();
+    assert!(client.refusals().is_empty(), "{:?}", client.refusals());
+    assert!(client.is_revoked(lineage));
+}
+
 // RV-48
 #[test]
 fn a_clock_set_back_thaws_nothing() {

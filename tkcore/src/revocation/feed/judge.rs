@@ -88,8 +88,8 @@ impl Judge<'_> {
                 .any(|list| signed.standing(list, |key| self.may_sign(key, &signed.head)) == Standing::Good)
     }
 
-    /// Nothing is in force yet, and this is the state that the floor names, or one that came
-    /// after it in its epoch, when the process ended before it wrote the floor.
+    /// Nothing is in force yet, and this is the state that the floor names, whenever it was signed, or
+    /// one that came after it in its epoch: the process ended before it wrote the floor.
     fn is_known_start(&self, head: &Head) -> bool {
         let is_start = match self.source {
             Source::Network => false,
@@ -97,11 +97,9 @@ impl Judge<'_> {
         };
         let floor = self.floor;
         let is_same =
-            head.state == floor.state && head.chain == floor.chain && head.issued_at <= floor.issued_at;
+            head.position == floor.position && head.state == floor.state && head.chain == floor.chain;
         let is_later = head.position > floor.position && head.issued_at >= floor.issued_at;
-        is_start
-            && head.position.epoch == floor.position.epoch
-            && (is_later || (head.position == floor.position && is_same))
+        is_start && head.position.epoch == floor.position.epoch && (is_later || is_same)
     }
 
     fn history(&self, head: &Head, keys: &KeyList) -> Option<(Refusal, Option<Alarm>)> {
