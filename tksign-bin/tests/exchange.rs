@@ -7,7 +7,7 @@ use common::*;
 use tkcore::plain::Macaroon;
 use tkcore::protocol::*;
 use tkcore::{AuthorityId, CaveatKey, KeyClass, SealTo, SharedKey, Timestamp, Token};
-use tksign::Options;
+use tksign::{Options, Peer};
 
 const LOGIN: AuthorityId = AuthorityId::from_bytes([0xaa; 16]);
 const OTHER: AuthorityId = AuthorityId::from_bytes([0xbb; 16]);
@@ -119,6 +119,7 @@ fn why(result: Result<ExchangeAnswer, RpcError>) -> String {
     error.detail.as_str().to_owned()
 }
 
+/// PR-91.
 #[test]
 fn a_child_carries_every_caveat_but_the_login_and_its_time() {
     let shop = shop();
@@ -141,6 +142,7 @@ fn a_child_carries_every_caveat_but_the_login_and_its_time() {
     assert_eq!(shop.world.operate(&children).items.len(), 1);
 }
 
+/// PR-91.
 #[test]
 fn third_party_caveats_besides_the_login_stay_and_are_still_asked_for() {
     let shop = shop();
@@ -160,6 +162,7 @@ fn third_party_caveats_besides_the_login_stay_and_are_still_asked_for() {
     shop.world.call(shop.verifier, &asked).unwrap();
 }
 
+/// PR-90.
 #[test]
 fn only_a_login_from_mint_by_a_configured_authority_counts() {
     let shop = shop();
@@ -189,6 +192,7 @@ fn only_a_login_from_mint_by_a_configured_authority_counts() {
     assert!(why(shop.exchange(root, both)).contains("more than one"));
 }
 
+/// PR-90.
 #[test]
 fn without_the_discharge_or_with_a_forged_one_there_is_no_child() {
     let shop = shop();
@@ -199,7 +203,7 @@ fn without_the_discharge_or_with_a_forged_one_there_is_no_child() {
     assert_eq!(code(shop.exchange(root, vec![forged.discharge(root, &[], None)])), Code::BadDischarge);
 }
 
-/// TP-33: the bounds that are left out of the child are the login's own, and must hold now.
+/// TP-33, PR-92: the bounds that are left out of the child are the login's own, and must hold now.
 #[test]
 fn a_login_that_has_ended_or_not_begun_is_exchanged_for_nothing() {
     let shop = shop();
@@ -241,6 +245,7 @@ fn a_login_that_has_ended_or_not_begun_is_exchanged_for_nothing() {
     shop.exchange(root, vec![shop.login.discharge(root, &[&bound("<", second(601))], None)]).unwrap();
 }
 
+/// PR-93, PR-94.
 #[test]
 fn a_child_is_locked_to_a_workload_and_is_not_exchanged_again() {
     let shop = shop();
@@ -255,6 +260,7 @@ fn a_child_is_locked_to_a_workload_and_is_not_exchanged_again() {
     assert!(why(shop.exchange(child.token.expose(), vec![])).contains("service token already"));
 }
 
+/// PR-94.
 #[test]
 fn a_token_under_a_key_that_services_hold_is_never_exchanged() {
     let shop = shop();
@@ -270,6 +276,7 @@ fn a_token_under_a_key_that_services_hold_is_never_exchanged() {
     assert!(why(shop.exchange(root, vec![shop.login.discharge(root, &[], None)])).contains("services hold"));
 }
 
+/// PR-95.
 #[test]
 fn a_child_ends_by_the_smallest_bound() {
     let shop = shop();
@@ -289,6 +296,7 @@ fn a_child_ends_by_the_smallest_bound() {
     assert_eq!(code(shop.exchange(root, vec![shop.login.discharge(root, &[], None)])), Code::Expired);
 }
 
+/// PR-86, PR-96.
 #[test]
 fn the_parents_revocation_stops_the_exchange_and_kills_the_children() {
     for by_branch in [false, true] {
@@ -321,16 +329,138 @@ fn the_parents_revocation_stops_the_exchange_and_kills_the_children() {
     }
 }
 
+/// PR-96: of every kind of floor that holds for both.
 #[test]
 fn a_floor_above_the_parent_kills_a_child_minted_after_it() {
-    let shop = shop();
+    let between = || Floor::At(Timestamp::from_millis(NOW + 5_000).unwrap());
+    let floors: [fn(&MintAnswer, Floor) -> RevokeTarget; 4] = [
+        |parent, floor| RevokeTarget::Key(parent.key, KeyFloor::Before(floor)),
+        |_, floor| RevokeTarget::Subject(name("acme"), name("user:1"), floor),
+        |_, floor| RevokeTarget::Tenant(name("acme"), floor),
+        |_, floor| RevokeTarget::Global(floor),
+    ];
+    for floor in floors {
+        let mut shop = shop();
+        let parent = shop.parent();
+        let root = parent.token.expose();
+        let ask = |shop: &Shop| shop.exchange(root, vec![shop.login.discharge(root, &[], None)]);
+        shop.world.clock.advance(10_000);
+        let child = ask(&shop).unwrap();
+        let younger = shop.parent();
+        shop.world.call(shop.revoker, &revoke(floor(&parent, between()))).unwrap();
+        for _ in 0..2 {
+            assert_eq!(code(shop.alive(&child.token)), Code::Revoked);
+            assert_eq!(code(ask(&shop)), Code::Revoked);
+            // A token that is as young as the child lives, and so do its children.
+            let root = younger.token.expose();
+            let child = shop.exchange(root, vec![shop.login.discharge(root, &[], None)]).unwrap();
+            shop.alive(&child.token).unwrap();
+            shop.world.restart();
+        }
+    }
+}
+
+/// PR-94: a child is under its parent's key, whatever has become of that.
+#[test]
+fn a_child_follows_its_parents_key_through_rotation_and_retirement() {
+    let mut shop = shop();
     let parent = shop.parent();
     let root = parent.token.expose();
-    shop.world.clock.advance(10_000);
-    let child = shop.exchange(root, vec![shop.login.discharge(root, &[], None)]).unwrap();
-    let between = Floor::At(Timestamp::from_millis(NOW + 5_000).unwrap());
-    shop.world.call(shop.revoker, &revoke(RevokeTarget::Tenant(name("acme"), between))).unwrap();
-    assert_eq!(code(shop.alive(&child.token)), Code::Revoked);
+    let ask = |shop: &Shop| shop.exchange(root, vec![shop.login.discharge(root, &[], None)]);
+    let before = ask(&shop).unwrap();
+    let next = shop.world.operate(&KeyRotate { key: parent.key });
+    let after = ask(&shop).unwrap();
+    // The next generation mints what is new, and not what stands in for something old.
+    assert_eq!(shop.parent().key, next.key);
+    for _ in 0..2 {
+        for child in [&before, &after] {
+            assert_eq!((child.key, shop.alive(&child.token).unwrap().key), (parent.key, parent.key));
+        }
+        shop.world.restart();
+    }
+    shop.world.operate(&KeyRetire { key: parent.key });
+    for _ in 0..2 {
+        assert_eq!(code(ask(&shop)), Code::UnknownKey);
+        for child in [&before, &after] {
+            assert_eq!(code(shop.alive(&child.token)), Code::UnknownKey);
+        }
+        shop.world.restart();
+    }
+}
+
+/// PR-37: asked again, also later, it is the same child, and no second one.
+#[test]
+fn a_repeated_exchange_makes_one_child() {
+    let mut shop = shop();
+    let parent = shop.parent();
+    let root = parent.token.expose();
+    let asked = || shop.ask(root, vec![shop.login.discharge(root, &[], None)]);
+    let (first, other) = (asked(), Exchange { label: None, ..asked() });
+    let id = shop.world.id();
+    let ask = |shop: &Shop, asked: &Exchange| shop.world.call_as(shop.exchanger, Peer::Unix, id, asked);
+    let child = ask(&shop, &first).unwrap();
+    let children = |shop: &Shop| {
+        let of =
+            TokenList { tenant: None, subject: None, parent: Some(parent.lineage), from: Cursor::default() };
+        shop.world.operate(&of).items.len()
+    };
+    for _ in 0..2 {
+        let again = ask(&shop, &first).unwrap();
+        assert_eq!((again.token.expose(), again.lineage), (child.token.expose(), child.lineage));
+        assert_eq!(code(ask(&shop, &other)), Code::IdempotencyConflict);
+        assert_eq!(children(&shop), 1);
+        shop.world.restart();
+        shop.world.clock.advance(200_000);
+    }
+    // What it once was told says nothing about what holds now.
+    shop.world.call(shop.revoker, &revoke(RevokeTarget::Token(parent.lineage))).unwrap();
+    let again = ask(&shop, &first).unwrap();
+    assert_eq!(again.token.expose(), child.token.expose());
+    assert_eq!(code(shop.alive(&again.token)), Code::Revoked);
+}
+
+/// PR-96: callers that exchange while somebody revokes the parent. Whichever comes first, no child
+/// outlives the answer to the revocation.
+#[test]
+fn no_child_slips_past_a_revocation_of_its_parent_at_the_same_time() {
+    for scope in [RevokeScope::Branch, RevokeScope::Lineage] {
+        let mut shop = shop();
+        let parent = shop.parent();
+        let root = parent.token.expose();
+        let (given, gave) = std::sync::mpsc::channel();
+        let children = std::thread::scope(|threads| {
+            let exchanging: Vec<_> = (0..4)
+                .map(|_| {
+                    let (given, shop) = (given.clone(), &shop);
+                    threads.spawn(move || {
+                        let mut children = Vec::new();
+                        loop {
+                            match shop.exchange(root, vec![shop.login.discharge(root, &[], None)]) {
+                                Ok(child) => children.push(child),
+                                Err(error) => {
+                                    assert_eq!(error.code, Code::Revoked, "{error}");
+                                    return children;
+                                }
+                            }
+                            given.send(()).unwrap();
+                            assert!(children.len() < 1000, "nothing was revoked");
+                        }
+                    })
+                })
+                .collect();
+            // All are in the middle of it.
+            (0..40).for_each(|_| gave.recv().unwrap());
+            shop.world.call(shop.revoker, &revoke(RevokeTarget::Presented(root.into(), scope))).unwrap();
+            exchanging.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(children.len() >= 40);
+        for _ in 0..2 {
+            for child in &children {
+                assert_eq!(code(shop.alive(&child.token)), Code::Revoked);
+            }
+            shop.world.restart();
+        }
+    }
 }
 
 /// Every registered token of the signer that nothing kills.

@@ -241,7 +241,7 @@ fn what_no_head_says_to_be_dropped_comes_back_after_the_next_epoch() {
     assert!(client.revoked(dead.lineage));
 }
 
-/// A service can write any lineage and expiry into a token under its delegated key. Presenting
+/// PR-85. A service can write any lineage and expiry into a token under its delegated key. Presenting
 /// such a token must neither kill a token of ours nor leave a row that is dropped too early.
 #[test]
 fn a_token_under_a_delegable_key_says_nothing_of_other_lineages() {

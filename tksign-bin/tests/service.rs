@@ -57,6 +57,7 @@ fn branch_ids_of_the_answer_are_those_before_the_presented_tail() {
     }
 }
 
+/// PR-84, PR-87.
 #[test]
 fn every_rule_revokes_what_it_names_at_once_and_after_a_restart() {
     type Target = Box<dyn Fn(&MintAnswer) -> RevokeTarget>;
@@ -94,7 +95,9 @@ fn every_rule_revokes_what_it_names_at_once_and_after_a_restart() {
             assert_eq!(world.verify(verifier, other.token.expose()).is_err(), rule == Rule::Global);
             world.restart();
         }
+        let rows = world.operate(&Status {}).revocations;
         let again = world.call(revoker, &revoke(target(&minted))).unwrap();
+        assert_eq!(world.operate(&Status {}).revocations == rows, again.effect == RevokeEffect::Already);
         let timed = again.before.is_some();
         assert_eq!(again.effect == RevokeEffect::Already, !timed || again.before == answer.before);
         // What is minted afterwards lives, unless the key itself is gone.
@@ -106,6 +109,7 @@ fn every_rule_revokes_what_it_names_at_once_and_after_a_restart() {
     }
 }
 
+/// PR-80, PR-84.
 #[test]
 fn a_floor_now_lies_above_every_mint_and_a_mint_never_below_a_floor() {
     let mut world = World::new();
@@ -131,6 +135,7 @@ fn a_floor_now_lies_above_every_mint_and_a_mint_never_below_a_floor() {
     assert_eq!(code(world.call(minter, &mint("acme"))), Code::ClockApart);
 }
 
+/// PR-83.
 #[test]
 fn dangerous_tokens_need_the_word_and_the_power() {
     let world = World::new();
@@ -336,6 +341,7 @@ fn roles_are_looked_up_before_parameters_are_parsed() {
     }
 }
 
+/// PR-82, PR-88.
 #[test]
 fn rotation_overlaps_and_retirement_kills() {
     let mut world = World::new();
@@ -366,6 +372,8 @@ fn rotation_overlaps_and_retirement_kills() {
         "{live:?}"
     );
     world.operate(&KeyRetire { key: first.key });
+    assert_eq!(world.operate(&KeyRetire { key: first.key }).state, KeyState::Retired);
+    assert_eq!(world.operate(&Status {}).revocations, 1, "everybody hears of it by the feed");
     for _ in 0..2 {
         assert_eq!(code(world.verify(verifier, old.token.expose())), Code::UnknownKey);
         world.verify(verifier, new.token.expose()).unwrap();
@@ -451,7 +459,7 @@ fn last_seen_is_noted_when_the_signer_stops() {
     assert_eq!((info.label, info.revoked), (Some(name("a label")), None));
 }
 
-/// An operator that cannot speak is none to be left with.
+/// PR-89. An operator that cannot speak is none to be left with.
 #[test]
 fn the_last_operator_that_works_stays() {
     let world = World::new();
@@ -463,7 +471,9 @@ fn the_last_operator_that_works_stays() {
     // An ended one may go, and with a working one beside it the first may as well.
     world.operate(&ClientRemove { key: second });
     let third = ClientKey::from_bytes([8; 32]);
-    world.operate(&ClientAdd { key: third, name: name("third"), role: Role::Operator, expiry: None });
+    let add = |role| ClientAdd { key: third, name: name("third"), role, expiry: None };
+    world.operate(&add(Role::Operator));
+    assert_eq!(code(world.call(OPERATOR, &add(Role::Revoke))), Code::AlreadyExists);
     world.operate(&ClientRemove { key: OPERATOR });
 }
 

@@ -1,4 +1,4 @@
-//! The audit chain (PR-45): a line's canonical bytes, the hash that each adds, and what a
+//! The audit chain (PR-45, PR-97): a line's canonical bytes, the hash that each adds, and what a
 //! published head says of the whole. Whoever holds an export checks it with this alone.
 //!
 //! A line is one JSON object whose bytes are kept exactly as they were hashed:
@@ -224,6 +224,7 @@ mod tests {
 
     const LINE: &str = "{\"n\":7,\"at\":\"2026-09-21T14:13:20.001Z\",\"op\":\"revoke\"";
 
+    /// PR-97.
     #[test]
     fn a_line_is_json_whatever_a_value_holds() {
         let event = AuditEvent::new(AuditActor::Client(ClientKey::from_bytes([0xab; 32])), "revoke")

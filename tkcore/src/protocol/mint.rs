@@ -194,6 +194,7 @@ mod tests {
         Timestamp::from_millis(millis).unwrap()
     }
 
+    /// PR-81.
     #[test]
     fn an_expiry_is_whole_seconds_and_in_the_future() {
         let now = at(10_500);

@@ -62,6 +62,11 @@ pub(super) fn describe() -> Command {
             "HEX",
             "A third party whose caveats count as authentication, for exchange; repeat for more",
         ))
+        .arg(values::text_arg(
+            "exchange-cap",
+            "DURATION",
+            "Longest life of a service token; a day by default",
+        ))
         .arg(values::path_arg(
             "litestream-socket",
             "PATH",
@@ -223,13 +228,17 @@ fn ready_file(matches: &ArgMatches) -> Result<Option<File>, Failure> {
 fn options(matches: &ArgMatches) -> Result<Options, Failure> {
     let authorities = values::many(matches, "authentication");
     let names = values::set(matches, "audit-names");
+    let (usual, cap) = (Options::default(), values::get(matches, "exchange-cap").map(values::duration));
     Ok(Options {
         authentication: authorities
             .map(|text| values::id(text, "authority id", AuthorityId::from_hex))
             .collect::<Result<_, _>>()?,
         audit_names: if names { AuditNames::Clear } else { AuditNames::Hashed },
+        exchange_cap: cap
+            .transpose()?
+            .map_or(usual.exchange_cap, |cap| u32::try_from(cap).unwrap_or(u32::MAX)),
         litestream: litestream(matches)?,
-        ..Options::default()
+        ..usual
     })
 }
 

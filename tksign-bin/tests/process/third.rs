@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use testkit::http::{Reply, Server};
+use testkit::signer::{Running, With};
 use tkcore::protocol::*;
 use tkcore::{AuthorityId, AuthorityKeys, AuthoritySecret, Budget, Request, TokenBuf, Vocabulary};
 use tkverify::discharge::{Authority, Desk, DischargeClient, Wallet};
@@ -32,9 +33,13 @@ fn login(desk: Arc<Desk>, subject: &'static str) -> Server {
     })
 }
 
+/// PR-95, and the whole way to a service token by real programs.
 #[test]
-fn the_command_line_adds_third_party_caveats() {
-    let (signer, id) = (signer(), AuthorityId::from_bytes([0xa1; 16]));
+fn the_command_line_adds_third_party_caveats_and_caps_service_tokens() {
+    let id = AuthorityId::from_bytes([0xa1; 16]);
+    let arguments = ["--authentication", &id.to_string(), "--exchange-cap", "2m"].map(str::to_owned);
+    let signer = Running::start_with(With { arguments: arguments.to_vec(), ..With::default() });
+    signer.must("keys create", &["--tenant", "acme"]);
     let secret = || AuthoritySecret::from_bytes([0x52; 32]);
     let desk = Arc::new(Desk::new(AuthorityKeys::new(id).with_secret(secret())));
     let (ann, bob) = (login(Arc::clone(&desk), "ann"), login(desk, "bob"));
@@ -63,6 +68,20 @@ fn the_command_line_adds_third_party_caveats() {
     let whole = Verify { root: tokens.next().unwrap(), discharges: tokens.collect() };
     assert_eq!(whole.discharges.len(), 1);
     assert_eq!(verifier.call(&whole).unwrap().facts.tenant.as_str(), "acme");
+
+    let mut exchanger = Line::open(&signer, &Key::allowed(&signer, &["exchange"])).unwrap();
+    let mut operator = Line::open(&signer, &Key::allowed(&signer, &["operator"])).unwrap();
+    let Verify { root, discharges } = whole;
+    let workload = vec![Bytes(b"host = worker7".to_vec())];
+    let asked = Exchange { root, discharges, workload, expiry: Expiry::Never, label: None };
+    let mut second = || operator.call(&Status {}).unwrap().now.seconds();
+    let before = second();
+    let child = exchanger.call(&asked).unwrap();
+    let ends = child.expiry.seconds();
+    assert!((before + 120..=second() + 120).contains(&ends), "{ends} is not two minutes after {before}");
+    // It holds without the login.
+    let bare = Verify { root: child.token, discharges: vec![] };
+    assert_eq!(verifier.call(&bare).unwrap().facts.tenant.as_str(), "acme");
 }
 
 #[test]
