@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, and may read the clock"
 )]
 
+mod guide;
 mod proxy;
 
 use std::fmt::Display;
@@ -21,6 +22,7 @@ use testkit::process::{Finished, Process, run};
 use testkit::signer::{self, Running};
 use tkcore::{TokenBuf, attenuate};
 
+pub use guide::run_guide;
 pub use proxy::{Proxy, with_ports};
 pub use testkit::Clock;
 
@@ -86,14 +88,24 @@ pub fn narrowed(token: &str, caveats: &[&str]) -> String {
 /// The program of another example.
 #[must_use]
 pub fn example(package: &str) -> PathBuf {
+    built(&["--bin", package]).join(package)
+}
+
+/// The folder with the programs of all examples.
+#[must_use]
+pub fn examples() -> PathBuf {
+    built(&["--bins"])
+}
+
+fn built(which: &[&str]) -> PathBuf {
     let target = signer::binary().parent().unwrap().parent().unwrap().to_owned();
     let manifest = signer::workspace().join("examples/Cargo.toml");
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // The whole workspace is named so that features are those of its test run, and nothing is built twice.
-    build.args(["build", "--quiet", "--workspace", "--bin", package, "--manifest-path"]);
+    build.args(["build", "--quiet", "--workspace"]).args(which).arg("--manifest-path");
     let done = build.arg(manifest).arg("--target-dir").arg(&target).output().unwrap();
-    assert!(done.status.success(), "{package}: {}", String::from_utf8_lossy(&done.stderr));
-    target.join("debug").join(package)
+    assert!(done.status.success(), "{which:?}: {}", String::from_utf8_lossy(&done.stderr));
+    target.join("debug")
 }
 
 /// An example that serves.

@@ -2,16 +2,18 @@
 //! secrets only beside a discharge that proves permission on that very tenant.
 //!
 //! ```text
-//! tksign mint --tenant fleet --expires 30d --caveat 'action = read-secret' |
-//!   secrets-example lock --authority ID --authority-key HEX > fleet.token
-//! secrets-example permissions --trust trust.json --client-key p.key --state p --keys KEYFILE --listen …
-//! secrets-example store --trust trust.json --client-key s.key --state s --secrets FILE --listen …
-//! secrets-example fetch --authority ID --permissions http://… --user-token FILE --store http://… \
-//!   --tenant acme --secret db < fleet.token
+//! secrets-example lock --authority ID --authority-key HEX < minted > fleet.token
+//! secrets-example permissions --trust trust.json --client-key permissions.key --state permissions-feed \
+//!   --keys vouching.key --listen 127.0.0.1:8009
+//! secrets-example store --trust trust.json --client-key store.key --state store-feed \
+//!   --secrets tenants-secrets --listen 127.0.0.1:8010
+//! secrets-example fetch --authority ID --permissions http://127.0.0.1:8009 --user-token user.token \
+//!   --store http://127.0.0.1:8010 --tenant acme --secret db < fleet.token
 //! ```
 //!
 //! A worker that is broken into holds a token that opens nothing, and the discharges of the tenants
-//! whose users it works for just now. `KEYFILE` is what `tkverify keygen --authority` writes.
+//! whose users it works for just now. `vouching.key` is what `tkverify keygen --authority` wrote. Every
+//! command, from the keys on: `examples/README.md`.
 
 use std::error::Error as StdError;
 use std::io::Read as _;

@@ -12,7 +12,7 @@
 //! `exchange` runs where a person's job runs on without the person: it fetches that word once, and
 //! has the signer make a child that needs none, carries every other caveat, adds the workload's,
 //! dies with its parent, and cannot be exchanged again (role `exchange`; the signer is started with
-//! `--authentication HEX`).
+//! `--authentication HEX`). Every command, from the keys on: `examples/README.md`.
 
 use std::error::Error as StdError;
 use std::process::ExitCode;

@@ -55,7 +55,8 @@ async fn run() -> Result<(), Box<dyn StdError>> {
 
 /// What each method needs before its message is read. `None`, and nothing is allowed.
 fn needs(asked: &Asked<'_>) -> Option<Facts> {
-    // Whose files: gRPC has no path for it, so the caller says it beside the call.
+    // Whose files: gRPC has no path for it, so the caller says it beside the call. It may say any: a token
+    // of another tenant is refused, and the store reads under the grant's tenant.
     let tenant = std::str::from_utf8(asked.header("tenant")?).ok()?.to_owned();
     match asked.path() {
         "/files.Files/Read" => Some(Facts::new(tenant).action("read")),
