@@ -1,5 +1,8 @@
 //! The integrations as a service uses them: requests in, answers out, no process and no socket.
-//! Compiled with all features alone (`cargo test -p tkverify --all-features --test embedding`).
+//! Each integration is tested with its feature alone as well (`.ci/run features`): what one makes of a
+//! request must not depend on another one being there.
+#![cfg(any(feature = "actix", feature = "metrics", feature = "tower"))]
+#![cfg_attr(not(feature = "axum"), allow(dead_code, reason = "each uses a part of what they share"))]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -8,10 +11,15 @@
     reason = "a test fails by panicking, and may read the clock"
 )]
 
+#[cfg(feature = "actix")]
 mod actix;
+#[cfg(feature = "axum")]
 mod axum;
+#[cfg(feature = "metrics")]
 mod numbers;
+#[cfg(feature = "tonic")]
 mod tonic;
+#[cfg(feature = "tower")]
 mod tower;
 
 use std::future::Future;
