@@ -691,6 +691,36 @@ fn a_jump_that_keeps_every_row_is_taken_and_told() {
     assert!(client.events.contains(&Event::Advanced { position, link: Link::Jump }));
 }
 
+// RV-53
+/// Who cuts lines off the trail cannot sign a head that has them, and every client tells of it, also one
+/// that was down meanwhile. What is revoked counts in any case.
+#[test]
+fn a_trail_that_was_cut_is_told_by_every_client() {
+    for is_down in [false, true] {
+        let (mut signer, mut client, _) = scene();
+        let mut random = Random(7);
+        let mut step = |lines: u64, millis: u64| {
+            let lineage = random.lineage(START);
+            signer.audit = lines;
+            signer.revoke(&[token(lineage)], None);
+            signer.publish_head(START + millis);
+            client.pass(Duration::from_secs(1));
+            client.events.clear();
+            if is_down {
+                client.restart();
+            }
+            client.sync(&signer);
+            assert!(client.is_revoked(lineage));
+            let shrank = |event: &&Event| matches!(event, Event::AuditShrank { .. });
+            client.events.iter().filter(shrank).cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(step(10, 2000), []);
+        assert_eq!(step(7, 3000), [Event::AuditShrank { before: 10, now: 7 }]);
+        assert_eq!(step(7, 4000), []);
+        assert_eq!(step(8, 5000), []);
+    }
+}
+
 // RV-44
 #[test]
 fn empty_replayed_gapped_and_misordered_deltas_change_nothing() {

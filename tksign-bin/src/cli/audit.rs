@@ -1,19 +1,25 @@
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Command};
 use tkcore::protocol::{
     AuditChain, AuditHead, AuditLine, AuditPrune, AuditTail, BadAuditLine, Bytes, Status,
 };
+use tkcore::revocation::Audit;
 
 use super::reach::{self, Reach};
-use super::{Exit, Failure, Streams, output, values};
+use super::{Exit, Failure, Streams, output, restore, values};
+use crate::fence;
 
 const EXAMPLE: &str = "\
 Examples:
   tksign audit tail --lines 20
   tksign audit export > audit.jsonl      every line with its hash
   tksign audit verify                    recomputes the chain, names the first bad line
+  tksign audit verify --feed-folder DIR  and that nothing is missing which the head in DIR, as a
+                                         verifier has it from tkverify refresh, was signed over
   tksign audit verify --file audit.jsonl the same of an export, without a signer
   tksign audit prune --before 100000     removes older lines; export them first";
 
@@ -33,11 +39,9 @@ pub(super) fn describe() -> Command {
                     .help("How many"),
             ),
             reach::args(Command::new("export").about("All lines with their hashes, one JSON object each")),
-            reach::args(Command::new("verify").about("Recompute the chain")).arg(values::text_arg(
-                "file",
-                "FILE",
-                "Of an export, instead of the signer's own",
-            )),
+            reach::args(Command::new("verify").about("Recompute the chain"))
+                .arg(values::text_arg("file", "FILE", "Of an export, instead of the signer's own"))
+                .arg(restore::feed_folder_arg().conflicts_with("file")),
             reach::args(Command::new("prune").about("Remove the oldest lines; the chain goes on")).arg(
                 Arg::new("before")
                     .long("before")
@@ -150,21 +154,38 @@ fn verify(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exit, Failu
     let mut reach = Reach::open(matches)?;
     let status = reach.call(&Status {})?;
     let signed = AuditHead { lines: status.audit_lines, hash: status.audit_hash };
-    let mut seen = None;
+    let mut told = vec![(signed.lines, signed.digest(), "the signer has signed")];
+    if let Some(folder) = matches.get_one::<PathBuf>(restore::FEED_FOLDER) {
+        let Audit { lines, digest } =
+            fence::published_head(folder, status.feed).map(|head| head.audit).map_err(|why| {
+                Failure::new(
+                    Exit::Local,
+                    format!("{}: {why}", folder.display()),
+                    "bring one by tkverify refresh",
+                )
+            })?;
+        told.push((lines, digest, "was published"));
+    }
+    let mut kept = BTreeMap::new();
     reach.pages(
         |from| AuditTail { line: 0, from },
         |line| {
-            seen = seen.or(Some(line.hash).filter(|_| line.line == signed.lines));
+            let head = AuditHead { lines: line.line, hash: line.hash };
+            if told.iter().any(|(lines, ..)| *lines == line.line) {
+                kept.insert(line.line, head.digest());
+            }
             checked.add(&line)
         },
     )?;
-    checked.finish(false)?;
-    if seen != Some(signed.hash) {
-        return Err(Failure::new(
-            Exit::Unsound,
-            format!("the log ends before line {}, which the signer has signed", signed.lines),
-            "compare with an exported copy; lines were cut off",
-        ));
+    let end = checked.finish(false)?.lines;
+    for (lines, digest, who) in told {
+        let what = match kept.get(&lines) {
+            Some(found) if *found == digest => continue,
+            Some(_) => format!("line {lines} is not the one that {who}"),
+            None if lines > end => format!("the log ends before line {lines}, which {who}"),
+            None => format!("line {lines}, which {who}, was pruned"),
+        };
+        return Err(Failure::new(Exit::Unsound, what, "compare with an exported copy; lines were cut off"));
     }
     writeln!(streams.stdout, "{} lines, the chain holds", checked.lines)?;
     Ok(Exit::Ok)

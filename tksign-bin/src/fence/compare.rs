@@ -1,11 +1,12 @@
 //! Is this store what was last published, or an older copy of it? Pure; the evidence is
 //! gathered by its callers.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use tkcore::FeedDigest;
 use tkcore::protocol::AuditHead;
-use tkcore::revocation::Position;
+use tkcore::revocation::{Audit, Position};
 
 use super::high_water::{Found, Mark};
 use super::published::Published;
@@ -19,8 +20,10 @@ pub(crate) struct Own {
     pub(crate) key_list: u64,
     pub(crate) epoch: u64,
     pub(crate) audit: AuditHead,
-    /// The hash of the audit line that the high-water file names, while it is kept.
-    pub(crate) hash_then: Option<[u8; 32]>,
+    /// What is said of the audit, by whom, in which epoch.
+    pub(crate) told: Vec<(Witness, u64, Audit)>,
+    /// The chain's digest at the lines that are told of, while they are kept.
+    pub(crate) kept: BTreeMap<u64, FeedDigest>,
     /// A high-water file was written for this store.
     pub(crate) is_guarded: bool,
 }
@@ -30,6 +33,8 @@ pub(crate) struct Own {
 pub(crate) enum Witness {
     HighWater,
     Feed,
+    /// The last head that the store itself has signed: what was changed behind its back.
+    Head,
 }
 
 /// One way in which the store is behind.
@@ -43,7 +48,7 @@ pub(crate) enum Gap {
     /// The newest key list.
     KeyList(Witness, u64, u64),
     /// Lines of the audit chain.
-    AuditLines(u64, u64),
+    AuditLines(Witness, u64, u64),
     /// At this line of the audit, or this position of the feed, two histories part.
     AuditParts(u64),
     FeedParts(Position),
@@ -54,6 +59,7 @@ impl fmt::Display for Gap {
         let who = |witness: &Witness| match witness {
             Witness::HighWater => "the high-water file",
             Witness::Feed => "the feed folder",
+            Witness::Head => "the last signed head",
         };
         match self {
             Self::NoHighWater => {
@@ -68,15 +74,15 @@ impl fmt::Display for Gap {
             Self::KeyList(witness, own, seen) => {
                 write!(f, "the store's newest key list is {own}, {} has {seen}", who(witness))
             }
-            Self::AuditLines(own, seen) => {
-                write!(
-                    f,
-                    "the audit ends at line {own}, the high-water file at {seen}: {} lines are lost",
-                    seen.saturating_sub(*own)
-                )
+            Self::AuditLines(witness, own, seen) => {
+                let (who, lost) = (who(witness), seen.saturating_sub(*own));
+                write!(f, "the audit ends at line {own}, {who} at {seen}: {lost} lines are lost")
             }
             Self::AuditParts(line) => {
-                write!(f, "audit line {line} is not the one that was there: two copies of the store went on")
+                write!(
+                    f,
+                    "audit line {line} is not the one that was there: it was changed, or two copies of the store went on"
+                )
             }
             Self::FeedParts(at) => {
                 write!(f, "the step {at} is not the one that was published: two copies of the store went on")
@@ -107,6 +113,15 @@ pub(crate) fn compare(own: &Own, high_water: &Found, published: Option<&Publishe
             gaps.push(Gap::KeyList(Witness::Feed, own.key_list, version));
         }
     }
+    // An epoch above is the root keys' word that all before it was looked at: a merge that was cut off
+    // before it wrote the file.
+    for (witness, _, audit) in own.told.iter().filter(|(_, epoch, _)| *epoch >= own.epoch) {
+        if audit.lines > own.audit.lines {
+            gaps.push(Gap::AuditLines(*witness, own.audit.lines, audit.lines));
+        } else if own.kept.get(&audit.lines).is_some_and(|digest| *digest != audit.digest) {
+            gaps.push(Gap::AuditParts(audit.lines));
+        }
+    }
     gaps
 }
 
@@ -116,16 +131,6 @@ fn with_mark(own: &Own, mark: &Mark, gaps: &mut Vec<Gap>) {
     }
     if mark.key_list > own.key_list {
         gaps.push(Gap::KeyList(Witness::HighWater, own.key_list, mark.key_list));
-    }
-    // An epoch above the mark's is the root keys' word that all before it was looked at: a merge
-    // that was cut off before it wrote the file.
-    if own.epoch > mark.epoch {
-        return;
-    }
-    if mark.audit.lines > own.audit.lines {
-        gaps.push(Gap::AuditLines(own.audit.lines, mark.audit.lines));
-    } else if own.hash_then.is_some_and(|hash| hash != mark.audit.hash) {
-        gaps.push(Gap::AuditParts(mark.audit.lines));
     }
 }
 
@@ -154,8 +159,6 @@ pub(crate) fn left_out(own: &Own, high_water: &Found, published: Option<&Publish
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     const HASH: [u8; 32] = [3; 32];
@@ -166,7 +169,12 @@ mod tests {
 
     fn own(position: Position, lines: u64) -> Own {
         let audit = AuditHead { lines, hash: HASH };
-        Own { position, chain: None, key_list: 1, epoch: 1, audit, hash_then: Some(HASH), is_guarded: true }
+        let (told, kept) = (vec![(Witness::HighWater, 1, said(9))], BTreeMap::from([(9, said(9).digest)]));
+        Own { position, chain: None, key_list: 1, epoch: 1, audit, told, kept, is_guarded: true }
+    }
+
+    fn said(lines: u64) -> Audit {
+        Audit { lines, digest: AuditHead { lines, hash: HASH }.digest() }
     }
 
     fn mark(position: Position, lines: u64) -> Found {
@@ -180,7 +188,7 @@ mod tests {
             assert_eq!(compare(&own(position, lines), &mark(at(1, 5), 9), None), []);
         }
         // A new store, or one from before there was such a file.
-        let fresh = Own { is_guarded: false, ..own(at(1, 0), 1) };
+        let fresh = Own { told: vec![], is_guarded: false, ..own(at(1, 0), 1) };
         assert_eq!(compare(&fresh, &Found::Absent, None), []);
     }
 
@@ -206,17 +214,26 @@ mod tests {
         let later = mark_of(|mark| mark.position.sequence = 6);
         assert_eq!(gap(&store(), &later), Gap::Position(Witness::HighWater, at(1, 5), at(1, 6)));
         assert_eq!(gap(&store(), &mark_of(|mark| mark.key_list = 2)), Gap::KeyList(Witness::HighWater, 1, 2));
-        assert_eq!(gap(&store(), &mark_of(|mark| mark.audit.lines = 10)), Gap::AuditLines(9, 10));
-        let other = Own { hash_then: Some([4; 32]), ..store() };
-        assert_eq!(gap(&other, &mark(at(1, 5), 9)), Gap::AuditParts(9), "two copies went on");
-        for gap in [gap(&store(), &later), Gap::AuditLines(9, 10), Gap::FeedParts(at(1, 5))] {
+        for witness in [Witness::HighWater, Witness::Head, Witness::Feed] {
+            let told = |audit| Own { told: vec![(witness, 1, audit)], ..store() };
+            let good = mark(at(1, 5), 9);
+            assert_eq!(compare(&told(said(9)), &good, None), []);
+            assert_eq!(gap(&told(said(10)), &good), Gap::AuditLines(witness, 9, 10));
+            let other = Audit { digest: said(8).digest, ..said(9) };
+            assert_eq!(gap(&told(other), &good), Gap::AuditParts(9), "two copies went on");
+            let pruned = Own { kept: BTreeMap::new(), ..told(other) };
+            assert_eq!(compare(&pruned, &good, None), []);
+        }
+        let lines = Gap::AuditLines(Witness::Head, 9, 10);
+        for gap in [gap(&store(), &later), lines, Gap::FeedParts(at(1, 5))] {
             assert!(!gap.to_string().is_empty());
         }
     }
 
     #[test]
     fn an_epoch_above_the_mark_is_a_merge_that_was_cut_off_before_it_wrote_the_file() {
-        let merged = Own { key_list: 2, epoch: 2, ..own(at(2, 0), 4) };
+        let told = vec![(Witness::HighWater, 1, said(90)), (Witness::Feed, 1, said(90))];
+        let merged = Own { key_list: 2, epoch: 2, told, ..own(at(2, 0), 4) };
         assert_eq!(compare(&merged, &mark(at(1, 50), 90), None), []);
         // And no licence for a mark of a later epoch.
         let older = Own { key_list: 2, epoch: 2, ..own(at(2, 0), 4) };

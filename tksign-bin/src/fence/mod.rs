@@ -15,21 +15,22 @@ mod merge;
 mod published;
 mod read_only;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tkcore::Timestamp;
-use tkcore::protocol::{Code, FeedPosition, RpcError};
-use tkcore::revocation::{Position, Revocation};
+use tkcore::protocol::{AuditHead, Code, FeedPosition, RpcError};
+use tkcore::revocation::{Audit, Position, Revocation};
 
 pub(crate) use chain::verify_chain;
-pub(crate) use compare::{Gap, Own, compare, left_out};
+pub(crate) use compare::{Gap, Own, Witness, compare, left_out};
 pub(crate) use follow::{Follower, INTERVAL};
 pub(crate) use gauges::gauges;
 pub(crate) use high_water::{FILE, Found, HighWater, Mark, of};
 pub(crate) use merge::{draft, merge};
-pub(crate) use published::{Published, read as read_published};
+pub(crate) use published::{Published, head as published_head, read as read_published};
 pub(crate) use read_only::ReadOnly;
 
 use crate::audit;
@@ -150,21 +151,33 @@ impl Evidence {
         let FeedPosition { epoch, sequence } = memory.position;
         let position = Position { epoch, sequence };
         let head = memory.head.as_ref().filter(|head| head.position == position);
-        let hash_then = match &high_water {
-            Found::Mark(mark) => {
-                let key = mark.audit.lines.to_be_bytes();
-                let row = store.get(Table::Audit, &key)?;
-                row.and_then(|row| audit::parse(&key, &row).map(|(_, hash, _)| hash))
+        let mut told = Vec::new();
+        if let Found::Mark(mark) = &high_water {
+            let Mark { epoch, audit, .. } = mark;
+            told.push((Witness::HighWater, *epoch, Audit { lines: audit.lines, digest: audit.digest() }));
+        }
+        // Heads of a cluster are about the chains of all its signers.
+        if store.name().is_empty() {
+            let signed = memory.head.iter().map(|head| (Witness::Head, &**head));
+            let heads = signed.chain(published.iter().map(|published| (Witness::Feed, &published.head)));
+            told.extend(heads.map(|(witness, head)| (witness, head.position.epoch, head.audit)));
+        }
+        let mut kept = BTreeMap::new();
+        for (_, _, Audit { lines, .. }) in &told {
+            let key = lines.to_be_bytes();
+            let row = store.get(Table::Audit, &key)?;
+            if let Some((lines, hash, _)) = row.as_ref().and_then(|row| audit::parse(&key, row)) {
+                kept.insert(lines, AuditHead { lines, hash }.digest());
             }
-            Found::Absent | Found::Unreadable => None,
-        };
+        }
         let own = Own {
             position,
             chain: head.map(|head| head.chain),
             key_list: memory.key_list.list.version,
             epoch: memory.key_list.list.epoch,
             audit: memory.audit,
-            hash_then,
+            told,
+            kept,
             is_guarded: store.get(Table::Meta, &guarded(store))?.is_some(),
         };
         Ok(Self { own, high_water, published })

@@ -90,6 +90,13 @@ pub(crate) fn read(
     Err(format!("{}: {refused}", root.display()))
 }
 
+/// The head that lies in a folder; of whatever worth.
+pub(crate) fn head(folder: &Path, feed: FeedId) -> Result<Head, String> {
+    let head = object(&root(folder, feed), "head").map_err(|error| error.to_string())?;
+    let head = Head::parse_unverified(&head.ok_or("there is no head")?).map_err(|error| error.to_string())?;
+    if head.feed == feed { Ok(head) } else { Err("it is another feed's".to_owned()) }
+}
+
 /// Every object that lies in a folder, by its path; of whatever worth.
 pub(crate) fn objects(folder: &Path, feed: FeedId) -> io::Result<BTreeMap<String, Vec<u8>>> {
     let root = root(folder, feed);

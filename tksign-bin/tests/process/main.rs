@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "modules of one test")]
 #![allow(clippy::disallowed_methods, reason = "a test measures how long something took")]
 
+mod audit;
 mod bounds;
 mod flood;
 mod host;
