@@ -13,7 +13,7 @@ mod feed_support;
 use std::time::Duration;
 
 use feed_support::{Client, FEED, Random, START, Signer, at, token};
-use tkcore::revocation::feed::{Event, Freshness, Link, Next, Response};
+use tkcore::revocation::feed::{Config, Event, Freshness, Link, Next, Response};
 use tkcore::revocation::{ExpiryDay, FeedPath, Position, Revocation, RevocationSet, Span};
 
 fn links(client: &Client) -> Vec<Link> {
@@ -182,6 +182,56 @@ fn the_poll_plan_waits_long_where_that_is_offered_and_polls_elsewhere() {
     client.receive(&fetch, Response::NotModified);
     let Next::Sleep(sleep) = client.machine.next(client.moment) else { panic!("sleep expected") };
     assert!(sleep >= Duration::from_secs(8) && sleep <= Duration::from_secs(12), "{sleep:?}");
+}
+
+/// RV-51: what answered 404 in the place of a server that holds requests may be gone: it is tried again.
+#[test]
+fn a_held_request_is_tried_again_where_there_was_none() {
+    let signer = Signer::new(START);
+    let mut client = Client::of(&signer, START);
+    client.sync(&signer);
+    client.pass(Duration::from_secs(13));
+    let Next::Fetch(fetch) = client.machine.next(client.moment) else { panic!("long poll expected") };
+    assert!(matches!(fetch.path, FeedPath::Wait { .. }));
+    client.receive(&fetch, Response::NotFound);
+    let until = client.moment.monotonic + Duration::from_secs(300);
+    loop {
+        match client.machine.next(client.moment) {
+            Next::Sleep(sleep) => client.pass(sleep),
+            Next::Fetch(fetch) if matches!(fetch.path, FeedPath::Wait { .. }) => break,
+            Next::Fetch(fetch) => client.receive(&fetch, signer.get(fetch.path)),
+        }
+        assert!(client.moment.monotonic <= until + Duration::from_secs(12));
+    }
+    assert!(client.moment.monotonic >= until, "{:?}", client.moment);
+}
+
+/// RV-51: a mirror that asked for patience gets it for key lists and heads alike, and is asked afterwards.
+#[test]
+fn a_mirror_that_asks_for_patience_is_asked_for_nothing() {
+    let signer = Signer::new(START);
+    let mut config = Config::new(FEED, signer.roots());
+    config.mirrors = 2;
+    let mut client = Client::new(config, START);
+    let Next::Fetch(fetch) = client.machine.next(client.moment) else { panic!("a head is asked for") };
+    assert_eq!((fetch.mirror, client.machine.mirror(client.moment)), (0, Some(0)));
+    client.receive(&fetch, Response::Refused { retry_after: Some(Duration::from_secs(200)) });
+    let until = client.moment.monotonic + Duration::from_secs(200);
+    assert_eq!(client.machine.mirror(client.moment), Some(1));
+    assert_eq!(client.machine.head_of(0, client.moment), None);
+    assert_eq!(client.machine.head_of(1, client.moment).map(|fetch| fetch.path), Some(FeedPath::Head));
+    assert_eq!(client.machine.head_of(2, client.moment), None);
+    let fetch = loop {
+        match client.machine.next(client.moment) {
+            Next::Sleep(sleep) => client.pass(sleep),
+            Next::Fetch(fetch) if fetch.mirror == 0 => break fetch,
+            Next::Fetch(fetch) if matches!(fetch.path, FeedPath::Wait { .. }) => {
+                client.receive(&fetch, Response::NotFound);
+            }
+            Next::Fetch(fetch) => client.receive(&fetch, signer.get(fetch.path)),
+        }
+    };
+    assert_eq!((client.moment.monotonic, fetch.path), (until, FeedPath::KeyList { version: 2 }));
 }
 
 #[test]

@@ -140,6 +140,16 @@ impl Driver {
         self.machine.mirror(self.moment())
     }
 
+    /// The request for one mirror's head as it is; `None` while that mirror asked for patience.
+    pub(crate) fn head_of(&self, mirror: usize) -> Option<Fetch> {
+        self.machine.head_of(mirror, self.moment())
+    }
+
+    /// How many mirrors there are.
+    pub(crate) fn mirrors(&self) -> usize {
+        self.mirrors.len()
+    }
+
     /// Tries to become the one who writes the folder. `false` while somebody else is.
     pub(crate) fn try_write(&mut self) -> io::Result<bool> {
         if self.writer.is_none()

@@ -204,8 +204,12 @@ impl Follow {
         // Beside a held request, which goes on, the head is asked for as it is.
         let mut beside: Option<(u64, Fetch)> = None;
         loop {
-            if is_due && is_held && beside.is_none() && self.under_way < UNDER_WAY {
-                let head = Fetch { path: FeedPath::Head, hold: Duration::ZERO, ..fetch.clone() };
+            if is_due
+                && is_held
+                && beside.is_none()
+                && self.under_way < UNDER_WAY
+                && let Some(head) = self.driver.head_of(fetch.mirror)
+            {
                 beside = self.begin(&head).map(|number| (number, head));
                 is_due = beside.is_none();
             }

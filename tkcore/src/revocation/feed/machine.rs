@@ -39,8 +39,6 @@ pub struct Machine {
     next_poll: Duration,
     asked: Duration,
     next_probe: Duration,
-    /// Mirrors that have not said yet whether there is a next key list.
-    probes: usize,
 }
 
 enum Task {
@@ -82,7 +80,6 @@ impl Machine {
     pub fn new(config: Config) -> Self {
         let floor = Floor::new(config.feed);
         let mirrors = schedule::mirrors(&config);
-        let probes = mirrors.len();
         Self {
             config,
             keys: None,
@@ -99,7 +96,6 @@ impl Machine {
             next_poll: Duration::ZERO,
             asked: Duration::ZERO,
             next_probe: Duration::ZERO,
-            probes,
         }
     }
 
@@ -172,6 +168,20 @@ impl Machine {
         self.pick(moment.monotonic).ok()
     }
 
+    /// The head as one place has it now, beside whatever [`Machine::next`] would ask for; `None`
+    /// while that place asked for patience.
+    #[must_use]
+    pub fn head_of(&self, mirror: usize, moment: Moment) -> Option<Fetch> {
+        let known = self.mirrors.get(mirror).filter(|known| known.rest_until <= moment.monotonic)?;
+        Some(Fetch {
+            mirror,
+            path: FeedPath::Head,
+            limit: u64::try_from(HEAD_BYTES).unwrap_or(0),
+            hold: Duration::ZERO,
+            conditional: known.is_settled,
+        })
+    }
+
     /// The state in force was replaced from elsewhere: what was being fetched led on from another one.
     pub(super) fn drop_task(&mut self) {
         self.task = Task::Idle;
@@ -202,29 +212,26 @@ impl Machine {
             }
             Task::Idle => {}
         }
-        if let Some(keys) = self.keys.as_ref().filter(|_| self.probes > 0 || now >= self.next_probe) {
-            if self.probes == 0 {
-                self.probes = self.mirrors.len();
+        if let Some(version) = self.keys.as_ref().map(|keys| keys.version) {
+            if now >= self.next_probe {
+                self.search_keys_now();
             }
-            let path = FeedPath::KeyList { version: keys.version.saturating_add(1) };
-            let mirror = self.probes.saturating_sub(1);
-            return Next::Fetch(Fetch {
-                mirror,
-                path,
-                limit: lists,
-                hold: Duration::ZERO,
-                conditional: false,
-            });
+            let is_open = |known: &Mirror| known.is_unprobed && known.rest_until <= now;
+            if let Some(mirror) = self.mirrors.iter().rposition(is_open) {
+                let path = FeedPath::KeyList { version: version.saturating_add(1) };
+                let hold = Duration::ZERO;
+                return Next::Fetch(Fetch { mirror, path, limit: lists, hold, conditional: false });
+            }
         }
         if now < self.next_poll {
-            let probe = if self.keys.is_some() { self.next_probe } else { Duration::MAX };
-            return Next::Sleep(self.next_poll.min(probe).saturating_sub(now));
+            let until = self.next_poll.min(self.next_probe_at());
+            return Next::Sleep(until.saturating_sub(now));
         }
         self.asked = now;
         let known = self.mirrors.get(mirror).copied().unwrap_or_default();
         // After a failure the head is asked for as it is: that answers at once, so a server that is
         // back renews the state now and not with its next heartbeat.
-        let wait = self.position().filter(|_| known.failures == 0 && self.may_hold(&known));
+        let wait = self.position().filter(|_| known.failures == 0 && self.may_hold(&known, now));
         Next::Fetch(Fetch {
             mirror,
             path: wait.map_or(FeedPath::Head, |after| FeedPath::Wait { after }),
@@ -273,8 +280,9 @@ impl Machine {
                 self.leave_if_frozen(turn);
             }
             Response::NotFound if is_wait => {
+                let until = turn.moment.monotonic.saturating_add(self.config.key_list_poll);
                 if let Some(mirror) = self.mirrors.get_mut(turn.mirror) {
-                    mirror.is_plain = true;
+                    mirror.plain_until = until;
                 }
             }
             Response::NotFound | Response::Failed => self.failed(turn, None, out),
@@ -380,8 +388,12 @@ impl Machine {
             }
             Task::Idle | Task::Data(_) => {
                 self.task = task;
-                self.probes = if taken { self.mirrors.len() } else { self.probes.saturating_sub(1) };
-                if self.probes == 0 {
+                if taken {
+                    self.search_keys_now();
+                } else if let Some(mirror) = self.mirrors.get_mut(turn.mirror) {
+                    mirror.is_unprobed = false;
+                }
+                if turn.moment.monotonic >= self.next_probe {
                     let wait = schedule::jitter(self.config.key_list_poll, turn.random);
                     self.next_probe = turn.moment.monotonic.saturating_add(wait);
                 }
@@ -453,7 +465,7 @@ impl Machine {
             Ok(()) => {
                 self.settled(turn.mirror);
                 let known = self.mirrors.get(turn.mirror).copied().unwrap_or_default();
-                if self.may_hold(&known) {
+                if self.may_hold(&known, turn.moment.monotonic) {
                     self.next_poll = turn.moment.monotonic;
                 }
             }
@@ -553,15 +565,16 @@ impl Machine {
     }
 
     /// Whether a request may be held back there until something is new.
-    fn may_hold(&self, mirror: &Mirror) -> bool {
-        !mirror.is_plain && !self.config.long_poll.is_zero()
+    fn may_hold(&self, mirror: &Mirror, now: Duration) -> bool {
+        now >= mirror.plain_until && !self.config.long_poll.is_zero()
     }
 
     /// A plain request that was answered well is followed by one that is held, at once.
     fn hold_again(&mut self, was_wait: bool, turn: Turn) {
         let known = self.mirrors.get(turn.mirror).copied().unwrap_or_default();
-        if !was_wait && known.failures == 0 && self.position().is_some() && self.may_hold(&known) {
-            self.next_poll = turn.moment.monotonic;
+        let now = turn.moment.monotonic;
+        if !was_wait && known.failures == 0 && self.position().is_some() && self.may_hold(&known, now) {
+            self.next_poll = now;
         }
     }
 
@@ -615,7 +628,22 @@ impl Machine {
     }
 
     pub(super) fn search_keys_now(&mut self) {
-        self.probes = self.mirrors.len();
+        for mirror in &mut self.mirrors {
+            mirror.is_unprobed = true;
+        }
+    }
+
+    /// When the next key list is looked for; never while there is none to come after. A mirror that asked
+    /// for patience is asked when that is over.
+    fn next_probe_at(&self) -> Duration {
+        if self.keys.is_none() {
+            return Duration::MAX;
+        }
+        let unprobed = self.mirrors.iter().filter(|mirror| mirror.is_unprobed);
+        unprobed
+            .map(|mirror| mirror.rest_until)
+            .min()
+            .map_or(self.next_probe, |rest| rest.min(self.next_probe))
     }
 }
 

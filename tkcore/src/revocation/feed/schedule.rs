@@ -11,8 +11,11 @@ pub(crate) struct Mirror {
     pub(crate) failures: u32,
     /// Not to be asked before.
     pub(crate) rest_until: Duration,
-    /// It has no long poll.
-    pub(crate) is_plain: bool,
+    /// It had no long poll: not to be tried before. What stood there, a proxy that started or a signer
+    /// that was replaced, may be gone.
+    pub(crate) plain_until: Duration,
+    /// It has not said yet whether there is a next key list.
+    pub(crate) is_unprobed: bool,
     /// What it last gave as head was taken or is what we have.
     pub(crate) is_settled: bool,
 }
@@ -40,7 +43,7 @@ fn part(duration: Duration, random: u64) -> Duration {
 
 pub(crate) fn mirrors(config: &Config) -> Vec<Mirror> {
     let mut mirrors = Vec::new();
-    mirrors.resize(config.mirrors.max(1), Mirror::default());
+    mirrors.resize(config.mirrors.max(1), Mirror { is_unprobed: true, ..Mirror::default() });
     mirrors
 }
 
