@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use common::feed_support::Signer;
 use common::{Origin, code, copy, files, now, refresh, text, tkverify};
 use testkit::TempDir;
-use testkit::http::Reply;
+use testkit::http::{Reply, Server};
 use tkcore::revocation::{ExpiryDay, FeedPath, Revocation};
 use tkcore::{FeedId, LineageId};
+use tkverify::cli::{Colours, Streams, Watched, run};
+use tkverify::{Clock as _, SystemClock, Trust};
 
 fn json(output: &std::process::Output) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
@@ -111,6 +113,51 @@ fn an_origin_that_is_gone_is_unreachable_and_the_age_can_be_bounded() {
     let gone = refresh(&trust, &feed, &["--json"]);
     assert_eq!(code(&gone), 20);
     assert_eq!(json(&gone)["exit"], 20);
+}
+
+/// A mirror that serves what somebody copied there once.
+fn stuck(files: std::collections::BTreeMap<String, Vec<u8>>) -> Server {
+    let prefix = format!("/v1/feed/{}/", common::feed_support::FEED);
+    Server::start(move |request| {
+        let bytes = request.path.strip_prefix(&prefix).and_then(|path| files.get(path));
+        bytes.map_or(Reply::status(404), |bytes| Reply::ok(bytes.clone()))
+    })
+}
+
+/// RV-47: each run knows nothing of the ones before, and finds what any of the mirrors has.
+#[test]
+fn a_first_mirror_that_is_behind_hides_nothing_that_the_second_has() {
+    let (origin, dir) = (Origin::since(now() - 900_000), TempDir::new());
+    let old = stuck(origin.signer(|signer| signer.files.clone()));
+    origin.revoke(lineage(1));
+    let page = Server::start(|_| Reply::ok("<html>please log in</html>"));
+    let busy = Server::start(|_| Reply::status(503).with("retry-after", "300"));
+    let file = |name: &str, feeds: &[&str]| {
+        let trust = Trust { feeds: feeds.iter().map(ToString::to_string).collect(), ..origin.trust() };
+        dir.write(name, 0o644, trust.to_json())
+    };
+    for (name, first) in [("old", &old), ("page", &page), ("busy", &busy)] {
+        let trust = file(name, &[&first.url(), &origin.url()]);
+        let feed = dir.join(format!("feed-{name}"));
+        // At first what the stuck one has is all there is; then the folder is ahead of it.
+        for _ in 0..3 {
+            let rows = origin.signer(|signer| signer.publisher.set().len());
+            let report = refresh(&trust, &feed, &["--json", "--max-age", "600"]);
+            assert_eq!((code(&report), &json(&report)["rows"]), (0, &rows.into()), "{name}: {report:?}");
+            origin.revoke(lineage(rows as u8 + 1));
+        }
+        // One that asked for patience is left alone.
+        if name == "busy" {
+            assert_eq!(busy.requests(), 3);
+        }
+    }
+    // All of them behind, and known to be: too old is said, as soon as it is.
+    let trust = file("all-old", &[&old.url(), &old.url()]);
+    let report = refresh(&trust, &dir.join("feed-old"), &["--json", "--max-age", "600"]);
+    assert_eq!((code(&report), &json(&report)["confirmed"]), (0, &false.into()), "{report:?}");
+    assert_eq!(json(&report)["refusals"], serde_json::json!(["lagging", "lagging"]));
+    let report = refresh(&trust, &dir.join("feed-new"), &["--json", "--max-age", "600"]);
+    assert_eq!((code(&report), &json(&report)["confirmed"]), (23, &true.into()), "{report:?}");
 }
 
 #[test]
@@ -263,27 +310,32 @@ fn the_program_killed_at_any_moment_leaves_a_state_that_loads() {
     let (trust, feed) = (origin.trust_file(&dir), dir.join("feed"));
     origin.fill(3000);
     assert_eq!(code(&refresh(&trust, &feed, &[])), 0);
-    let (mut killed, mut rows) = (0, 3000);
-    for n in 0..40u32 {
-        origin.revoke(lineage(n as u8));
+    // Later and later in its life: from before it runs to its end, in sixteen parts of what a whole run
+    // took here just now, until enough of them were killed on their way.
+    let started = SystemClock::new();
+    assert_eq!(code(&refresh(&trust, &feed, &[])), 0);
+    let whole = started.read().monotonic;
+    let (mut killed, mut rows, mut runs) = (0, 3000, 0u32);
+    while killed < 8 || runs < 40 {
+        assert!(runs < 200, "{killed} of {runs} killed");
+        origin.revoke(lineage(runs as u8));
         let mut command = tkverify();
         command.args(["refresh", "--once", "--trust"]).arg(&trust).arg("--dir").arg(&feed);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        // Later and later in its life, from before it runs until after it has ended.
-        std::thread::sleep(std::time::Duration::from_micros(u64::from(n) * 700));
+        std::thread::sleep(whole / 16 * (runs % 16));
         child.kill().unwrap();
         let status = child.wait().unwrap();
         killed += u32::from(status.code().is_none());
+        runs += 1;
         origin.misbehave(|_| Some(Reply::Close));
         let alone = refresh(&trust, &feed, &["--json"]);
         let now = json(&alone)["rows"].as_u64().unwrap();
-        assert!(now >= rows && now <= 3001 + u64::from(n), "after {rows}: {alone:?}");
+        assert!(now >= rows && now <= 3000 + u64::from(runs), "after {rows}: {alone:?}");
         rows = now;
         origin.behave();
     }
-    assert!(killed > 3, "{killed}");
     let last = refresh(&trust, &feed, &["--json"]);
-    assert_eq!((code(&last), &json(&last)["rows"]), (0, &3040.into()));
+    assert_eq!((code(&last), &json(&last)["rows"]), (0, &(3000 + runs).into()));
 }
 
 #[test]
@@ -357,6 +409,58 @@ fn a_broken_download_is_taken_up_where_it_broke() {
     assert_eq!((code(&second), &json(&second)["rows"]), (0, &30_000.into()), "{first:?}");
     assert_eq!(TRIES.load(Ordering::SeqCst), 1, "the second part came by a range");
     assert!(files(&feed).keys().all(|path| !path.to_str().unwrap().starts_with(".part")));
+}
+
+/// On a terminal the progress of a large download is told: of the whole, also when it goes on from a part.
+#[test]
+fn progress_is_told_where_somebody_watches() {
+    let (origin, dir) = (Origin::new(), TempDir::new());
+    let (trust, feed) = (origin.trust_file(&dir), dir.join("feed"));
+    origin.fill(30_000);
+    let snapshot = origin.signer(|signer| signer.files[&signer.publisher.base_path().to_string()].clone());
+    let (length, cut) = (snapshot.len(), 300_000);
+    let run = |watched| {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let mut streams = Streams {
+            stdin: &mut std::io::empty(),
+            stdout: &mut stdout,
+            stderr: &mut stderr,
+            watched,
+            colours: Colours::None,
+        };
+        let (trust, feed) = (trust.to_str().unwrap(), feed.to_str().unwrap());
+        let exit =
+            run(["tkverify", "refresh", "--once", "--trust", trust, "--dir", feed], &mut streams).code();
+        assert!(stdout.is_empty());
+        (exit, text(&stderr))
+    };
+    // Each as `snapshot: 97 KiB, 25 %`, over the one before.
+    let told = |said: &str| -> Vec<(usize, usize)> {
+        let lines = said.lines().next().unwrap().split('\r').skip(1);
+        let parse = |line: &str| {
+            let (kib, percent) = line.strip_prefix("snapshot: ")?.strip_suffix(" %")?.split_once(" KiB, ")?;
+            Some((kib.parse().ok()?, percent.parse().ok()?))
+        };
+        lines.map(|line| parse(line).unwrap_or_else(|| panic!("{line:?}"))).collect()
+    };
+    origin.misbehave(move |request| {
+        let is_snapshot = request.path.contains("/snapshot/");
+        is_snapshot.then(|| Reply::Cut(snapshot.clone(), cut))
+    });
+    let (exit, said) = run(Watched::Yes);
+    assert_ne!(exit, 0);
+    let first = told(&said);
+    assert_eq!(first.last(), Some(&(cut / 1024, cut * 100 / length)), "{said:?}");
+    origin.behave();
+    let (exit, said) = run(Watched::Yes);
+    assert_eq!(exit, 0, "{said:?}");
+    let second = told(&said);
+    assert!(second.first() > first.last(), "it goes on where it broke: {said:?}");
+    assert_eq!(second.last(), Some(&(length / 1024, 100)), "{said:?}");
+    assert!(first.is_sorted() && second.is_sorted() && first.len() > 1, "{first:?} {second:?}");
+    // Where nobody does, nothing is said.
+    fs::remove_dir_all(&feed).unwrap();
+    assert_eq!(run(Watched::No), (0, String::new()));
 }
 
 /// A slice with every test; ten million rows by

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -192,10 +193,23 @@ impl Run {
     }
 }
 
-/// Fetches until the machine has nothing more to ask for: at most one pass over the mirrors.
+/// Fetches until the machine has nothing more to ask for, and then the head of each mirror that was
+/// not asked for it: a run knows nothing of the ones before, so a first mirror that is behind, and
+/// answers well, would hide for good what the others have.
 fn fetch(driver: &mut Driver, run: &mut Run, streams: &mut Streams<'_>) {
     let cancel = Arc::new(AtomicBool::new(false));
-    while let Next::Fetch(fetch) = driver.next() {
+    let mut unasked: BTreeSet<usize> = (0..driver.mirrors()).collect();
+    loop {
+        let fetch = match driver.next() {
+            Next::Fetch(fetch) => fetch,
+            Next::Sleep(_) => match unasked.iter().find_map(|mirror| driver.head_of(*mirror)) {
+                Some(fetch) => fetch,
+                None => return,
+            },
+        };
+        if fetch.path == FeedPath::Head {
+            unasked.remove(&fetch.mirror);
+        }
         let job = driver.job(fetch.clone(), &cancel);
         let shown = streams.watched == Watched::Yes && matches!(fetch.path, FeedPath::Snapshot { .. });
         let answer = if shown {
