@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use testkit::TempDir;
 use testkit::http::{Reply, Request, Server};
-use tkcore::revocation::publish::Publisher;
-use tkcore::revocation::{ExpiryDay, Revocation, RevocationSet, Rule};
+use tkcore::revocation::publish::{KeyListDraft, Publisher};
+use tkcore::revocation::{ExpiryDay, FeedPath, PublicationKey, Revocation, RevocationSet, Rule};
 use tkcore::{Error, LineageId, NotKnowable, Presented, Timestamp, TokenText};
 use tkverify::testing::{Kit, Spec, TestClock};
 use tkverify::{Clock as _, Freshness, Verifier};
 
-use super::common::feed_support::{FEED, Random, Signer, key};
+use super::common::feed_support::{FEED, Random, Signer, at, key};
 use super::common::{self, Origin, code, now, refresh};
 use super::{LONG, builder, check, kit, lineage, until};
 
@@ -143,6 +143,65 @@ fn rollback() {
     scene.recovers();
 }
 
+/// A process that starts knows what the one before it knew: by its folder, and by its floor alone when
+/// the folder was cleaned.
+// RV-49
+#[test]
+fn rollback_after_a_restart() {
+    for is_cleaned in [false, true] {
+        let (kit, clock, dir) = (kit(), Arc::new(TestClock::default()), TempDir::new());
+        clock.set_wall(kit.clock().read().wall);
+        let start = clock.read().wall.millis();
+        let origin = Origin::since(start);
+        origin.misbehave(without_waits);
+        let old = origin.signer(|signer| signer.files.clone());
+        let start_again = || {
+            let builder = builder(&origin, &kit).clock(Arc::clone(&clock) as _).stale_after(STALE);
+            builder.folder(dir.join("feed")).floor(dir.join("floor")).build().unwrap()
+        };
+        let polls = |verifier: &Verifier, what: &str, wanted: &dyn Fn() -> bool| {
+            until(what, || {
+                verifier.poll_now();
+                wanted()
+            });
+        };
+        let first = start_again();
+        first.wait_until_loaded(LONG);
+        let (live, dead) = (kit.signer().mint(&Spec::new("acme")), kit.signer().mint(&Spec::new("acme")));
+        origin.revoke_at(lineage(&dead), start);
+        polls(&first, "the revocation", &|| check(&first, &dead) == REVOKED);
+        drop(first);
+
+        if is_cleaned {
+            fs::remove_dir_all(dir.join("feed")).unwrap();
+        }
+        // What was there before the revocation, and then the same, signed anew by who has the key.
+        let anew = Signer::new(start).head(start + 5_000);
+        for (head, refusal) in [(old["head"].clone(), "lagging"), (anew, "rolled-back")] {
+            let old = old.clone();
+            origin.misbehave(move |request| {
+                let path = object(request)?;
+                let bytes = if path == "head" { Some(&head) } else { old.get(path) };
+                Some(bytes.map_or(Reply::status(404), |bytes| Reply::ok(bytes.clone())))
+            });
+            let second = start_again();
+            polls(&second, refusal, &|| second.feed().counts().contains_key(refusal));
+            if is_cleaned {
+                assert_eq!(second.feed().position(), None);
+                assert_eq!(check(&second, &dead), Err(NotKnowable::Stale.into()));
+                assert_eq!(check(&second, &live), Err(NotKnowable::Stale.into()));
+            } else {
+                assert_eq!(second.feed().position(), Some((1, 1)));
+                assert_eq!((check(&second, &dead), check(&second, &live)), (REVOKED, Ok(())));
+            }
+        }
+        origin.misbehave(without_waits);
+        let third = start_again();
+        polls(&third, "the truth", &|| third.feed().position() == Some((1, 1)));
+        assert_eq!((check(&third, &dead), check(&third, &live)), (REVOKED, Ok(())));
+    }
+}
+
 // RV-48
 #[test]
 fn freeze() {
@@ -265,6 +324,45 @@ fn fast_forward_with_a_stolen_publication_key_and_its_end() {
         signer.publish_head(scene.now() + 4_000);
     });
     scene.until("the honest signer", |verifier| check(verifier, &scene.live) == REVOKED);
+}
+
+/// No list has to come for it: the window of a key is its end, for what it signs then and for what it
+/// has signed before.
+// RV-42
+#[test]
+fn a_stolen_publication_key_ends_with_its_window() {
+    let scene = scene();
+    let start = scene.now();
+    let window = |seed, until| PublicationKey {
+        key: key(seed).public(),
+        not_before: at(start - 3_600_000),
+        not_after: at(until),
+    };
+    scene.origin.signer(|signer| {
+        signer.list.version += 1;
+        signer.list.keys = vec![window(10, start + 300_000), window(12, start + 86_400_000)];
+        let list = KeyListDraft::sign_all(&signer.list, &[&signer.root], &signer.roots()).unwrap();
+        signer.put(FeedPath::KeyList { version: signer.list.version }, list);
+        signer.publish_head(start);
+    });
+    scene.until("the list", |verifier| verifier.feed().counts().get("key-lists") == Some(&2));
+    scene.holds((1, 1));
+    scene.clock.advance(Duration::from_secs(301));
+    scene.origin.signer(|signer| {
+        signer.keys = vec![key(12)];
+        signer.publish_head(scene.now());
+    });
+    scene.until("the other key", |verifier| verifier.health().freshness == Freshness::Fresh);
+    for signed in [start + 299_000, scene.now() + 1_000] {
+        let (head, files) = scene.origin.signer(|signer| {
+            let head = signer.head_of(&signer.publisher, signed);
+            (head.sign(&[&key(10)]).unwrap(), signer.files.clone())
+        });
+        scene.serve(head, files);
+        scene.counted("no-listed-key");
+        scene.holds((1, 1));
+    }
+    scene.recovers();
 }
 
 // RV-45, RV-46
