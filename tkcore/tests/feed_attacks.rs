@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use feed_support::{Client, FEED, Random, START, Signer, at, key, token};
 use tkcore::revocation::feed::{
-    Alarm, Config, Event, Fetch, Freshness, Link, Machine, Moment, Next, Refusal, Response,
+    Alarm, Config, Event, Fetch, Floor, Freshness, Link, Machine, Moment, Next, Refusal, Response,
 };
 use tkcore::revocation::publish::{KeyListDraft, Publisher};
 use tkcore::revocation::{
@@ -401,28 +401,36 @@ fn after_a_failed_write_the_next_state_is_written_whole() {
     assert!([lineage, first, second].into_iter().all(|lineage| client.is_revoked(lineage)));
 }
 
-/// Found by the model (seed 20261591).
+/// Found by the model (seeds 20261591 and 20261631).
 // RV-49
 #[test]
-fn a_heartbeat_whose_floor_was_not_written_loads_under_the_list_it_came_with() {
-    let (mut signer, mut client, lineage) = scene();
-    signer.publish_head(START + 2000);
-    client.writes_left = Some(1);
-    client.pass(Duration::from_secs(1));
-    client.sync(&signer);
-    client.writes_left = None;
-    // A list without the key that signed it, and the disk is well again.
-    signer.keys = vec![key(12)];
-    signer.publish_keys(1, START);
-    client.pass(Duration::from_secs(400));
-    client.poll(&mut |fetch| match fetch.path {
-        FeedPath::KeyList { .. } => signer.get(fetch.path),
-        _ => Response::NotFound,
-    });
-    assert_eq!(client.machine.key_list().unwrap().version, 2);
-    client.restart();
-    assert!(client.refusals().is_empty(), "{:?}", client.refusals());
-    assert!(client.is_revoked(lineage));
+fn a_head_whose_floor_was_not_written_loads_although_its_key_has_left_the_list() {
+    let heartbeat = |signer: &mut Signer| signer.publish_head(START + 2000);
+    let epoch = |signer: &mut Signer| signer.raise_epoch(START + 2000);
+    for (change, writes) in [(&heartbeat as &dyn Fn(&mut Signer), 1), (&epoch, 4)] {
+        let (mut signer, mut client, lineage) = scene();
+        change(&mut signer);
+        client.writes_left = Some(writes);
+        client.pass(Duration::from_secs(1));
+        client.sync(&signer);
+        client.writes_left = None;
+        let position = client.machine.position();
+        assert_eq!(client.folder["head"], signer.files["head"]);
+        assert_ne!(Floor::from_bytes(&client.folder["floor"]).unwrap().issued_at, at(START + 2000));
+        // A list without the key that signed it, and the disk is well again.
+        signer.keys = vec![key(12)];
+        let epoch = signer.list.epoch;
+        signer.publish_keys(epoch, START);
+        client.pass(Duration::from_secs(400));
+        client.poll(&mut |fetch| match fetch.path {
+            FeedPath::KeyList { .. } => signer.get(fetch.path),
+            _ => Response::NotFound,
+        });
+        assert_eq!(client.machine.key_list().unwrap().version, signer.list.version);
+        client.restart();
+        assert_eq!((client.refusals(), client.machine.position()), (vec![], position));
+        assert!(client.is_revoked(lineage));
+    }
 }
 
 // RV-48

@@ -89,7 +89,7 @@ impl Judge<'_> {
     }
 
     /// Nothing is in force yet, and this is the state that the floor names, whenever it was signed, or
-    /// one that came after it in its epoch: the process ended before it wrote the floor.
+    /// one that came after it: the process ended before it wrote the floor.
     fn is_known_start(&self, head: &Head) -> bool {
         let is_start = match self.source {
             Source::Network => false,
@@ -98,8 +98,12 @@ impl Judge<'_> {
         let floor = self.floor;
         let is_same =
             head.position == floor.position && head.state == floor.state && head.chain == floor.chain;
-        let is_later = head.position > floor.position && head.issued_at >= floor.issued_at;
-        is_start && head.position.epoch == floor.position.epoch && (is_later || is_same)
+        // An epoch begins with a time of its own.
+        let is_new_epoch = floor.position.epoch > 0 && head.position.epoch > floor.position.epoch;
+        let is_later = head.position.epoch == floor.position.epoch
+            && head.position > floor.position
+            && head.issued_at >= floor.issued_at;
+        is_start && (is_same || is_later || is_new_epoch)
     }
 
     fn history(&self, head: &Head, keys: &KeyList) -> Option<(Refusal, Option<Alarm>)> {
