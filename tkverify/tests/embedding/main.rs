@@ -17,6 +17,8 @@ mod actix;
 mod axum;
 #[cfg(feature = "metrics")]
 mod numbers;
+#[cfg(any(feature = "actix", feature = "tower"))]
+mod told;
 #[cfg(feature = "tonic")]
 mod tonic;
 #[cfg(feature = "tower")]

@@ -39,7 +39,7 @@ impl Body for Text {
 
 /// Says who is there, and counts how often it was called.
 #[derive(Clone, Default)]
-struct Inner {
+pub(crate) struct Inner {
     called: Arc<AtomicU64>,
     /// Set by `poll_ready`, taken by `call`: the one that is called must be the one that was ready.
     ready: bool,
