@@ -128,6 +128,30 @@ mod tests {
         }
     }
 
+    /// What the timer brings is for services that run as other users: a user that stays owns it, whom the
+    /// package makes, and its folder can be entered.
+    #[test]
+    fn the_folder_of_the_timer_can_be_read_by_services_of_other_users() {
+        let folder = workspace().join("tkverify/packaging/systemd");
+        let unit = fs::read_to_string(folder.join("tk-refresh.service")).unwrap();
+        let set = |name: &str| -> Vec<&str> {
+            unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('=')).collect()
+        };
+        assert!(set("DynamicUser").is_empty(), "its cache would lie in /var/cache/private, closed to others");
+        assert_eq!((set("CacheDirectoryMode"), set("UMask")), (vec!["0755"], vec!["0022"]));
+        let [user] = set("User")[..] else { panic!("one user: {:?}", set("User")) };
+        let test = "the_folder_of_the_timer_can_be_read_by_services_of_other_users";
+        let Some(sysusers) = need(test, "systemd-sysusers", "apt-get install systemd") else { return };
+        let dir = TempDir::new();
+        fs::create_dir(dir.join("etc")).unwrap();
+        let root = format!("--root={}", dir.path().display());
+        let file = folder.join("tk-refresh.sysusers");
+        let done = run(&sysusers, [root.as_str(), file.to_str().unwrap()], b"");
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        let made = fs::read_to_string(dir.join("etc/passwd")).unwrap();
+        assert!(made.starts_with(&format!("{user}:")), "{made}");
+    }
+
     /// Each asset of the Debian packages is a file of the workspace, is built, or is made here.
     #[test]
     fn the_packages_hold_what_there_is() {
