@@ -60,8 +60,8 @@ pub(crate) struct Publisher {
     /// Deltas that the next head no longer promises, and how many of these it removes from the store.
     stale: Vec<Position>,
     forgetting: usize,
-    /// Rows that a step has dropped: deleted with the head that says so, not before, since
-    /// until then they must add up to the head before.
+    /// Rows that a step has dropped or put higher floors in the place of: deleted with the head that
+    /// says so, not before, since until then they must add up to the head before.
     dropped: Vec<Vec<u8>>,
     /// How many of these the head that is being stored removes.
     deleting: usize,
@@ -135,11 +135,13 @@ impl Publisher {
         })?;
         memory.apply(&Effect::Step(state.position(), Arc::new(state.set().clone())));
         memory.revocations = codec::count(all.saturating_add(later.len()));
+        // Every row of the set has one in the store; what steps have done without may lie there still.
+        let needed = state.set().global_floor().map_or(0, |_| 1u64).saturating_add(state.set().len());
+        let has_rest = memory.revocations > needed;
         uncovered.iter().for_each(|row| memory.apply(&Effect::Revoked(*row)));
         if let Some((head, bytes)) = signed.zip(head) {
             memory.apply(&Effect::Head(Box::new(head), bytes));
         }
-        let has_rest = state.position() > begun || rows.len() < all;
         let dropped = if has_rest { undeleted(store, &state, &core)? } else { Vec::new() };
         let mut publisher = Self {
             state,
@@ -206,6 +208,7 @@ impl Publisher {
         let set = step.as_ref().map_or(self.state.set(), Step::set);
         let mut plan = self.moved(view, position)?;
         plan.effects.push(Effect::Step(position, Arc::new(set.clone())));
+        let superseded = RevocationRow::superseded(&covered, self.state.set());
         for row in covered {
             let row = RevocationRow { covered: Some(position), ..row };
             plan.ops.push(Op::Put(Table::Revocations, row.key(), revoked::value(&memory.core, &row)));
@@ -216,6 +219,7 @@ impl Publisher {
         let mut dropped = drop.map_or(Vec::new(), |last| RevocationRow::keys_through(last, self.state.set()));
         // What is revoked anew in this very step stays.
         dropped.retain(|key| !memory.uncovered.contains_key(key));
+        dropped.extend(superseded);
         Ok(Some((plan, Closed::Step(step.map(Box::new), dropped))))
     }
 
@@ -348,13 +352,12 @@ impl Publisher {
     }
 }
 
-/// Rows that steps have dropped and that still lie in the store.
+/// Rows that steps have done without and that still lie in the store.
 fn undeleted(store: &dyn Store, state: &State, core: &Core) -> Result<Vec<Vec<u8>>, SignerError> {
     let mut dropped = Vec::new();
     memory::each(store, Table::Revocations, |key, value| {
         let row = revoked::decode(core, key, value).map_err(memory::bad(Table::Revocations))?;
-        let can_be_dropped = row.covered.is_some() && row.day != ExpiryDay::UNKNOWN;
-        if can_be_dropped && !state.set().has(&row.revocation, row.day) {
+        if row.covered.is_some() && row.is_spent(state.set()) {
             dropped.push(key.to_vec());
         }
         Ok(())

@@ -189,6 +189,43 @@ fn rows_of_a_day_are_deleted_in_parts_whatever_cuts_it_off() {
     }
 }
 
+/// "Log out everywhere", time after time: the floor before goes with the head of the next one. Cut off
+/// before any commit of the feed, the signer starts and nothing is left of the earlier ones.
+#[test]
+fn of_the_floors_of_a_subject_one_row_stays_whatever_cuts_it_off() {
+    for commits in 0..=9 {
+        let mut world = World::new();
+        let revoker = world.client(4, Role::Revoke);
+        let log_out = |world: &World| {
+            world.clock.advance(1000);
+            let target = RevokeTarget::Subject(name("acme"), name("user:1"), Floor::Now);
+            world.call(revoker, &revoke(target)).unwrap();
+        };
+        world.close();
+        let left = open(&mut world, commits);
+        let is_cut = || left.load(Ordering::SeqCst) < 0;
+        for _ in 0..7 {
+            let before = head(&world).map(|head| head.position.sequence);
+            log_out(&world);
+            awaited("the step", || {
+                is_cut() || head(&world).is_some_and(|head| Some(head.position.sequence) > before)
+            });
+        }
+        assert!(is_cut(), "seven steps and their heads have more than {commits} commits");
+        world.close();
+        open(&mut world, i64::MAX);
+        awaited("the deletion", || revocations(&world) == 1);
+        log_out(&world);
+        awaited("the last deletion", || revocations(&world) == 1);
+        world.close();
+        let store = unheld(|| Ok(Sqlite::open(world.path())?)).unwrap();
+        assert_eq!(store.count(Table::Revocations, b"").unwrap(), 1, "after {commits} commits");
+        drop(store);
+        // What is left adds up to what was signed.
+        world.open();
+    }
+}
+
 /// Lets the publisher make a step now, not with its next heartbeat: revokes one more token.
 fn step(world: &World, revoker: ClientKey, kept: &mut Vec<LineageId>, is_cut: impl Fn() -> bool) {
     assert!(kept.len() < 20, "the rows are never deleted");

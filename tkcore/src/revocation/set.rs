@@ -198,9 +198,14 @@ impl RevocationSet {
     /// Whether this very row, or a higher floor in its place, is there.
     #[cfg(feature = "publish")]
     pub(crate) fn has_row(&self, kind: Kind, day: ExpiryDay, item: Item) -> bool {
+        self.value(kind, day, item.id).is_some_and(|value| value >= item.value)
+    }
+
+    /// The value of the row of this very kind, day and id.
+    #[cfg(feature = "publish")]
+    pub(crate) fn value(&self, kind: Kind, day: ExpiryDay, id: u128) -> Option<u64> {
         let list = self.list(kind);
-        let section = list.binary_search_by_key(&day, |section| section.day).ok().and_then(|at| list.get(at));
-        section.and_then(|section| section.find(item.id)).is_some_and(|value| value >= item.value)
+        list.get(list.binary_search_by_key(&day, |section| section.day).ok()?)?.find(id)
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Section> {

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use crate::codec::{Reader, Truncated};
 use crate::ids::{BranchId, KeyId, LineageId, Row};
 use crate::revocation::expiry::ExpiryDay;
+use crate::revocation::kind::{self, Item, Kind, Place};
 use crate::revocation::position::Position;
 use crate::revocation::query::{Query, Revocations, Status};
 use crate::revocation::rule::{Revocation, Rule};
@@ -188,17 +189,28 @@ impl RevocationRow {
     /// The row's key: a byte for the rule, what it names, the floor's time.
     #[must_use]
     pub fn key(&self) -> Vec<u8> {
-        let (rule, floor): (u8, Option<u64>) = match &self.revocation {
-            Revocation::Token { .. } => (1, None),
-            Revocation::Branch { .. } => (2, None),
-            Revocation::Key { before, .. } => (3, Some(before.map_or(EVERYTHING, Timestamp::millis))),
-            Revocation::Subject { before, .. } => (4, Some(before.millis())),
-            Revocation::Tenant { before, .. } => (5, Some(before.millis())),
-            Revocation::Global { before } => (6, Some(before.millis())),
+        let rule: u8 = match &self.revocation {
+            Revocation::Token { .. } => 1,
+            Revocation::Branch { .. } => 2,
+            Revocation::Key { .. } => 3,
+            Revocation::Subject { .. } => 4,
+            Revocation::Tenant { .. } => 5,
+            Revocation::Global { .. } => 6,
         };
         let id = self.revocation.named().map_or(&[][..], |(_, id)| id);
-        let floor = floor.map(u64::to_be_bytes);
+        let floor = self.floor().map(u64::to_be_bytes);
         [&[rule][..], id, floor.as_ref().map_or(&[][..], |floor| &floor[..])].concat()
+    }
+
+    /// What was minted before it is revoked; `None` for a token and a branch, which have no time.
+    fn floor(&self) -> Option<u64> {
+        match &self.revocation {
+            Revocation::Token { .. } | Revocation::Branch { .. } => None,
+            Revocation::Key { before, .. } => Some(before.map_or(EVERYTHING, Timestamp::millis)),
+            Revocation::Subject { before, .. }
+            | Revocation::Tenant { before, .. }
+            | Revocation::Global { before } => Some(before.millis()),
+        }
     }
 
     /// The keys of all rows that a step drops which names a day (RV-7).
@@ -211,6 +223,48 @@ impl RevocationRow {
             }
         });
         keys
+    }
+
+    /// The keys of the floors that higher ones take the place of when a step adds `rows` to `set`,
+    /// among these rows and those before: the state does without them (RV-20). They are to be deleted
+    /// with the head that names the step or with a later one: until then the state before still needs them.
+    #[must_use]
+    pub fn superseded(rows: &[Self], set: &RevocationSet) -> Vec<Vec<u8>> {
+        let mut standing: BTreeMap<Option<(Kind, ExpiryDay, u128)>, Self> = BTreeMap::new();
+        let mut keys = Vec::new();
+        for row in rows.iter().filter(|row| row.floor().is_some()) {
+            let (place, published) = match Place::of(&row.revocation) {
+                Place::Floor(_) => (None, set.global_floor().map(|before| Revocation::Global { before })),
+                Place::Row(kind, Item { id, .. }) => {
+                    let value = set.value(kind, row.day, id);
+                    (
+                        Some((kind, row.day, id)),
+                        value.and_then(|value| kind::revocation(kind, Item { id, value })),
+                    )
+                }
+            };
+            let published = published.map_or(*row, |revocation| Self { revocation, ..*row });
+            let highest = standing.entry(place).or_insert(published);
+            let (lower, higher) =
+                if row.floor() > highest.floor() { (*highest, *row) } else { (*row, *highest) };
+            if lower.floor() < higher.floor() {
+                keys.push(lower.key());
+            }
+            *highest = higher;
+        }
+        keys
+    }
+
+    /// Whether the state does without this row, which a step has covered: its day was dropped, or a
+    /// higher floor took its place.
+    #[must_use]
+    pub fn is_spent(&self, set: &RevocationSet) -> bool {
+        match Place::of(&self.revocation) {
+            Place::Floor(floor) => floor < set.floor(),
+            Place::Row(kind, item) => set
+                .value(kind, self.day, item.id)
+                .map_or(self.day != ExpiryDay::UNKNOWN, |value| value > item.value),
+        }
     }
 
     /// The row's value: epoch, sequence, day.
@@ -336,6 +390,54 @@ mod tests {
         assert_eq!(revoked.highest_floor(KEY, TENANT, Some(SUBJECT)), Some(at(1001)));
         assert_eq!(revoked.highest_floor(KEY, TENANT, None), Some(at(500)));
         assert_eq!(revoked.status(&query(1000)), Status::Revoked(Rule::Subject));
+    }
+
+    fn set(rows: &[RevocationRow]) -> RevocationSet {
+        RevocationSet::build(rows.iter().map(|row| (row.revocation, row.day))).unwrap()
+    }
+
+    fn kept(revocation: Revocation) -> RevocationRow {
+        RevocationRow {
+            revocation,
+            day: ExpiryDay::UNKNOWN,
+            covered: Some(Position { epoch: 1, sequence: 7 }),
+        }
+    }
+
+    #[test]
+    fn of_the_floors_of_one_id_only_the_highest_stays() {
+        let subject = |millis| kept(Revocation::Subject { row: SUBJECT, before: at(millis) });
+        let tenant = |millis| kept(Revocation::Tenant { row: SUBJECT, before: at(millis) });
+        let key = |before: Option<u64>| kept(Revocation::Key { key: KEY, before: before.map(at) });
+        let global = |millis| kept(Revocation::Global { before: at(millis) });
+        let token = kept(Revocation::Token { lineage: LineageId::new([9; 10], at(1000)) });
+        let branch = kept(Revocation::Branch { branch: BRANCH });
+        let dated = RevocationRow { day: ExpiryDay::from_number(20_000), ..subject(3) };
+        let before = [subject(5), global(5), key(Some(5)), token, branch];
+        // Of the step's rows, and what goes then.
+        for (step, gone) in [
+            (vec![subject(9)], vec![subject(5)]),
+            (vec![subject(7), subject(9), subject(8)], vec![subject(5), subject(7), subject(8)]),
+            (vec![subject(5)], vec![]),
+            (vec![subject(4)], vec![subject(4)]),
+            (vec![tenant(9)], vec![]),
+            (vec![tenant(9), tenant(8)], vec![tenant(8)]),
+            (vec![global(6), subject(6)], vec![global(5), subject(5)]),
+            (vec![global(4)], vec![global(4)]),
+            (vec![key(Some(6)), key(None)], vec![key(Some(5)), key(Some(6))]),
+            (vec![dated], vec![]),
+            (vec![token, branch], vec![]),
+        ] {
+            let keys = RevocationRow::superseded(&step, &set(&before));
+            assert_eq!(keys, gone.iter().map(RevocationRow::key).collect::<Vec<_>>(), "{step:?}");
+            // The rest gives the very same state, and a start finds the same to be spent.
+            let all: Vec<_> = before.iter().chain(&step).copied().collect();
+            let rest: Vec<_> = all.iter().filter(|row| !keys.contains(&row.key())).copied().collect();
+            let after = set(&all);
+            assert_eq!(set(&rest).digest(), after.digest());
+            assert!(all.iter().all(|row| row.is_spent(&after) == keys.contains(&row.key())), "{step:?}");
+        }
+        assert!(dated.is_spent(&set(&before)), "its day was dropped");
     }
 
     #[test]
