@@ -8,7 +8,7 @@ use crate::litestream::{Bucket, Replica, access, packaging, tool};
 use crate::scene::{Scene, text};
 
 /// Plays systemd for the two units: starts and stops the real programs.
-const SYSTEMCTL: &str = r#"#!/bin/bash
+pub(crate) const SYSTEMCTL: &str = r#"#!/bin/bash
 set -eu
 pid="$UNITS/$2.pid" log="$UNITS/$2.log"
 stop() {
@@ -42,7 +42,7 @@ esac
 "#;
 
 /// The blocks of a page that are marked `sh`, each after the line it stands in.
-fn blocks(page: &str) -> Vec<String> {
+pub(crate) fn blocks(page: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut open: Option<String> = None;
     for (line, text) in page.lines().enumerate() {
@@ -107,7 +107,12 @@ fn guide_every_command_of_the_operators_guide_does_what_it_says() {
         .envs(replica.variables())
         .envs(access(&bucket.url));
     command.env_remove("AWS_CA_BUNDLE").env("PATH", path).env("CLIENT", client);
-    command.env("TKSIGN_MACHINE", "here").env("TKSIGN", binary()).env("LITESTREAM", litestream);
+    // No other machine is alive.
+    command
+        .env("WAIT", "0")
+        .env("TKSIGN_MACHINE", "here")
+        .env("TKSIGN", binary())
+        .env("LITESTREAM", litestream);
     for (name, value) in [
         ("STATE", scene.signer.state()),
         ("SECRET", scene.signer.secret()),

@@ -9,6 +9,7 @@ mod guide;
 mod kills;
 mod litestream;
 mod power;
+mod promotion;
 mod restore;
 mod scene;
 mod times;
