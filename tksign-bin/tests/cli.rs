@@ -346,17 +346,6 @@ fn refusals_have_their_own_exit_codes() {
 }
 
 #[test]
-fn doctor_finds_what_is_open_to_others() {
-    let signer = Running::start();
-    signer.must("doctor", &[]);
-    let key = format!("{}/operator.key", signer.state());
-    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let found = signer.run("doctor", &["--json"], b"");
-    assert_eq!(found.code, Some(25), "{}", found.stdout);
-    assert!(found.stdout.contains("open to others"));
-}
-
-#[test]
 fn a_changed_audit_line_is_found() {
     let mut signer = Running::start();
     signer.must("keys create", &["--tenant", "acme"]);

@@ -6,6 +6,7 @@
 
 mod audit;
 mod bounds;
+mod doctor;
 mod flood;
 mod host;
 mod image;
