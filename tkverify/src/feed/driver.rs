@@ -294,9 +294,7 @@ impl Driver {
         }
         let moment = self.moment();
         let effects = self.machine.receive(fetch, answer.response, moment, random());
-        let events = self.perform(effects);
-        self.publish_report();
-        (events, same)
+        (self.perform(effects), same)
     }
 
     /// Somebody deleted the folder: the lock went with it, and the base of what is written next.
@@ -313,8 +311,11 @@ impl Driver {
         }
     }
 
+    /// Writes, then says what it means for health, then counts, and then lets the new state be seen:
+    /// whoever sees the later sees the earlier.
     fn perform(&mut self, effects: Vec<Effect>) -> Vec<Event> {
         let mut events = Vec::new();
+        let mut views = Vec::new();
         let mut failed = false;
         for effect in effects {
             match effect {
@@ -338,16 +339,11 @@ impl Driver {
                         }
                     }
                 }
-                Effect::Swap { set, validity } => self.swap(set, validity),
+                Effect::Swap { set, validity } => views.push((set, validity)),
                 Effect::Renew(validity) => {
-                    if let Some(set) = self.machine.set().cloned() {
-                        self.swap(set, validity);
-                    }
+                    views.extend(self.machine.set().cloned().map(|set| (set, validity)));
                 }
-                Effect::Report(event) => {
-                    self.counts.event(&event);
-                    events.push(event);
-                }
+                Effect::Report(event) => events.push(event),
             }
         }
         if failed {
@@ -358,6 +354,9 @@ impl Driver {
         {
             self.stamp = folder.stamp("head").ok().flatten();
         }
+        self.publish_report();
+        events.iter().for_each(|event| self.counts.event(event));
+        views.into_iter().for_each(|(set, validity)| self.swap(set, validity));
         events
     }
 
