@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "an awaited state has a deadline")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod full;
 mod gap;
 mod large;
 mod late;
