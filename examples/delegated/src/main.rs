@@ -33,7 +33,9 @@ const AUDIENCE: &str = "builds";
 /// token lives: after that none is left to decide about. Uploads stay refused meanwhile.
 const GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-const THREADS: usize = 8;
+const THREADS: usize = 16;
+/// How many of them may ask at once about keys that are not delegated, and wait for such an ask.
+const ASKS: (usize, usize) = (8, 4);
 const LOADED: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
@@ -54,6 +56,7 @@ fn run() -> Result<(), Box<dyn StdError>> {
         .folder(options.need("state")?)
         .audience(AUDIENCE)
         .delegated_keys()
+        .asks(ASKS.0, ASKS.1)
         .grace("download", GRACE);
     if let Some(file) = options.get("keys") {
         builder =

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use testkit::process::{Finished, Process, run};
 use testkit::signer::{self, Running};
 use tkcore::{TokenBuf, attenuate};
+use tkverify::testing::{Kit, Spec};
 
 pub use guide::run_guide;
 pub use proxy::{Proxy, with_ports};
@@ -62,6 +63,41 @@ pub fn mint(signer: &Running, caveats: &[&str]) -> String {
     let caveats = caveats.iter().flat_map(|caveat| ["--caveat", caveat]);
     let args = ["--tenant", "acme", "--subject", "user:17", "--expires", "8h"];
     signer.must("mint", &args.into_iter().chain(caveats).collect::<Vec<_>>()).trim().to_owned()
+}
+
+/// As many tokens, which look like those of acme and are another signer's.
+#[must_use]
+pub fn forged(count: usize) -> Vec<String> {
+    let kit = Kit::new();
+    (0..count).map(|_| kit.mint(&Spec::new("acme")).as_str().to_owned()).collect()
+}
+
+/// More strangers than the service has threads come while the signer hangs and says nothing: what
+/// `known` asks for is decided meanwhile. `stranger` presents a token.
+pub fn flood_while_the_signer_hangs(
+    signer: &Running,
+    stranger: impl Fn(&str) -> Answer + Sync,
+    known: impl FnOnce(),
+) {
+    let signal = |name: &str| {
+        let done = Command::new("kill").args([name, &signer.id().to_string()]).status();
+        assert!(done.is_ok_and(|status| status.success()), "kill {name}");
+    };
+    signal("-STOP");
+    std::thread::scope(|scope| {
+        let (answered, answers) = std::sync::mpsc::channel();
+        for token in forged(32) {
+            let (answered, stranger) = (answered.clone(), &stranger);
+            // Nobody listens any more once one was turned away.
+            scope.spawn(move || answered.send(stranger(&token)));
+        }
+        drop(answered);
+        // The strangers' part of the threads stands still; who finds no place in it hears so at once.
+        let busy = |answer: &Answer| answer.status == 503 && format!("{answer:?}").contains("busy");
+        assert!(answers.iter().any(|answer| busy(&answer)), "no stranger was turned away");
+        known();
+        signal("-CONT");
+    });
 }
 
 /// Kills a token from its last caveat on, everywhere.

@@ -21,7 +21,10 @@ use tkcore::{Error, Grant, Malformed};
 use tkverify::{ClientKey, Trust, Verifier};
 
 /// Each may wait for the signer once a lineage; everything known is decided in microseconds.
-const THREADS: usize = 8;
+const THREADS: usize = 16;
+/// How many of them may ask at once, and wait for such an ask: four stay for what is known, however
+/// many strangers come while the signer hangs.
+const ASKS: (usize, usize) = (8, 4);
 /// How long to wait for the first revocation state.
 const LOADED: Duration = Duration::from_secs(5);
 /// The longest path that is looked at; proxies take 8 KiB for the whole request line.
@@ -54,6 +57,7 @@ fn run() -> Result<(), Box<dyn StdError>> {
         .trust(Trust::from_file(options.need("trust")?.as_ref())?)
         .client_key(ClientKey::read(options.need("client-key")?.as_ref())?)
         .folder(options.need("state")?)
+        .asks(ASKS.0, ASKS.1)
         .build()?;
     verifier.wait_until_loaded(LOADED);
     let server = Server::http(options.get("listen").unwrap_or("127.0.0.1:9090"))

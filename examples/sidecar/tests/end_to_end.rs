@@ -1,6 +1,8 @@
 //! The sidecar behind the real nginx and the real Envoy, and asked as Envoy asks.
 
-use harness::{Proxy, Service, call, client, mint, narrowed, revoke, signer, text, until};
+use harness::{
+    Proxy, Service, call, client, flood_while_the_signer_hangs, mint, narrowed, revoke, signer, text, until,
+};
 use testkit::http::{Reply, Server};
 use testkit::signer::Running;
 
@@ -122,4 +124,17 @@ fn it_answers_as_envoy_asks() {
     let later = sidecar.get("/check/acme/projects/7", &stranger);
     assert!(later.status == 503 && later.head.contains("x-tk-error: signer-unreachable"), "{later:?}");
     assert_eq!(sidecar.get("/check/acme/projects/7", &token).status, 200);
+}
+
+#[test]
+fn strangers_while_the_signer_hangs_leave_threads_for_what_is_known() {
+    let signer = signer();
+    let sidecar = sidecar(&signer, "envoy");
+    let token = mint(&signer, &["action = read"]);
+    sidecar.until(200, "/check/acme/projects/7", &token);
+    flood_while_the_signer_hangs(
+        &signer,
+        |stranger| sidecar.get("/check/acme/projects/7", stranger),
+        || assert_eq!(sidecar.get("/check/acme/projects/7", &token).status, 200),
+    );
 }

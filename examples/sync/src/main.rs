@@ -18,7 +18,10 @@ use tkcore::{Error, Grant, Malformed};
 use tkverify::{ClientKey, Trust, Verifier, WhenStale};
 
 /// Each may wait for the signer once a lineage; everything known is decided in microseconds.
-const THREADS: usize = 8;
+const THREADS: usize = 16;
+/// How many of them may ask at once, and wait for such an ask: four stay for what is known, however
+/// many strangers come while the signer hangs.
+const ASKS: (usize, usize) = (8, 4);
 
 /// How long to wait for the first revocation state; without it every request is refused as stale.
 const LOADED: Duration = Duration::from_secs(5);
@@ -38,7 +41,8 @@ fn run() -> Result<(), Box<dyn StdError>> {
     let mut builder = Verifier::builder()
         .trust(Trust::from_file(options.need("trust")?.as_ref())?)
         .client_key(ClientKey::read(options.need("client-key")?.as_ref())?)
-        .folder(options.need("state")?);
+        .folder(options.need("state")?)
+        .asks(ASKS.0, ASKS.1);
     match options.get("when-stale") {
         None | Some("refuse") => {}
         Some("ask") => builder = builder.when_stale(WhenStale::Ask),

@@ -1,6 +1,6 @@
 //! The service as a person with curl sees it: a real signer, the real service, real sockets.
 
-use harness::{Service, call, client, mint, narrowed, revoke, signer, text};
+use harness::{Service, call, client, flood_while_the_signer_hangs, mint, narrowed, revoke, signer, text};
 use testkit::signer::Running;
 
 fn service(signer: &Running) -> Service {
@@ -57,4 +57,20 @@ fn many_requests_at_once_on_its_few_threads() {
             });
         }
     });
+}
+
+#[test]
+fn strangers_while_the_signer_hangs_leave_threads_for_what_is_known() {
+    let signer = signer();
+    let service = service(&signer);
+    let token = mint(&signer, &["action = read"]);
+    service.until(200, "/acme/projects/7", &token);
+    flood_while_the_signer_hangs(
+        &signer,
+        |stranger| service.get("/acme/projects/7", stranger),
+        || {
+            assert_eq!(service.get("/acme/projects/7", &token).status, 200);
+            assert_eq!(service.call("GET", "/healthz", None).status, 200);
+        },
+    );
 }
