@@ -161,8 +161,8 @@ impl Fetching {
     /// Says how long to wait until the next time. `kept` is a digest of what the file holds, so
     /// that the same is not written again.
     fn fetch(&self, kept: &mut Option<[u8; 32]>) -> Duration {
-        let keys = match fetch(|from| self.remote.fetch_keys(from)) {
-            Ok(keys) => keys,
+        let Fetched { keys, whole } = match fetch(KEYS, |from| self.remote.fetch_keys(from)) {
+            Ok(fetched) => fetched,
             // What was fetched before stays: the feed says what of it is revoked.
             Err(error) => {
                 self.ring.set_fetch_trouble(Some(format!("delegated keys cannot be fetched: {error}")));
@@ -172,7 +172,8 @@ impl Fetching {
         let trouble = self.keep(&keys, kept).map(|why| format!("delegated keys are not kept: {why}"));
         let pause = if trouble.is_some() { FETCH_AGAIN } else { FETCH_EVERY };
         self.ring.delegate(ring_of(keys));
-        self.ring.set_fetch_trouble(None);
+        let cut = format!("of the delegated keys only {KEYS} are held, and the signer has more");
+        self.ring.set_fetch_trouble((whole == Whole::No).then_some(cut));
         self.ring.set_file_trouble(trouble);
         pause
     }
@@ -212,21 +213,40 @@ impl Drop for KeyFetcher {
     }
 }
 
-/// All pages. A list that does not come to its end gives no keys at all, so that those from
-/// before stay. A page may well be empty: the signer looks at some hundred records for each, and
-/// they may all be of other audiences.
+/// What the signer has for this audience, as far as it is held.
+struct Fetched {
+    keys: BTreeMap<KeyId, DelegatedKey>,
+    whole: Whole,
+}
+
+/// Whether there are no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whole {
+    Yes,
+    No,
+}
+
+/// All pages, or as many as hold `most` keys: tokens under the others are then asked about. A list
+/// that goes nowhere gives no keys at all, so that those from before stay. A page may well be empty:
+/// the signer looks at some hundred records for each, and they may all be of other audiences.
 fn fetch(
+    most: usize,
     mut page: impl FnMut(Cursor) -> Result<Page<DelegatedKey>, RemoteError>,
-) -> Result<BTreeMap<KeyId, DelegatedKey>, RemoteError> {
+) -> Result<Fetched, RemoteError> {
     let mut keys = BTreeMap::new();
     let mut from = Cursor::default();
     for _ in 0..PAGES {
         let Page { items, next, .. } = page(from.clone())?;
-        keys.extend(items.into_iter().filter(is_live).map(|key| (key.key, key)));
+        for key in items.into_iter().filter(is_live) {
+            if keys.len() >= most && !keys.contains_key(&key.key) {
+                return Ok(Fetched { keys, whole: Whole::No });
+            }
+            keys.insert(key.key, key);
+        }
         match next {
-            Some(next) if next != from && keys.len() < KEYS => from = next,
             Some(next) if next == from => return Err(RemoteError::NotUnderstood),
-            Some(_) | None => return Ok(keys),
+            Some(next) => from = next,
+            None => return Ok(Fetched { keys, whole: Whole::Yes }),
         }
     }
     Err(RemoteError::NotUnderstood)
@@ -273,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_page_without_a_key_of_ours_is_not_the_last() {
-        let keys = fetch(|from| {
+        let fetched = fetch(9, |from| {
             Ok(match from.as_bytes() {
                 [] => page([], Some(1)),
                 [1] => page([key(1)], Some(2)),
@@ -281,18 +301,38 @@ mod tests {
                 _ => page([key(2)], None),
             })
         });
-        let ids: Vec<KeyId> = keys.unwrap().into_keys().collect();
+        let Fetched { keys, whole } = fetched.unwrap();
+        assert_eq!(whole, Whole::Yes);
+        let ids: Vec<KeyId> = keys.into_keys().collect();
         assert_eq!(ids, [KeyId::from_bytes([1; 8]), KeyId::from_bytes([2; 8])]);
     }
 
     #[test]
     fn a_list_that_does_not_end_gives_nothing() {
-        assert!(fetch(|_| Ok(page([key(1)], Some(1)))).is_err());
+        assert!(fetch(9, |_| Ok(page([key(1)], Some(1)))).is_err());
         let mut turn = 0u8;
-        let never = fetch(|_| {
+        let never = fetch(9, |_| {
             turn ^= 1;
             Ok(page([], Some(turn)))
         });
         assert!(never.is_err());
+    }
+
+    #[test]
+    fn a_list_of_more_keys_than_are_held_is_said_to_be_cut_off() {
+        let list = |most| {
+            fetch(most, |from| {
+                Ok(match from.as_bytes() {
+                    [] => page([key(1), key(2)], Some(1)),
+                    [1] => page([], Some(2)),
+                    _ => page([key(2), key(3)], None),
+                })
+            })
+        };
+        let counted =
+            |fetched: Result<Fetched, RemoteError>| fetched.map(|f| (f.keys.len(), f.whole)).unwrap();
+        assert_eq!(counted(list(3)), (3, Whole::Yes), "exactly as many");
+        assert_eq!(counted(list(2)), (2, Whole::No));
+        assert_eq!(counted(list(1)), (1, Whole::No));
     }
 }
