@@ -6,6 +6,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::bundle::Presented;
+use crate::chain::Roll;
 use crate::error::Bug;
 use crate::ids::BranchId;
 use crate::key::Tail;
@@ -70,7 +71,38 @@ impl Prefix {
     /// the identical discharges in the same order.
     #[must_use]
     pub fn covers(&self, presented: &Presented<'_>) -> bool {
-        self.rest_of(&presented.root()).is_some() && self.proves_discharges_of(presented)
+        self.begins(presented) && self.proves_discharges_of(presented)
+    }
+
+    /// Whether it is of the very token that this one was made from, as far as identifiers say: they
+    /// are no secret, so whoever has seen a token of the lineage can make one that says the same.
+    #[must_use]
+    pub fn has_identifier_of(&self, presented: &Presented<'_>) -> bool {
+        presented.root().identifier_bytes() == &*self.identifier
+    }
+
+    /// Whether its content is the beginning of the token's, whatever the discharges are.
+    #[must_use]
+    pub fn begins(&self, presented: &Presented<'_>) -> bool {
+        self.rest_of(&presented.root()).is_some()
+    }
+
+    /// Whether the token was made by somebody who holds one that it begins: its tail follows from
+    /// the one that is remembered. Says nothing of discharges, so nothing may be granted on it: it
+    /// tells holders from strangers before the signer is asked. The cost is linear in the token.
+    #[must_use]
+    pub fn is_held_by(&self, presented: &Presented<'_>) -> bool {
+        let root = presented.root();
+        self.rest_of(&root).is_some_and(|added| {
+            let mut end = Roll::resume(&self.tail);
+            for caveat in added {
+                match caveat.vid {
+                    None => end.first_party(caveat.cid),
+                    Some(vid) => end.third_party(vid, caveat.cid),
+                }
+            }
+            end.signs(root.signature())
+        })
     }
 
     /// How many caveats it remembers: of several that cover a token, the one with the most

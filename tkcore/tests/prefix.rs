@@ -86,6 +86,28 @@ fn a_wrong_tail_is_refused_here_and_changes_nothing() {
 }
 
 #[test]
+fn it_tells_holders_from_those_who_have_only_seen_an_identifier() {
+    let wide = minted(&["app in 1,2"]);
+    let token = attenuate(&wide.as_token(), &["action in read"]).unwrap();
+    let prefix = remember(alone(&token));
+    for held in [&token, &attenuate(&token.as_token(), &["app = 1", "action = read"]).unwrap()] {
+        assert!(prefix.is_held_by(&alone(held)) && prefix.begins(&alone(held)));
+        let wrong = tampered(held);
+        assert!(!prefix.is_held_by(&alone(&wrong)) && prefix.begins(&alone(&wrong)));
+    }
+    // What it does not begin it says nothing of, but that the identifier is the same.
+    let forged = tkcore::mint(&common::identifier(1), &["app in 1,2"], &RootKey::derive(b"another")).unwrap();
+    let sibling = attenuate(&wide.as_token(), &["action in list"]).unwrap();
+    for other in [&wide, &sibling, &forged] {
+        assert!(prefix.has_identifier_of(&alone(other)), "no secret");
+        assert!(!prefix.begins(&alone(other)) && !prefix.is_held_by(&alone(other)));
+    }
+    let subject = tkcore::Identifier { subject: Some("user:8"), ..common::identifier(1) };
+    let other = tkcore::mint(&subject, &["app in 1,2"], &key()).unwrap();
+    assert!(!prefix.has_identifier_of(&alone(&other)), "another one of the same lineage");
+}
+
+#[test]
 fn it_does_not_lead_back_to_what_was_before_it() {
     // Sentence 2: a caveat cannot be taken off with what is remembered.
     let wide = minted(&["app in 1,2"]);
@@ -272,6 +294,7 @@ mod discharges {
         let (plain, strange) = (discharge(b"login", &[]), discharge(b"other", &[]));
         let (good, surplus) = (bound(&root, &plain), bound(&root, &strange));
         let earlier = bound(&token, &plain);
+        assert!(prefix.is_held_by(&alone(&root)) && !prefix.is_held_by(&alone(&tampered(&root))));
         let fault = |discharges: &[Token<'_>]| check(root.as_token(), discharges, Basis::Prefix(&prefix));
         assert_eq!(fault(&[good.as_token()]), Ok(()));
         assert!(matches!(fault(&[]), Err(Error::Discharge(DischargeFault::Missing(_)))));

@@ -133,11 +133,19 @@ pub const WAITING: usize = 256;
 /// a burst of 10,000 requests by strangers, who may have three quarters of it.
 pub const TASKS: usize = 16 * 1024;
 
+/// Bytes of their headers that waiting tasks keep in all: 16,384 of 4 KiB, or a thousand of the
+/// largest by strangers.
+pub const WAITING_BYTES: usize = 64 * 1024 * 1024;
+
 /// How long a caller waits for its turn, or for an identical ask's answer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// From this age on the state is called aging: four missed heartbeats of 30 s.
 pub const AGING: Duration = Duration::from_secs(120);
+
+/// The longest grace: what an action that needs no revocation for a quarter of a year can be
+/// decided by is no revocation state.
+pub const GRACE_MAXIMUM: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// A state older than this is stale even if its head is valid for longer.
 pub const LOCAL_MAXIMUM: Duration = Duration::from_secs(24 * 3600);
@@ -157,7 +165,7 @@ impl Default for Builder {
             staleness: Staleness::default(),
             ages: Ages { aging: AGING, stale: LOCAL_MAXIMUM },
             memory_bytes: MEMORY_BYTES,
-            asks: Bounds { asking: ASKS, waiting: WAITING, tasks: TASKS },
+            asks: Bounds { asking: ASKS, waiting: WAITING, tasks: TASKS, task_bytes: WAITING_BYTES },
             patience: PATIENCE,
             folder: None,
             floor: None,
@@ -256,7 +264,7 @@ impl Builder {
 
     /// For this one action, go on deciding by a state that has been stale for at most `limit`.
     /// Within that time a revocation does not reach this service: only for what may rest on
-    /// that.
+    /// that. At most [`GRACE_MAXIMUM`].
     #[must_use]
     pub fn grace(mut self, action: &str, limit: Duration) -> Self {
         self.staleness.set(action, Rule::Grace(std::cmp::Reverse(limit)));
@@ -287,6 +295,11 @@ impl Builder {
 
     /// Most asks at once, and most threads that wait for one; [`ASKS`] and [`WAITING`] unless
     /// said. A quarter of both is kept for lineages that the signer has vouched for.
+    ///
+    /// **A synchronous service** needs both together below the number of its threads: each ask and
+    /// each wait holds one of them, for as long as a call may take when the signer hangs. With
+    /// fewer threads than that, as many strangers' tokens hold all of them, and what is known is
+    /// not decided either.
     #[must_use]
     pub const fn asks(mut self, asking: usize, waiting: usize) -> Self {
         self.asks.asking = asking;
@@ -299,6 +312,14 @@ impl Builder {
     #[must_use]
     pub const fn waiting_tasks(mut self, tasks: usize) -> Self {
         self.asks.tasks = tasks;
+        self
+    }
+
+    /// Most bytes of headers that these tasks keep in all; [`WAITING_BYTES`] unless said. A quarter
+    /// is kept as above.
+    #[must_use]
+    pub const fn waiting_bytes(mut self, bytes: usize) -> Self {
+        self.asks.task_bytes = bytes;
         self
     }
 
@@ -367,6 +388,9 @@ impl Builder {
         }
         if self.ages.stale.is_zero() || self.ages.stale > LOCAL_MAXIMUM {
             return Err(BuildError::Bound("stale_after: more than zero, at most 24 hours"));
+        }
+        if self.staleness.longest_grace() > GRACE_MAXIMUM {
+            return Err(BuildError::Bound("grace: at most 90 days"));
         }
         if self.asks.asking == 0 {
             return Err(BuildError::Bound("asks: at least one at once"));

@@ -19,7 +19,7 @@ use tkcore::{
 use zeroize::Zeroizing;
 
 use crate::ask::AskError;
-use crate::asks::{Job, Permit, Presentation, Standing, Turn, Waiting};
+use crate::asks::{Job, Lane, Permit, Presentation, Standing, Turn, Waiting};
 use crate::clock::Reading;
 use crate::feed::View;
 use crate::keys::HeldKey;
@@ -88,6 +88,8 @@ pub(crate) type Answer = Result<Arc<Remembered>, Error>;
 pub(crate) struct Pending {
     inner: Arc<Inner>,
     open: Open,
+    /// The header, once for the task that waits and the thread that asks.
+    value: Arc<Zeroizing<Vec<u8>>>,
     waiting: Result<Waiting<Answer>, Error>,
 }
 
@@ -203,12 +205,13 @@ impl Inner {
 
     /// Has a thread of the pool ask. Returns at once.
     pub(crate) fn ask_elsewhere(self: &Arc<Self>, open: Open, value: &[u8]) -> Pending {
+        let value = Arc::new(Zeroizing::new(value.to_vec()));
         let waiting = with_buffers(|Buffers { header, .. }| {
-            let authorization = Authorization::parse(value, self.forms, header)?;
+            let authorization = Authorization::parse(&value, self.forms, header)?;
             let presented = authorization.candidates().nth(open.chosen).ok_or(GONE)?;
-            let (lineage, standing, presentation) = self.ask_about(&presented, open.plan)?;
+            let (lane, presentation) = self.ask_about(&presented, open.plan)?;
             let job = || {
-                let (inner, value) = (Arc::clone(self), Zeroizing::new(value.to_vec()));
+                let (inner, value) = (Arc::clone(self), Arc::clone(&value));
                 let Open { plan, trace, chosen, .. } = open;
                 let trail = open.trail.clone();
                 Job::new(move |permit: Permit<Answer>| {
@@ -220,9 +223,10 @@ impl Inner {
                     permit.answered(asked.unwrap_or_else(Err));
                 })
             };
-            self.asks.enter_task(lineage, presentation, standing, job).ok_or_else(|| self.no_room())
+            let waiting = self.asks.enter_task(lane, presentation, value.len(), job);
+            waiting.ok_or_else(|| self.no_room())
         });
-        Pending { inner: Arc::clone(self), open, waiting }
+        Pending { inner: Arc::clone(self), open, value, waiting }
     }
 
     /// See [`crate::Verifier::explain`].
@@ -395,8 +399,8 @@ impl Inner {
         trace: Option<TraceContext>,
         trail: &Trail,
     ) -> Answer {
-        let (lineage, standing, presentation) = self.ask_about(presented, plan)?;
-        match self.asks.enter(lineage, presentation, standing, self.asks.patience()) {
+        let (lane, presentation) = self.ask_about(presented, plan)?;
+        match self.asks.enter(lane, presentation, self.asks.patience()) {
             Turn::Shared(answer) => {
                 self.counters.asks_shared.one();
                 answer
@@ -411,21 +415,31 @@ impl Inner {
     }
 
     /// Under what an ask goes, and who may share it.
-    fn ask_about(
-        &self,
-        presented: &Presented<'_>,
-        plan: Plan,
-    ) -> Result<(LineageId, Standing, Presentation), Error> {
+    fn ask_about(&self, presented: &Presented<'_>, plan: Plan) -> Result<(Lane, Presentation), Error> {
         self.counters.memory_misses.one();
         let lineage = presented.claimed_identifier()?.lineage;
-        let standing = if self.memory.knows(lineage) { Standing::Known } else { Standing::Stranger };
+        let standing = self.standing(lineage, presented);
         // What may be answered from memory is not shared with who must have the signer's word.
         let company = match plan {
             Plan::Local => 0,
             Plan::Ask => 1,
             Plan::AskAlone => self.alone.fetch_add(1, Ordering::Relaxed).saturating_add(2),
         };
-        Ok((lineage, standing, digest(presented, company)))
+        Ok((Lane { lineage, standing }, digest(presented, company)))
+    }
+
+    /// What memory says of who presents a token that it does not decide about. The lineage that a
+    /// token names proves nothing, so of what is remembered the longest beginning is gone on from.
+    fn standing(&self, lineage: LineageId, presented: &Presented<'_>) -> Standing {
+        let rank = |Remembered { prefix, .. }: &Remembered| {
+            let longest = prefix.begins(presented).then(|| prefix.caveats().saturating_add(1));
+            longest.or_else(|| prefix.has_identifier_of(presented).then_some(0))
+        };
+        match self.memory.best(lineage, rank) {
+            None => Standing::Stranger,
+            Some(known) if known.prefix.is_held_by(presented) => Standing::Proven,
+            Some(_) => Standing::Claimed,
+        }
     }
 
     fn no_room(&self) -> Error {
@@ -522,9 +536,9 @@ impl Pending {
         })
     }
 
-    /// The verdict, for the same header and request as at the beginning.
-    pub(crate) fn finish(self, answer: Answer, value: &[u8], request: &Request<'_>) -> Result<Grant, Error> {
-        self.inner.conclude(self.open, answer, value, request)
+    /// The verdict, for the same request as at the beginning.
+    pub(crate) fn finish(self, answer: Answer, request: &Request<'_>) -> Result<Grant, Error> {
+        self.inner.conclude(self.open, answer, &self.value, request)
     }
 }
 

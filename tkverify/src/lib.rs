@@ -58,7 +58,10 @@ mod verifier;
 pub mod web;
 
 pub use ask::{AskError, Signer};
-pub use builder::{AGING, ASKS, BuildError, Builder, LOCAL_MAXIMUM, MEMORY_BYTES, PATIENCE, TASKS, WAITING};
+pub use builder::{
+    AGING, ASKS, BuildError, Builder, GRACE_MAXIMUM, LOCAL_MAXIMUM, MEMORY_BYTES, PATIENCE, TASKS, WAITING,
+    WAITING_BYTES,
+};
 pub use client_key::{ClientKey, ClientKeyError};
 pub use clock::{Clock, Reading, SystemClock};
 pub use feed::{Feed, FetchError, Freshness};

@@ -10,6 +10,13 @@ pub enum Diligence {
     Usual,
     /// Ask the signer now, for what must not rest on a state that is seconds old: deleting an
     /// account, paying out. The answer is never one that was asked for before this request.
+    ///
+    /// It counts also while the revocation state is stale, under every policy: the signer's word is
+    /// newer than any state. Without it the request is refused, however fresh the state is.
+    ///
+    /// One ask a header: of several tokens that must be asked about, each has its turn from request
+    /// to request, and a request whose turn was another token's gets 503 (`busy`). So ask for one
+    /// token where this is wanted. The same holds under [`WhenStale::Ask`](crate::WhenStale::Ask).
     AskSigner,
 }
 

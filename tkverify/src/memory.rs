@@ -95,8 +95,8 @@ impl<T> Memory<T> {
         Some(Arc::clone(&kept.value))
     }
 
-    /// Whether anything of `lineage` is known.
-    pub(crate) fn knows(&self, lineage: LineageId) -> bool {
+    #[cfg(test)]
+    fn knows(&self, lineage: LineageId) -> bool {
         self.shard(lineage).is_some_and(|shard| read(shard).places.contains_key(&lineage))
     }
 

@@ -49,6 +49,15 @@ impl Staleness {
         self.named.insert(action.to_owned(), rule);
     }
 
+    /// The longest that any action may go on being decided by an old state.
+    pub(crate) fn longest_grace(&self) -> Duration {
+        let graces = self.named.values().filter_map(|rule| match rule {
+            Rule::Grace(limit) => Some(limit.0),
+            Rule::Ask | Rule::Refuse => None,
+        });
+        graces.max().unwrap_or_default()
+    }
+
     /// The strictest rule of all actions that a request asks for.
     pub(crate) fn rule<'a>(&self, actions: impl IntoIterator<Item = &'a str>) -> Rule {
         let of = |action| self.named.get(action).copied().unwrap_or_else(|| self.otherwise.into());

@@ -143,7 +143,7 @@ impl Verifier {
         };
         let mut pending = self.inner.ask_elsewhere(open, authorization);
         let answer = poll_fn(|context| pending.poll(context)).await;
-        pending.finish(answer, authorization, request)
+        pending.finish(answer, request)
     }
 
     /// As [`Verifier::check`] without ever asking: `None` when the signer would be asked.

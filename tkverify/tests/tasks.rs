@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use tkcore::{Error, Grant, NotKnowable, TokenText};
+use tkcore::{Error, Grant, Identifier, NotKnowable, RootKey, TokenBuf, TokenText, mint};
 use tkverify::testing::{Kit, Spec};
 use tkverify::{Builder, Diligence, Verifier};
 
@@ -286,6 +286,80 @@ fn a_flood_of_strangers_fills_its_part_of_the_pool_and_no_more() {
     assert!(block_on(known).is_ok());
     waiting.truncate(6);
     for task in waiting {
+        assert!(block_on(task).is_ok());
+    }
+}
+
+/// The same lineage, as somebody can name it who has read a log, in a token under a key of his own.
+fn forged(token: &TokenText, subject: Option<&str>, caveat: &str) -> Arc<str> {
+    let (_, buf) = TokenBuf::from_text(token.as_str()).unwrap();
+    let token = buf.as_token();
+    let identifier = Identifier { subject, ..token.claimed_identifier().unwrap() };
+    let forged = mint(&identifier, &[caveat], &RootKey::derive(b"not the signer's")).unwrap();
+    format!("Bearer {}", forged.to_text().as_str()).into()
+}
+
+#[test]
+fn who_names_known_lineages_takes_no_place_of_those_who_hold_their_tokens() {
+    let kit = Kit::new();
+    let login = kit.authority("https://login.example");
+    let verifier = kit.builder().asks(8, 0).build().unwrap();
+    let known: Vec<_> = tokens(&kit, 8).iter().map(|token| login.demand(token, &[])).collect();
+    let with_discharge = |token: &TokenText| -> Arc<str> {
+        kit.header_with(token, &[login.discharge(token, "user:7", &[])]).into()
+    };
+    for token in &known {
+        assert!(block_on(check(verifier.clone(), with_discharge(token), Diligence::Usual)).is_ok());
+    }
+    let hold = Hold::on(&kit);
+    let (caveats, mut waiting) = (["n = 1", "n = 2"], Vec::new());
+    let mut begin = |header: Arc<str>| {
+        let mut task = Box::pin(check(verifier.clone(), header, Diligence::Usual));
+        assert!(poll_once(task.as_mut()).is_pending());
+        waiting.push(task);
+    };
+    let all = || known.iter().flat_map(|token| caveats.map(|caveat| (token, caveat)));
+    // Another identifier with the same lineage is a stranger's: three quarters of eight.
+    all().for_each(|(token, caveat)| begin(forged(token, Some("user:666"), caveat)));
+    assert_eq!(verifier.metrics().asking, 6);
+    // The same identifier may be a sibling's: one more, and the last is not for them.
+    all().for_each(|(token, caveat)| begin(forged(token, None, caveat)));
+    assert_eq!(verifier.metrics().asking, 7);
+    kit.clock().advance(Duration::from_secs(1));
+    let mut holder = Box::pin(check(verifier.clone(), with_discharge(&known[7]), Diligence::Usual));
+    assert!(poll_once(holder.as_mut()).is_pending());
+    assert_eq!(verifier.metrics().asking, 8);
+    hold.set(false);
+    assert!(block_on(holder).is_ok());
+    for task in waiting {
+        assert!(matches!(block_on(task), Err(Error::NotAuthentic(_))));
+    }
+}
+
+#[test]
+fn waiting_tasks_are_bounded_by_what_they_keep() {
+    let kit = Kit::new();
+    let tokens = tokens(&kit, 5);
+    let headers: Vec<_> = tokens.iter().map(|token| header(&kit, token)).collect();
+    let bytes = 4 * headers[0].len();
+    let verifier = kit.builder().asks(1, 0).waiting_bytes(bytes).build().unwrap();
+    let hold = Hold::on(&kit);
+    let mut begin = |header: &Arc<str>| {
+        let mut task = Box::pin(check(verifier.clone(), Arc::clone(header), Diligence::Usual));
+        let polled = poll_once(task.as_mut());
+        (task, polled)
+    };
+    // Three quarters are for strangers.
+    let mut waiting: Vec<_> = headers[..3].iter().map(&mut begin).collect();
+    assert!(waiting.iter().all(|(_, polled)| polled.is_pending()));
+    let (_, polled) = begin(&headers[3]);
+    assert_eq!(polled, Poll::Ready(Err(NotKnowable::TooManyAsks.into())));
+    // A task that is dropped gives its bytes back.
+    drop(waiting.pop());
+    let (last, polled) = begin(&headers[4]);
+    assert!(polled.is_pending());
+    hold.set(false);
+    for task in waiting.into_iter().map(|(task, _)| task).chain([last]) {
         assert!(block_on(task).is_ok());
     }
 }

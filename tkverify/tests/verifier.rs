@@ -18,7 +18,7 @@ use tkcore::{
     RootKey, Tenant, TokenBuf, TokenText, Vocabulary, attenuate, danger,
 };
 use tkverify::testing::{Kit, Spec};
-use tkverify::{BuildError, Clock, Diligence, Freshness, HeldKey, Verifier, WhenStale};
+use tkverify::{BuildError, Clock, Diligence, Freshness, GRACE_MAXIMUM, HeldKey, Verifier, WhenStale};
 
 /// A service that takes tokens for the whole tenant, so that a test needs no caveat.
 fn wide(kit: &Kit) -> tkverify::Builder {
@@ -592,6 +592,46 @@ fn the_signer_can_be_asked_in_any_case() {
 }
 
 #[test]
+fn the_signers_word_of_now_counts_although_the_state_is_stale() {
+    let kit = Kit::new();
+    let verifier = kit.verifier();
+    let token = kit.mint(&Spec::new("acme").life(None).caveat("action in read"));
+    assert!(check(&verifier, &token, "read").is_ok());
+    kit.clock().advance(Duration::from_secs(3600));
+    assert_eq!(check(&verifier, &token, "read"), Err(NotKnowable::Stale.into()));
+    let request = verifier.request("acme").action("read").build().unwrap();
+    let ask = || verifier.check_with(kit.header(&token), &request, Diligence::AskSigner);
+    assert!(ask().is_ok());
+    let (_, buf) = TokenBuf::from_text(token.as_str()).unwrap();
+    let lineage = buf.as_token().claimed_identifier().unwrap().lineage;
+    kit.signer().revoke(Revocation::Token { lineage });
+    assert_eq!(ask(), Err(Error::Revoked(Rule::Token)));
+    kit.signer().stop();
+    assert_eq!(ask(), Err(NotKnowable::SignerUnreachable.into()));
+}
+
+#[test]
+fn where_each_token_must_be_asked_about_a_header_of_two_has_its_turn_every_other_time() {
+    let kit = Kit::new();
+    let asking = kit.builder().when_stale(WhenStale::Ask).build().unwrap();
+    let good = kit.mint(&Spec::new("acme").life(None).caveat("action in read"));
+    let other = kit.mint(&Spec::new("acme").life(None).caveat("action in list"));
+    let both = format!("Bearer {},{}", other.as_str(), good.as_str());
+    let four_times = |diligence: Diligence| -> Vec<Result<(), Error>> {
+        let request = asking.request("acme").action("read").build().unwrap();
+        (0..4).map(|_| asking.check_with(&both, &request, diligence).map(drop)).collect()
+    };
+    let in_turn = [Err(NotKnowable::TooManyAsks.into()), Ok(())];
+    let in_turn = [in_turn.clone(), in_turn].concat();
+    assert_eq!(four_times(Diligence::AskSigner), in_turn);
+    kit.clock().advance(Duration::from_secs(3600));
+    assert_eq!(four_times(Diligence::Usual), in_turn);
+    // Known and fresh, the header is decided whole.
+    kit.heartbeat();
+    assert!(four_times(Diligence::Usual).iter().all(Result::is_ok));
+}
+
+#[test]
 fn checking_without_blocking_tells_what_it_would_have_to_ask() {
     let kit = Kit::new();
     let verifier = kit.verifier();
@@ -663,6 +703,11 @@ fn a_verifier_without_a_way_to_verify_is_not_built() {
     assert!(matches!(kit.builder().asks(0, 1).build().err(), Some(BuildError::Bound(_))));
     assert!(matches!(kit.builder().stale_after(Duration::ZERO).build().err(), Some(BuildError::Bound(_))));
     assert!(matches!(kit.builder().audience("").build().err(), Some(BuildError::Audience(_))));
+    assert!(kit.builder().grace("read", GRACE_MAXIMUM).build().is_ok());
+    for endless in [GRACE_MAXIMUM + Duration::from_nanos(1), Duration::MAX] {
+        let built = kit.builder().grace("list", Duration::ZERO).grace("read", endless).build();
+        assert!(matches!(built.err(), Some(BuildError::Bound(_))));
+    }
     let _ = Refusal::new(RefusalCause::TenantWide);
 }
 

@@ -2,12 +2,14 @@
 //!
 //! A flood of strangers' tokens meets this bound and nothing else: known lineages are decided
 //! without it, and the part of it that is reserved for known lineages (a new discharge must be
-//! asked again) cannot be taken by strangers.
+//! asked again) cannot be taken by strangers. A lineage's name is no secret and proves nothing, so
+//! half of that part is for those who show that they hold a token of it (`places`).
 //!
 //! A caller is a thread, which is stopped until its turn comes or an answer is there, or a task
 //! of an asynchronous service, which is not: its ask is carried out by a thread of the pool
 //! itself (`workers`), and it is woken when the answer is there (`task`). Both share flights.
 
+mod places;
 mod task;
 mod workers;
 
@@ -21,15 +23,25 @@ use std::time::Duration;
 use tkcore::LineageId;
 
 use crate::clock::SystemClock;
+pub(crate) use places::Standing;
+use places::{PLACE, Places};
 pub(crate) use task::{Job, Waiting};
 use workers::Workers;
 
-/// Most asks at once for one lineage. One would let a slow answer hold up every sibling; more
+/// Most asks at once of one lane. One would let a slow answer hold up every sibling; more
 /// would let one token with ever new caveats take the pool.
-pub(crate) const ASKS_A_LINEAGE: usize = 2;
+pub(crate) const ASKS_A_LANE: usize = 2;
 
-/// Most presentations of one lineage that wait for their turn.
-pub(crate) const WAITING_A_LINEAGE: usize = 16;
+/// Most presentations of one lane that wait for their turn.
+pub(crate) const WAITING_A_LANE: usize = 16;
+
+/// Who asks: each lineage has a lane for each standing, so that who names a lineage holds up nobody
+/// who holds a token of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Lane {
+    pub(crate) lineage: LineageId,
+    pub(crate) standing: Standing,
+}
 
 /// A digest of everything that was presented: root, discharges and all tails.
 pub(crate) type Presentation = [u8; 32];
@@ -38,13 +50,6 @@ pub(crate) type Presentation = [u8; 32];
 pub(crate) trait Answer: Clone + Send + Sync + fmt::Debug + 'static {}
 
 impl<T: Clone + Send + Sync + fmt::Debug + 'static> Answer for T {}
-
-/// Whether the signer has vouched for this lineage before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    Known,
-    Stranger,
-}
 
 /// How many may ask and wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,16 +60,8 @@ pub(crate) struct Bounds {
     pub(crate) waiting: usize,
     /// Tasks waiting, for whatever it is: none of them holds a thread.
     pub(crate) tasks: usize,
-}
-
-impl Bounds {
-    /// A quarter is not for strangers.
-    const fn for_standing(count: usize, standing: Standing) -> usize {
-        match standing {
-            Standing::Known => count,
-            Standing::Stranger => count.saturating_sub(count / 4),
-        }
-    }
+    /// Bytes that waiting tasks keep of what was presented.
+    pub(crate) task_bytes: usize,
 }
 
 /// The pool. `T` is what an ask ends in, shared between identical presentations. Clones share
@@ -76,7 +73,6 @@ pub(crate) struct Asks<T: Answer> {
 
 #[derive(Debug)]
 struct Shared<T: Answer> {
-    bounds: Bounds,
     /// How long a task's ask may stand in the queue.
     patience: Duration,
     clock: SystemClock,
@@ -86,32 +82,29 @@ struct Shared<T: Answer> {
 
 #[derive(Debug)]
 struct State<T: Answer> {
-    asking: usize,
-    asking_strangers: usize,
-    waiting: usize,
-    waiting_strangers: usize,
-    tasks: usize,
-    tasks_strangers: usize,
-    lineages: HashMap<LineageId, Lineage<T>>,
-    /// Lineages with somebody waiting, in the order of their turns.
-    turns: VecDeque<LineageId>,
+    asking: Places,
+    waiting: Places,
+    tasks: Places,
+    task_bytes: Places,
+    lanes: HashMap<Lane, Queue<T>>,
+    /// Lanes with somebody waiting, in the order of their turns.
+    turns: VecDeque<Lane>,
     flights: HashMap<Presentation, Arc<Flight<T>>>,
     /// When the tasks' tickets are given up, in that order. Some may have been used by then.
-    overdue: VecDeque<(Duration, LineageId, Weak<Ticket<T>>)>,
+    overdue: VecDeque<(Duration, Weak<Ticket<T>>)>,
     /// What is to be done once the lock is given back.
     landed: Vec<Arc<Flight<T>>>,
     starts: Vec<Start<T>>,
 }
 
 #[derive(Debug)]
-struct Lineage<T: Answer> {
+struct Queue<T: Answer> {
     asking: usize,
-    queue: VecDeque<Arc<Ticket<T>>>,
+    waiting: VecDeque<Arc<Ticket<T>>>,
 }
 
 #[derive(Debug)]
 struct Ticket<T: Answer> {
-    standing: Standing,
     presentation: Presentation,
     flight: Arc<Flight<T>>,
     holder: Holder<T>,
@@ -128,9 +121,7 @@ enum Holder<T: Answer> {
 #[derive(Debug)]
 struct Start<T: Answer> {
     job: Job<T>,
-    lineage: LineageId,
     presentation: Presentation,
-    standing: Standing,
     flight: Arc<Flight<T>>,
     waited: bool,
 }
@@ -138,6 +129,8 @@ struct Start<T: Answer> {
 /// One ask, and those who wait for its answer.
 #[derive(Debug)]
 struct Flight<T: Answer> {
+    /// Of the one who asks.
+    lane: Lane,
     /// `None` inside: whoever asked left without an answer.
     landed: OnceLock<Option<T>>,
     landing: Condvar,
@@ -161,9 +154,7 @@ pub(crate) enum Turn<T: Answer> {
 #[derive(Debug)]
 pub(crate) struct Permit<T: Answer> {
     shared: Arc<Shared<T>>,
-    lineage: LineageId,
     presentation: Presentation,
-    standing: Standing,
     flight: Arc<Flight<T>>,
     /// Look at the memory first: a sibling's answer may have made the ask needless.
     waited: bool,
@@ -172,17 +163,14 @@ pub(crate) struct Permit<T: Answer> {
 impl<T: Answer> Asks<T> {
     pub(crate) fn new(bounds: Bounds, patience: Duration) -> Self {
         let shared = Shared {
-            bounds: Bounds { asking: bounds.asking.max(1), ..bounds },
             patience,
             clock: SystemClock::new(),
             state: Mutex::new(State {
-                asking: 0,
-                asking_strangers: 0,
-                waiting: 0,
-                waiting_strangers: 0,
-                tasks: 0,
-                tasks_strangers: 0,
-                lineages: HashMap::new(),
+                asking: Places::new(bounds.asking.max(1)),
+                waiting: Places::new(bounds.waiting),
+                tasks: Places::new(bounds.tasks),
+                task_bytes: Places::new(bounds.task_bytes),
+                lanes: HashMap::new(),
                 turns: VecDeque::new(),
                 flights: HashMap::new(),
                 overdue: VecDeque::new(),
@@ -196,51 +184,39 @@ impl<T: Answer> Asks<T> {
 
     /// Stops the calling thread until its turn, or the answer to an identical presentation, for
     /// at most `patience`.
-    pub(crate) fn enter(
-        &self,
-        lineage: LineageId,
-        presentation: Presentation,
-        standing: Standing,
-        patience: Duration,
-    ) -> Turn<T> {
+    pub(crate) fn enter(&self, lane: Lane, presentation: Presentation, patience: Duration) -> Turn<T> {
         let shared = &self.shared;
         let mut state = shared.lock();
         if let Some(flight) = state.flights.get(&presentation).map(Arc::clone) {
-            return shared.follow(state, &flight, standing, patience);
+            return shared.follow(state, &flight, lane.standing, patience);
         }
-        let free = state.is_free(shared.bounds, lineage, standing);
-        if !free && (!state.may_wait(shared.bounds, standing) || state.is_full(lineage)) {
+        let free = state.is_free(lane);
+        if !free && (!state.waiting.has_room(lane.standing, PLACE) || state.is_full(lane)) {
             return Turn::Busy;
         }
-        let flight = Arc::new(Flight::default());
+        let flight = Arc::new(Flight::of(lane));
         state.flights.insert(presentation, Arc::clone(&flight));
-        let permit = |waited| Permit {
-            shared: Arc::clone(shared),
-            lineage,
-            presentation,
-            standing,
-            flight: Arc::clone(&flight),
-            waited,
-        };
+        let permit =
+            |waited| Permit { shared: Arc::clone(shared), presentation, flight: Arc::clone(&flight), waited };
         if free {
-            state.start(lineage, standing);
+            state.start(lane);
             return Turn::Ask(permit(false));
         }
         let (granted, turn) = (AtomicBool::new(false), Condvar::new());
         let holder = Holder::Thread { granted, turn };
-        let ticket = Arc::new(Ticket { standing, presentation, flight: Arc::clone(&flight), holder });
+        let ticket = Arc::new(Ticket { presentation, flight: Arc::clone(&flight), holder });
         let Holder::Thread { granted, turn } = &ticket.holder else { return Turn::Busy };
-        state.queue(lineage, &ticket);
-        state.wait(standing);
+        state.queue(&ticket);
+        state.waiting.take(lane.standing, PLACE);
         // Whoever was refused a turn earlier may find one now that the queue has changed.
         let (mut state, _) = turn
             .wait_timeout_while(state, patience, |_| !granted.load(Ordering::Relaxed))
             .unwrap_or_else(PoisonError::into_inner);
-        state.unwait(standing);
+        state.waiting.give(lane.standing, PLACE);
         if granted.load(Ordering::Relaxed) {
             return Turn::Ask(permit(true));
         }
-        state.unqueue(lineage, &ticket);
+        state.unqueue(&ticket);
         state.land(&presentation, &flight, None);
         shared.settle(state);
         Turn::Busy
@@ -254,12 +230,12 @@ impl<T: Answer> Asks<T> {
     /// How many wait, threads and tasks.
     pub(crate) fn waiting(&self) -> usize {
         let state = self.shared.lock();
-        state.waiting.saturating_add(state.tasks)
+        state.waiting.taken().saturating_add(state.tasks.taken())
     }
 
     /// How many ask.
     pub(crate) fn asking(&self) -> usize {
-        self.shared.lock().asking
+        self.shared.lock().asking.taken()
     }
 }
 
@@ -271,17 +247,17 @@ impl<T: Answer> Shared<T> {
         standing: Standing,
         patience: Duration,
     ) -> Turn<T> {
-        if !state.may_wait(self.bounds, standing) {
+        if !state.waiting.has_room(standing, PLACE) {
             return Turn::Busy;
         }
-        state.wait(standing);
+        state.waiting.take(standing, PLACE);
         flight.followers.fetch_add(1, Ordering::Relaxed);
         let (mut state, _) = flight
             .landing
             .wait_timeout_while(state, patience, |_| flight.landed.get().is_none())
             .unwrap_or_else(PoisonError::into_inner);
         flight.followers.fetch_sub(1, Ordering::Relaxed);
-        state.unwait(standing);
+        state.waiting.give(standing, PLACE);
         match flight.landed.get() {
             Some(Some(answer)) => Turn::Shared(answer.clone()),
             Some(None) | None => Turn::Busy,
@@ -312,16 +288,17 @@ impl<T: Answer> Drop for Permit<T> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.land(&self.presentation, &self.flight, None);
-        state.end(self.lineage, self.standing);
+        state.end(self.flight.lane);
         state.expire(self.shared.now());
-        state.grant(self.shared.bounds);
+        state.grant();
         self.shared.settle(state);
     }
 }
 
-impl<T: Answer> Default for Flight<T> {
-    fn default() -> Self {
+impl<T: Answer> Flight<T> {
+    fn of(lane: Lane) -> Self {
         Self {
+            lane,
             landed: OnceLock::new(),
             landing: Condvar::new(),
             followers: AtomicUsize::new(0),
@@ -330,114 +307,81 @@ impl<T: Answer> Default for Flight<T> {
     }
 }
 
-impl<T: Answer> Default for Lineage<T> {
+impl<T: Answer> Default for Queue<T> {
     fn default() -> Self {
-        Self { asking: 0, queue: VecDeque::new() }
+        Self { asking: 0, waiting: VecDeque::new() }
     }
 }
 
 impl<T: Answer> State<T> {
-    fn may_start(&self, bounds: Bounds, standing: Standing) -> bool {
-        self.asking < bounds.asking
-            && (standing == Standing::Known
-                || self.asking_strangers < Bounds::for_standing(bounds.asking, standing))
+    fn is_free(&self, lane: Lane) -> bool {
+        self.asking.has_room(lane.standing, PLACE)
+            && self.lanes.get(&lane).is_none_or(|l| l.asking < ASKS_A_LANE && l.waiting.is_empty())
     }
 
-    fn may_wait(&self, bounds: Bounds, standing: Standing) -> bool {
-        self.waiting < bounds.waiting
-            && (standing == Standing::Known
-                || self.waiting_strangers < Bounds::for_standing(bounds.waiting, standing))
+    fn is_full(&self, lane: Lane) -> bool {
+        self.lanes.get(&lane).is_some_and(|lane| lane.waiting.len() >= WAITING_A_LANE)
     }
 
-    fn is_free(&self, bounds: Bounds, lineage: LineageId, standing: Standing) -> bool {
-        let lineage = self.lineages.get(&lineage);
-        self.may_start(bounds, standing)
-            && lineage.is_none_or(|l| l.asking < ASKS_A_LINEAGE && l.queue.is_empty())
+    fn start(&mut self, lane: Lane) {
+        self.asking.take(lane.standing, PLACE);
+        let queue = self.lanes.entry(lane).or_default();
+        queue.asking = queue.asking.saturating_add(1);
     }
 
-    fn is_full(&self, lineage: LineageId) -> bool {
-        self.lineages.get(&lineage).is_some_and(|l| l.queue.len() >= WAITING_A_LINEAGE)
-    }
-
-    fn start(&mut self, lineage: LineageId, standing: Standing) {
-        self.asking = self.asking.saturating_add(1);
-        if standing == Standing::Stranger {
-            self.asking_strangers = self.asking_strangers.saturating_add(1);
+    fn end(&mut self, lane: Lane) {
+        self.asking.give(lane.standing, PLACE);
+        if let Some(queue) = self.lanes.get_mut(&lane) {
+            queue.asking = queue.asking.saturating_sub(1);
         }
-        let lineage = self.lineages.entry(lineage).or_default();
-        lineage.asking = lineage.asking.saturating_add(1);
+        self.tidy(lane);
     }
 
-    fn end(&mut self, lineage: LineageId, standing: Standing) {
-        self.asking = self.asking.saturating_sub(1);
-        if standing == Standing::Stranger {
-            self.asking_strangers = self.asking_strangers.saturating_sub(1);
+    fn queue(&mut self, ticket: &Arc<Ticket<T>>) {
+        let lane = ticket.flight.lane;
+        let queue = self.lanes.entry(lane).or_default();
+        if queue.waiting.is_empty() {
+            self.turns.push_back(lane);
         }
-        if let Some(entry) = self.lineages.get_mut(&lineage) {
-            entry.asking = entry.asking.saturating_sub(1);
-        }
-        self.tidy(lineage);
+        queue.waiting.push_back(Arc::clone(ticket));
     }
 
-    fn wait(&mut self, standing: Standing) {
-        self.waiting = self.waiting.saturating_add(1);
-        if standing == Standing::Stranger {
-            self.waiting_strangers = self.waiting_strangers.saturating_add(1);
-        }
-    }
-
-    fn unwait(&mut self, standing: Standing) {
-        self.waiting = self.waiting.saturating_sub(1);
-        if standing == Standing::Stranger {
-            self.waiting_strangers = self.waiting_strangers.saturating_sub(1);
-        }
-    }
-
-    fn queue(&mut self, lineage: LineageId, ticket: &Arc<Ticket<T>>) {
-        let entry = self.lineages.entry(lineage).or_default();
-        if entry.queue.is_empty() {
-            self.turns.push_back(lineage);
-        }
-        entry.queue.push_back(Arc::clone(ticket));
-    }
-
-    fn unqueue(&mut self, lineage: LineageId, ticket: &Arc<Ticket<T>>) {
-        if let Some(entry) = self.lineages.get_mut(&lineage) {
-            entry.queue.retain(|other| !Arc::ptr_eq(other, ticket));
-            if entry.queue.is_empty() {
-                self.turns.retain(|other| *other != lineage);
+    fn unqueue(&mut self, ticket: &Arc<Ticket<T>>) {
+        let lane = ticket.flight.lane;
+        if let Some(queue) = self.lanes.get_mut(&lane) {
+            queue.waiting.retain(|other| !Arc::ptr_eq(other, ticket));
+            if queue.waiting.is_empty() {
+                self.turns.retain(|other| *other != lane);
             }
         }
-        self.tidy(lineage);
+        self.tidy(lane);
     }
 
-    fn tidy(&mut self, lineage: LineageId) {
-        if self.lineages.get(&lineage).is_some_and(|entry| entry.asking == 0 && entry.queue.is_empty()) {
-            self.lineages.remove(&lineage);
+    fn tidy(&mut self, lane: Lane) {
+        if self.lanes.get(&lane).is_some_and(|queue| queue.asking == 0 && queue.waiting.is_empty()) {
+            self.lanes.remove(&lane);
         }
     }
 
-    /// Gives free places away, one lineage after the other: who was given one goes to the end
-    /// of the line, who could not take one keeps its place in it.
-    fn grant(&mut self, bounds: Bounds) {
+    /// Gives free places away, one lane after the other: who was given one goes to the end of the
+    /// line, who could not take one keeps its place in it.
+    fn grant(&mut self) {
         let mut at = 0;
-        while self.asking < bounds.asking
-            && let Some(lineage) = self.turns.get(at).copied()
+        while self.asking.has_room(Standing::Proven, PLACE)
+            && let Some(lane) = self.turns.get(at).copied()
         {
-            let ticket = self.lineages.get(&lineage).and_then(|entry| {
-                entry.queue.front().filter(|_| entry.asking < ASKS_A_LINEAGE).map(Arc::clone)
-            });
-            let Some(ticket) = ticket.filter(|ticket| self.may_start(bounds, ticket.standing)) else {
+            let queue = self.lanes.get_mut(&lane).filter(|queue| queue.asking < ASKS_A_LANE);
+            let queue = queue.filter(|_| self.asking.has_room(lane.standing, PLACE));
+            let Some((ticket, more)) =
+                queue.and_then(|queue| Some((queue.waiting.pop_front()?, !queue.waiting.is_empty())))
+            else {
                 at = at.saturating_add(1);
                 continue;
             };
             self.turns.remove(at);
-            self.start(lineage, ticket.standing);
-            if let Some(entry) = self.lineages.get_mut(&lineage) {
-                entry.queue.pop_front();
-                if !entry.queue.is_empty() {
-                    self.turns.push_back(lineage);
-                }
+            self.start(lane);
+            if more {
+                self.turns.push_back(lane);
             }
             match &ticket.holder {
                 Holder::Thread { granted, turn } => {
@@ -447,13 +391,11 @@ impl<T: Answer> State<T> {
                 Holder::Task(job) => match lock(job).take() {
                     Some(job) => self.starts.push(Start {
                         job,
-                        lineage,
                         presentation: ticket.presentation,
-                        standing: ticket.standing,
                         flight: Arc::clone(&ticket.flight),
                         waited: true,
                     }),
-                    None => self.end(lineage, ticket.standing),
+                    None => self.end(lane),
                 },
             }
         }
@@ -486,23 +428,23 @@ mod tests {
     /// For waits that cannot succeed.
     const NONE: Duration = Duration::ZERO;
 
-    fn lineage(number: u8) -> LineageId {
-        LineageId::from_bytes([number; 16])
+    fn lane(number: u8, standing: Standing) -> Lane {
+        Lane { lineage: LineageId::from_bytes([number; 16]), standing }
     }
 
     fn pool(asking: usize, waiting: usize) -> Asks<u32> {
-        Asks::new(Bounds { asking, waiting, tasks: 0 }, LONG)
+        Asks::new(Bounds { asking, waiting, tasks: 0, task_bytes: 0 }, LONG)
     }
 
     fn ask(asks: &Asks<u32>, of: u8, presentation: u8, standing: Standing) -> Permit<u32> {
-        match asks.enter(lineage(of), [presentation; 32], standing, NONE) {
+        match asks.enter(lane(of, standing), [presentation; 32], NONE) {
             Turn::Ask(permit) if !permit.waited() => permit,
             other => panic!("{other:?}"),
         }
     }
 
     fn busy(asks: &Asks<u32>, of: u8, presentation: u8, standing: Standing) -> bool {
-        matches!(asks.enter(lineage(of), [presentation; 32], standing, NONE), Turn::Busy)
+        matches!(asks.enter(lane(of, standing), [presentation; 32], NONE), Turn::Busy)
     }
 
     fn until(asks: &Asks<u32>, waiting: usize) {
@@ -517,7 +459,7 @@ mod tests {
         let permit = ask(&asks, 1, 1, Standing::Stranger);
         thread::scope(|scope| {
             let followers: Vec<_> = (0..20)
-                .map(|_| scope.spawn(|| asks.enter(lineage(1), [1; 32], Standing::Stranger, LONG)))
+                .map(|_| scope.spawn(|| asks.enter(lane(1, Standing::Stranger), [1; 32], LONG)))
                 .collect();
             until(&asks, 20);
             assert_eq!(asks.asking(), 1);
@@ -529,35 +471,35 @@ mod tests {
         // Nothing of it stays: the next one asks again.
         drop(ask(&asks, 1, 1, Standing::Stranger));
         assert_eq!((asks.asking(), asks.waiting()), (0, 0));
-        assert!(asks.shared.lock().lineages.is_empty() && asks.shared.lock().flights.is_empty());
+        assert!(asks.shared.lock().lanes.is_empty() && asks.shared.lock().flights.is_empty());
     }
 
     #[test]
-    fn two_asks_a_lineage_and_another_lineage_is_not_held_up() {
-        let asks = pool(4, 100);
-        let _first = ask(&asks, 1, 1, Standing::Known);
-        let _second = ask(&asks, 1, 2, Standing::Known);
-        assert!(busy(&asks, 1, 3, Standing::Known));
-        let _other = ask(&asks, 2, 4, Standing::Known);
+    fn two_asks_a_lane_and_another_one_is_not_held_up() {
+        let asks = pool(8, 100);
+        let _first = ask(&asks, 1, 1, Standing::Proven);
+        let _second = ask(&asks, 1, 2, Standing::Proven);
+        assert!(busy(&asks, 1, 3, Standing::Proven));
+        let _other = ask(&asks, 2, 4, Standing::Proven);
+        // Nor is who shows more than another one of the same lineage, and the other way round.
+        let _claimed = ask(&asks, 1, 5, Standing::Claimed);
     }
 
     #[test]
     fn a_place_that_is_given_back_goes_round_the_lineages() {
         let asks = pool(1, 100);
-        let permit = ask(&asks, 9, 0, Standing::Known);
+        let permit = ask(&asks, 9, 0, Standing::Proven);
         let (sender, receiver) = mpsc::channel();
         thread::scope(|scope| {
             // Lineage 1 queues three times before lineage 2 queues once.
             for (at, (of, presentation)) in [(1, 1), (1, 2), (1, 3), (2, 4)].into_iter().enumerate() {
                 let (asks, sender) = (&asks, sender.clone());
-                scope.spawn(move || {
-                    match asks.enter(lineage(of), [presentation; 32], Standing::Known, LONG) {
-                        Turn::Ask(permit) if permit.waited() => {
-                            sender.send(presentation).unwrap();
-                            drop(permit);
-                        }
-                        other => panic!("{other:?}"),
+                scope.spawn(move || match asks.enter(lane(of, Standing::Proven), [presentation; 32], LONG) {
+                    Turn::Ask(permit) if permit.waited() => {
+                        sender.send(presentation).unwrap();
+                        drop(permit);
                     }
+                    other => panic!("{other:?}"),
                 });
                 until(asks, at + 1);
             }
@@ -572,9 +514,9 @@ mod tests {
         let asks = pool(8, 8);
         let strangers: Vec<_> = (0..6).map(|n| ask(&asks, n, n, Standing::Stranger)).collect();
         assert!(busy(&asks, 100, 100, Standing::Stranger));
-        let _known = ask(&asks, 101, 101, Standing::Known);
-        let _known = ask(&asks, 102, 102, Standing::Known);
-        assert!(busy(&asks, 103, 103, Standing::Known));
+        let _known = ask(&asks, 101, 101, Standing::Proven);
+        let _known = ask(&asks, 102, 102, Standing::Proven);
+        assert!(busy(&asks, 103, 103, Standing::Proven));
         drop(strangers);
         let _stranger = ask(&asks, 100, 100, Standing::Stranger);
     }
@@ -582,29 +524,29 @@ mod tests {
     #[test]
     fn waiting_is_bounded_in_all_and_for_a_lineage() {
         let asks = pool(1, 4);
-        let permit = ask(&asks, 1, 0, Standing::Known);
+        let permit = ask(&asks, 1, 0, Standing::Proven);
         thread::scope(|scope| {
             for n in 1..=3 {
                 let asks = &asks;
-                scope.spawn(move || asks.enter(lineage(1), [n; 32], Standing::Stranger, LONG));
+                scope.spawn(move || asks.enter(lane(1, Standing::Stranger), [n; 32], LONG));
                 until(asks, n.into());
             }
             // Three of four places may be strangers'.
-            assert!(matches!(asks.enter(lineage(7), [77; 32], Standing::Stranger, LONG), Turn::Busy));
-            scope.spawn(|| asks.enter(lineage(8), [88; 32], Standing::Known, LONG));
+            assert!(matches!(asks.enter(lane(7, Standing::Stranger), [77; 32], LONG), Turn::Busy));
+            scope.spawn(|| asks.enter(lane(8, Standing::Proven), [88; 32], LONG));
             until(&asks, 4);
-            assert!(matches!(asks.enter(lineage(8), [89; 32], Standing::Known, LONG), Turn::Busy));
+            assert!(matches!(asks.enter(lane(8, Standing::Proven), [89; 32], LONG), Turn::Busy));
             drop(permit);
         });
         let asks = pool(1, 1000);
-        let permit = ask(&asks, 1, 0, Standing::Known);
+        let permit = ask(&asks, 1, 0, Standing::Proven);
         thread::scope(|scope| {
             for n in 1..=16u8 {
                 let asks = &asks;
-                scope.spawn(move || asks.enter(lineage(1), [n; 32], Standing::Known, LONG));
+                scope.spawn(move || asks.enter(lane(1, Standing::Proven), [n; 32], LONG));
                 until(asks, n.into());
             }
-            assert!(matches!(asks.enter(lineage(1), [77; 32], Standing::Known, LONG), Turn::Busy));
+            assert!(matches!(asks.enter(lane(1, Standing::Proven), [77; 32], LONG), Turn::Busy));
             drop(permit);
         });
     }
@@ -612,17 +554,17 @@ mod tests {
     #[test]
     fn whoever_gives_up_leaves_no_trace_and_followers_are_told() {
         let asks = pool(1, 10);
-        let permit = ask(&asks, 1, 0, Standing::Known);
-        assert!(busy(&asks, 2, 2, Standing::Known));
+        let permit = ask(&asks, 1, 0, Standing::Proven);
+        assert!(busy(&asks, 2, 2, Standing::Proven));
         assert_eq!(asks.waiting(), 0);
         thread::scope(|scope| {
-            let follower = scope.spawn(|| asks.enter(lineage(1), [0; 32], Standing::Known, LONG));
+            let follower = scope.spawn(|| asks.enter(lane(1, Standing::Proven), [0; 32], LONG));
             until(&asks, 1);
             // The one who asked unwinds without an answer.
             drop(permit);
             assert!(matches!(follower.join().unwrap(), Turn::Busy));
         });
-        assert!(asks.shared.lock().lineages.is_empty() && asks.shared.lock().turns.is_empty());
-        drop(ask(&asks, 2, 2, Standing::Known));
+        assert!(asks.shared.lock().lanes.is_empty() && asks.shared.lock().turns.is_empty());
+        drop(ask(&asks, 2, 2, Standing::Proven));
     }
 }

@@ -6,10 +6,9 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tkcore::LineageId;
-
 use super::{
-    Answer, Asks, Bounds, Flight, Holder, Permit, Presentation, Shared, Standing, Start, State, Ticket, lock,
+    Answer, Asks, Flight, Holder, Lane, PLACE, Permit, Presentation, Shared, Standing, Start, State, Ticket,
+    lock,
 };
 use crate::clock::Clock as _;
 
@@ -22,8 +21,9 @@ pub(crate) struct Job<T: Answer>(Box<dyn FnOnce(Permit<T>) + Send>);
 pub(crate) struct Waiting<T: Answer> {
     shared: Arc<Shared<T>>,
     flight: Arc<Flight<T>>,
-    lineage: LineageId,
     standing: Standing,
+    /// What it keeps of what was presented.
+    bytes: usize,
     /// Where in the flight its waker is.
     slot: Option<usize>,
     /// Whether the ask is another's.
@@ -39,12 +39,12 @@ impl<T: Answer> Job<T> {
 impl<T: Answer> Asks<T> {
     /// Has the pool ask, or joins who presented the same. Never stops the calling thread.
     /// `None`: no room. Gives up after the pool's patience, or when the ask that is in its way
-    /// then ends.
+    /// then ends. `bytes` is what the task keeps meanwhile.
     pub(crate) fn enter_task(
         &self,
-        lineage: LineageId,
+        lane: Lane,
         presentation: Presentation,
-        standing: Standing,
+        bytes: usize,
         job: impl FnOnce() -> Job<T>,
     ) -> Option<Waiting<T>> {
         let shared = &self.shared;
@@ -52,15 +52,17 @@ impl<T: Answer> Asks<T> {
         state.expire(shared.now());
         let flight = state.flights.get(&presentation).map(Arc::clone);
         let shares = flight.is_some();
-        let flight = if state.may_wait_as_task(shared.bounds, standing) {
-            flight.or_else(|| state.fly(shared, lineage, presentation, standing, job))
+        let standing = lane.standing;
+        let flight = if state.may_wait_as_task(standing, bytes) {
+            flight.or_else(|| state.fly(shared, lane, presentation, job))
         } else {
             None
         };
         let waiting = flight.map(|flight| {
-            state.wait_as_task(standing);
+            state.tasks.take(standing, PLACE);
+            state.task_bytes.take(standing, bytes);
             flight.followers.fetch_add(1, Ordering::Relaxed);
-            Waiting { shared: Arc::clone(shared), flight, lineage, standing, slot: None, shares }
+            Waiting { shared: Arc::clone(shared), flight, standing, bytes, slot: None, shares }
         });
         shared.settle(state);
         waiting
@@ -101,60 +103,44 @@ impl<T: Answer> Drop for Waiting<T> {
             *waker = None;
         }
         let mut state = self.shared.lock();
-        state.unwait_as_task(self.standing);
+        state.tasks.give(self.standing, PLACE);
+        state.task_bytes.give(self.standing, self.bytes);
         if self.flight.followers.fetch_sub(1, Ordering::Relaxed) == 1 {
-            state.abandon(self.lineage, &self.flight);
+            state.abandon(&self.flight);
         }
         self.shared.settle(state);
     }
 }
 
 impl<T: Answer> State<T> {
-    fn may_wait_as_task(&self, bounds: Bounds, standing: Standing) -> bool {
-        self.tasks < bounds.tasks
-            && (standing == Standing::Known
-                || self.tasks_strangers < Bounds::for_standing(bounds.tasks, standing))
-    }
-
-    fn wait_as_task(&mut self, standing: Standing) {
-        self.tasks = self.tasks.saturating_add(1);
-        if standing == Standing::Stranger {
-            self.tasks_strangers = self.tasks_strangers.saturating_add(1);
-        }
-    }
-
-    fn unwait_as_task(&mut self, standing: Standing) {
-        self.tasks = self.tasks.saturating_sub(1);
-        if standing == Standing::Stranger {
-            self.tasks_strangers = self.tasks_strangers.saturating_sub(1);
-        }
+    fn may_wait_as_task(&self, standing: Standing, bytes: usize) -> bool {
+        self.tasks.has_room(standing, PLACE) && self.task_bytes.has_room(standing, bytes)
     }
 
     /// Begins an ask of its own, or queues for it.
     fn fly(
         &mut self,
         shared: &Shared<T>,
-        lineage: LineageId,
+        lane: Lane,
         presentation: Presentation,
-        standing: Standing,
         job: impl FnOnce() -> Job<T>,
     ) -> Option<Arc<Flight<T>>> {
-        let free = self.is_free(shared.bounds, lineage, standing);
-        if !free && self.is_full(lineage) {
+        let free = self.is_free(lane);
+        if !free && self.is_full(lane) {
             return None;
         }
-        let flight = Arc::new(Flight::default());
+        let flight = Arc::new(Flight::of(lane));
         self.flights.insert(presentation, Arc::clone(&flight));
         let (job, of) = (job(), Arc::clone(&flight));
         if free {
-            self.start(lineage, standing);
-            self.starts.push(Start { job, lineage, presentation, standing, flight: of, waited: false });
+            self.start(lane);
+            self.starts.push(Start { job, presentation, flight: of, waited: false });
         } else {
             let holder = Holder::Task(Some(job).into());
-            let ticket = Arc::new(Ticket { standing, presentation, flight: of, holder });
-            self.queue(lineage, &ticket);
+            let ticket = Arc::new(Ticket { presentation, flight: of, holder });
+            self.queue(&ticket);
             let until = shared.now().saturating_add(shared.patience);
-            self.overdue.push_back((until, lineage, Arc::downgrade(&ticket)));
+            self.overdue.push_back((until, Arc::downgrade(&ticket)));
         }
         Some(flight)
     }
@@ -162,30 +148,30 @@ impl<T: Answer> State<T> {
     /// Gives up what has been queued for too long. Looked at whenever somebody comes or an ask
     /// ends, which the signer's own time limits see to.
     pub(super) fn expire(&mut self, now: Duration) {
-        while self.overdue.front().is_some_and(|(until, ..)| *until <= now) {
-            if let Some((_, lineage, ticket)) = self.overdue.pop_front()
+        while self.overdue.front().is_some_and(|(until, _)| *until <= now) {
+            if let Some((_, ticket)) = self.overdue.pop_front()
                 && let Some(ticket) = ticket.upgrade()
             {
-                self.give_up(lineage, &ticket);
+                self.give_up(&ticket);
             }
         }
     }
 
     /// Nobody waits for this flight any more.
-    fn abandon(&mut self, lineage: LineageId, flight: &Arc<Flight<T>>) {
-        let queued = self.lineages.get(&lineage).and_then(|lineage| {
-            lineage.queue.iter().find(|ticket| Arc::ptr_eq(&ticket.flight, flight)).map(Arc::clone)
+    fn abandon(&mut self, flight: &Arc<Flight<T>>) {
+        let queued = self.lanes.get(&flight.lane).and_then(|queue| {
+            queue.waiting.iter().find(|ticket| Arc::ptr_eq(&ticket.flight, flight)).map(Arc::clone)
         });
         if let Some(ticket) = queued {
-            self.give_up(lineage, &ticket);
+            self.give_up(&ticket);
         }
     }
 
-    fn give_up(&mut self, lineage: LineageId, ticket: &Arc<Ticket<T>>) {
+    fn give_up(&mut self, ticket: &Arc<Ticket<T>>) {
         let Holder::Task(job) = &ticket.holder else { return };
         // Without its job it has been started, or given up before.
         if lock(job).take().is_some() {
-            self.unqueue(lineage, ticket);
+            self.unqueue(ticket);
             self.land(&ticket.presentation, &ticket.flight, None);
         }
     }
@@ -226,16 +212,16 @@ impl<T: Answer> Shared<T> {
             state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             for start in failed {
                 state.land(&start.presentation, &start.flight, None);
-                state.end(start.lineage, start.standing);
+                state.end(start.flight.lane);
             }
-            state.grant(self.bounds);
+            state.grant();
         }
     }
 
     fn hand_over(self: &Arc<Self>, start: Start<T>) {
-        let Start { job, lineage, presentation, standing, flight, waited } = start;
+        let Start { job, presentation, flight, waited } = start;
         let shared = Arc::clone(self);
-        let permit = Permit { shared, lineage, presentation, standing, flight, waited };
+        let permit = Permit { shared, presentation, flight, waited };
         self.workers.submit(Box::new(move || (job.0)(permit)));
     }
 }

@@ -3,7 +3,6 @@
 use std::task::{Context, Poll};
 
 use tkcore::{Error, Grant, Malformed};
-use zeroize::Zeroizing;
 
 #[cfg(any(feature = "tower", feature = "actix"))]
 use super::Needs;
@@ -25,7 +24,6 @@ pub(crate) enum Gate {
 pub(crate) struct Wait {
     pending: Option<Pending>,
     facts: Facts,
-    value: Zeroizing<Vec<u8>>,
     verifier: Verifier,
 }
 
@@ -80,8 +78,7 @@ fn begin<'h>(
         Begun::Ask(open) => open,
     };
     let pending = Some(inner.ask_elsewhere(open, value));
-    let (value, verifier) = (Zeroizing::new(value.to_vec()), verifier.clone());
-    Ok(Begin::Wait(Box::new(Wait { pending, facts, value, verifier })))
+    Ok(Begin::Wait(Box::new(Wait { pending, facts, verifier: verifier.clone() })))
 }
 
 impl Wait {
@@ -93,9 +90,8 @@ impl Wait {
             Poll::Ready(answer) => answer,
         };
         let Some(pending) = self.pending.take() else { return Poll::Pending };
-        let (facts, value) = (&self.facts, &self.value);
-        let finish = |request: &tkcore::Request<'_>| pending.finish(answer, value, request);
-        Poll::Ready(match facts.with_request(&self.verifier, finish) {
+        let finish = |request: &tkcore::Request<'_>| pending.finish(answer, request);
+        Poll::Ready(match self.facts.with_request(&self.verifier, finish) {
             Ok(verdict) => verdict.map_err(Refused::from),
             Err(error) => Err(unstated(error)),
         })
