@@ -9,7 +9,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -78,14 +78,28 @@ impl Connector for Connect {
         let Some(path) = path(details.uri) else {
             return Ok(self.0.connect(details, chained)?.map(Either::B));
         };
-        // A Unix socket takes the connection at once or has a full queue, and then waits; the
-        // deadline of the call bounds what follows.
-        let stream = Arc::new(Stream(UnixStream::connect(path)?));
+        let stream = Arc::new(Stream(open(&path, &details.timeout)?));
         (details.register_shutdown)(Arc::downgrade(&stream) as Weak<dyn ShutdownHandle>)?;
         let config = details.config;
         let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
         Ok(Some(Either::A(Socket { stream, buffers })))
     }
+}
+
+/// A Unix socket takes a connection at once, or has a full queue and lets the caller wait until
+/// somebody takes one out of it: for ever, where a signer is stopped. Linux ends that wait with the
+/// socket's time limit for sending; other systems do not wait.
+fn open(path: &Path, timeout: &NextTimeout) -> Result<UnixStream, Error> {
+    use rustix::{io, net};
+    let open = || {
+        let socket = net::socket(net::AddressFamily::UNIX, net::SocketType::STREAM, None)?;
+        io::fcntl_setfd(&socket, io::FdFlags::CLOEXEC)?;
+        net::sockopt::set_socket_timeout(&socket, net::sockopt::Timeout::Send, left(timeout))?;
+        let address = net::SocketAddrUnix::new(path)?;
+        io::retry_on_intr(|| net::connect(&socket, &address))?;
+        Ok(UnixStream::from(socket))
+    };
+    open().map_err(|error: io::Errno| failed(error.into(), timeout))
 }
 
 /// A socket that another thread may end.
@@ -154,6 +168,39 @@ impl Transport for Socket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A socket whose queue is full and that nobody takes connections from, as of a stopped signer.
+    #[test]
+    fn a_socket_that_takes_no_connection_ends_the_call_at_its_deadline() {
+        use rustix::{io, net};
+        let dir = testkit::TempDir::new();
+        let path = dir.join("rpc.sock");
+        let address = net::SocketAddrUnix::new(&path).unwrap();
+        let socket = || net::socket(net::AddressFamily::UNIX, net::SocketType::STREAM, None).unwrap();
+        let silent = socket();
+        net::bind(&silent, &address).unwrap();
+        net::listen(&silent, 0).unwrap();
+        let mut waiting = Vec::new();
+        loop {
+            waiting.push(socket());
+            let last = waiting.last().unwrap();
+            io::ioctl_fionbio(last, true).unwrap();
+            match net::connect(last, &address) {
+                Ok(()) => assert!(waiting.len() < 100, "the queue has an end"),
+                Err(error) => break assert_eq!(error, io::Errno::AGAIN),
+            }
+        }
+        let agent = agent(ureq::Agent::config_builder().build());
+        let url = format!("{}/v1/rpc", base(&format!("unix:{}", path.display())));
+        let (done, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let short = Some(Duration::from_millis(50));
+            let call = agent.get(url).config().timeout_global(short).build().call();
+            let _ = done.send(call.map(drop));
+        });
+        let ended = ended.recv_timeout(Duration::from_secs(60)).expect("a call ends at its deadline");
+        assert!(matches!(ended, Err(Error::Timeout(_))), "{ended:?}");
+    }
 
     #[test]
     fn a_path_becomes_a_name_and_back() {
