@@ -169,9 +169,12 @@ impl FromRequest for Granted {
 }
 
 /// What the `Authorization` fields of a request hold, unread, for a handler that asks the verifier
-/// itself. Never refuses on its own: [`Bearer::check`] does.
+/// itself, and the trace that it is part of. Never refuses on its own: [`Bearer::check`] does.
 #[derive(Clone)]
-pub struct Bearer(Vec<HeaderValue>);
+pub struct Bearer {
+    values: Vec<HeaderValue>,
+    traceparent: Option<HeaderValue>,
+}
 
 impl Bearer {
     /// Whether it allows what `facts` say. Does not stop the executor.
@@ -179,13 +182,17 @@ impl Bearer {
     /// # Errors
     /// [`Refused`], which is a response.
     pub async fn check(&self, verifier: &Verifier, facts: Facts) -> Result<Grant, Refused> {
-        verifier.check_facts_async(self.0.iter().map(HeaderValue::as_bytes), facts).await
+        let facts = match &self.traceparent {
+            Some(traceparent) => facts.traceparent(traceparent.as_bytes()),
+            None => facts,
+        };
+        verifier.check_facts_async(self.values.iter().map(HeaderValue::as_bytes), facts).await
     }
 
     /// Whether anything was presented at all.
     #[must_use]
     pub fn is_presented(&self) -> bool {
-        !self.0.is_empty()
+        !self.values.is_empty()
     }
 }
 
@@ -195,13 +202,14 @@ impl FromRequest for Bearer {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         // Two are one too many; which ones does not matter then.
-        ready(Ok(Self(request.headers().get_all(header::AUTHORIZATION).take(2).cloned().collect())))
+        let values = request.headers().get_all(header::AUTHORIZATION).take(2).cloned().collect();
+        ready(Ok(Self { values, traceparent: request.headers().get("traceparent").cloned() }))
     }
 }
 
 impl fmt::Debug for Bearer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Bearer({} fields)", self.0.len())
+        write!(f, "Bearer({} fields)", self.values.len())
     }
 }
 

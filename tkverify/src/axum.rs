@@ -69,9 +69,12 @@ impl<S: Sync> OptionalFromRequestParts<S> for Granted {
 }
 
 /// What the `Authorization` fields of a request hold, unread, for a handler that asks the verifier
-/// itself. Never refuses on its own: [`Bearer::check`] does.
+/// itself, and the trace that it is part of. Never refuses on its own: [`Bearer::check`] does.
 #[derive(Clone)]
-pub struct Bearer(Vec<HeaderValue>);
+pub struct Bearer {
+    values: Vec<HeaderValue>,
+    traceparent: Option<HeaderValue>,
+}
 
 impl Bearer {
     /// Whether it allows what `facts` say. Does not stop the executor.
@@ -79,13 +82,17 @@ impl Bearer {
     /// # Errors
     /// [`Refused`], which is a response.
     pub async fn check(&self, verifier: &Verifier, facts: Facts) -> Result<Grant, Refused> {
-        verifier.check_facts_async(&self.0, facts).await
+        let facts = match &self.traceparent {
+            Some(traceparent) => facts.traceparent(traceparent.as_bytes()),
+            None => facts,
+        };
+        verifier.check_facts_async(&self.values, facts).await
     }
 
     /// Whether anything was presented at all.
     #[must_use]
     pub fn is_presented(&self) -> bool {
-        !self.0.is_empty()
+        !self.values.is_empty()
     }
 }
 
@@ -94,13 +101,14 @@ impl<S: Sync> FromRequestParts<S> for Bearer {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         // Two are one too many; which ones does not matter then.
-        Ok(Self(parts.headers.get_all(header::AUTHORIZATION).iter().take(2).cloned().collect()))
+        let values = parts.headers.get_all(header::AUTHORIZATION).iter().take(2).cloned().collect();
+        Ok(Self { values, traceparent: parts.headers.get("traceparent").cloned() })
     }
 }
 
 impl std::fmt::Debug for Bearer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Bearer({} fields)", self.0.len())
+        write!(f, "Bearer({} fields)", self.values.len())
     }
 }
 

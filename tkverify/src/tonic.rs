@@ -14,7 +14,12 @@
 //! let _ = tonic::transport::Server::builder().layer(layer);
 //! ```
 //!
-//! A method finds the grant in `request.extensions().get::<tkcore::Grant>()`, or with [`grant`].
+//! [`Asked::peer`] is the address that tonic's own transport says, with its TLS as without. A server that
+//! is handed streams of another kind leaves it in [`tower::Peer`](crate::tower::Peer).
+//!
+//! A method that asks the verifier itself hands the request's `traceparent` on with
+//! [`Facts::traceparent`](crate::web::Facts::traceparent). A method behind the layer finds the grant in
+//! `request.extensions().get::<tkcore::Grant>()`, or with [`grant`].
 
 use std::net::SocketAddr;
 

@@ -153,6 +153,10 @@ impl<'a> Asked<'a> {
 
     /// The address at the other end of the connection, where the server says it: behind a proxy,
     /// the proxy's. What a header field claims of an address is not looked at.
+    ///
+    /// **Where it is `None`** (a Unix socket, a server of your own that leaves no `tower::Peer`) and
+    /// your tokens speak of addresses, answer [`Needs::Unknown`](super::Needs): an optional caveat (`ip? in …`)
+    /// admits a request that states no address.
     #[must_use]
     pub const fn peer(&self) -> Option<SocketAddr> {
         self.peer

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use tkcore::{Access, Fact, Request, RequestBuilder, RequestError, Timestamp};
 
-use crate::manner::Diligence;
+use crate::manner::{Diligence, Manner};
 use crate::verifier::Verifier;
 
 /// What a service says that a request needs.
@@ -36,15 +36,15 @@ impl From<Option<Facts>> for Needs {
     }
 }
 
-/// A [`Request`] in values of its own: tenant, actions, typed facts, and with what diligence it
-/// is to be decided. What cannot be stated in a request (a tenant that is no name, a path with
+/// A [`Request`] in values of its own: tenant, actions, typed facts, and in what manner it is to be
+/// decided. What cannot be stated in a request (a tenant that is no name, a path with
 /// `..`) refuses when it is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     tenant: Word,
     shared: FactsAccess,
     accesses: Vec<FactsAccess>,
-    diligence: Diligence,
+    manner: Manner,
 }
 
 /// One of several accesses of a request, each of which must be admitted: actions, and facts about
@@ -75,7 +75,7 @@ impl Facts {
             tenant: tenant.into(),
             shared: FactsAccess::default(),
             accesses: Vec::new(),
-            diligence: Diligence::Usual,
+            manner: Manner::default(),
         }
     }
 
@@ -137,7 +137,16 @@ impl Facts {
     /// Must have the signer's word of now: see [`Diligence::AskSigner`].
     #[must_use]
     pub const fn ask_signer(mut self) -> Self {
-        self.diligence = Diligence::AskSigner;
+        self.manner = self.manner.diligence(Diligence::AskSigner);
+        self
+    }
+
+    /// As part of the trace that this value of a `traceparent` field names: see
+    /// [`Manner::traceparent`]. For whoever asks the verifier without a guard or a `Bearer`, which
+    /// see to it themselves.
+    #[must_use]
+    pub fn traceparent(mut self, value: &[u8]) -> Self {
+        self.manner = self.manner.traceparent(value);
         self
     }
 
@@ -150,7 +159,11 @@ impl Facts {
     /// With what diligence it is to be decided.
     #[must_use]
     pub const fn diligence(&self) -> Diligence {
-        self.diligence
+        self.manner.diligence
+    }
+
+    pub(crate) const fn manner(&self) -> Manner {
+        self.manner
     }
 
     /// The request of these facts at `verifier`, with its time and audience, handed to `work`.

@@ -8,7 +8,6 @@ use tkcore::{Error, Grant, Malformed};
 use super::Needs;
 use super::{Facts, Refused};
 use crate::decide::{Begun, Pending};
-use crate::manner::{Diligence, Manner};
 use crate::verifier::Verifier;
 
 /// What is decided at once, and what must wait.
@@ -47,7 +46,11 @@ impl Gate {
             Needs::GrantIfPresented(_) if authorization.peek().is_none() => return Self::Open(None),
             Needs::GrantIfPresented(facts) | Needs::Grant(facts) => facts,
         };
-        match begin(verifier, authorization, facts, traceparent) {
+        let facts = match traceparent {
+            Some(traceparent) => facts.traceparent(traceparent),
+            None => facts,
+        };
+        match begin(verifier, authorization, facts) {
             Ok(Begin::Granted(grant)) => Self::Open(Some(grant)),
             Ok(Begin::Wait(wait)) => Self::Wait(wait),
             Err(refused) => Self::Refused(refused),
@@ -64,15 +67,10 @@ fn begin<'h>(
     verifier: &Verifier,
     authorization: impl IntoIterator<Item = &'h [u8]>,
     facts: Facts,
-    traceparent: Option<&[u8]>,
 ) -> Result<Begin, Refused> {
     let inner = &verifier.inner;
     let value = only(authorization).inspect_err(|error| inner.not_begun(error))?;
-    let mut manner = Manner::from(facts.diligence());
-    if let Some(traceparent) = traceparent {
-        manner = manner.traceparent(traceparent);
-    }
-    let begun = facts.with_request(verifier, |request| inner.begin(value, request, manner));
+    let begun = facts.with_request(verifier, |request| inner.begin(value, request, facts.manner()));
     let open = match begun.map_err(unstated)? {
         Begun::Decided(verdict) => return Ok(Begin::Granted(verdict?)),
         Begun::Ask(open) => open,
@@ -113,8 +111,7 @@ impl Verifier {
         let values: Vec<T> = authorization.into_iter().take(2).collect();
         let value = only(values.iter().map(AsRef::as_ref));
         let value = value.inspect_err(|error| self.inner.not_begun(error))?;
-        let diligence: Diligence = facts.diligence();
-        let verdict = facts.with_request(self, |request| self.check_with(value, request, diligence));
+        let verdict = facts.with_request(self, |request| self.check_with(value, request, facts.manner()));
         Ok(verdict.map_err(unstated)??)
     }
 
@@ -128,7 +125,7 @@ impl Verifier {
         facts: Facts,
     ) -> Result<Grant, Refused> {
         let values: Vec<T> = authorization.into_iter().take(2).collect();
-        let begun = begin(self, values.iter().map(AsRef::as_ref), facts, None);
+        let begun = begin(self, values.iter().map(AsRef::as_ref), facts);
         drop(values);
         match begun? {
             Begin::Granted(grant) => Ok(grant),

@@ -104,6 +104,11 @@ fn optional_grants_open_paths_and_handlers_that_ask_themselves() {
         }
         assert_eq!(call_service(&app, get("/page", &["Bearer tk1_x"]).to_request()).await.status(), 401);
         assert_eq!(call_service(&app, get("/order", &[]).to_request()).await.status(), 401);
+        let new = kit.header(&reader(&kit));
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let traced = get("/order", &[&new]).insert_header(("traceparent", parent)).to_request();
+        assert_eq!(call_service(&app, traced).await.status(), 200);
+        assert_eq!(kit.signer().traced().unwrap().parent[1], 0xf0);
         assert_eq!(call_service(&app, get("/elsewhere", &[&token]).to_request()).await.status(), 403);
     });
 }

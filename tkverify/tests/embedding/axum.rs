@@ -114,4 +114,11 @@ fn a_handler_asks_the_verifier_itself() {
     let (status, body, _) = call(&app, "GET", "/", Some(&token(499)));
     assert_eq!((status, body.contains("\"caveat\"")), (403, true));
     assert_eq!(call(&app, "GET", "/", None).0, 401);
+    // The request's place in a trace goes with the ask, as it does from a guard.
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let traced =
+        Request::builder().uri("/").header("authorization", token(600)).header("traceparent", parent);
+    let response = block_on(app.clone().call(traced.body(Body::empty()).unwrap())).unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(kit.signer().traced().unwrap().parent[1], 0xf0);
 }

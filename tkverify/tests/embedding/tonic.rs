@@ -88,6 +88,16 @@ fn a_method_that_asks_itself_answers_with_a_status() {
     let none: [&str; 0] = [];
     let refused: Refused = block_on(kit.verifier().check_facts_async(none, facts)).unwrap_err();
     assert_eq!(Status::from(refused).code(), Code::Unauthenticated);
+    // What it asks the signer is part of its caller's trace, if it says so; so on plain threads.
+    let parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let traced = Facts::new("acme").action("read").traceparent(parent);
+    let new = || [kit.header(&kit.mint(&Spec::new("acme").caveat("action in read")))];
+    assert!(block_on(kit.verifier().check_facts_async(new(), traced.clone())).is_ok());
+    assert_eq!(kit.signer().traced().unwrap().parent[1], 0xf0);
+    assert!(kit.verifier().check_facts(new(), &Facts::new("acme").action("read")).is_ok());
+    assert_eq!(kit.signer().traced(), None);
+    assert!(kit.verifier().check_facts(new(), &traced).is_ok());
+    assert_eq!(kit.signer().traced().unwrap().parent[1], 0xf0);
     let request = tonic::Request::new(());
     assert_eq!(tkverify::tonic::grant(&request).unwrap_err().code(), Code::Unavailable);
 }
