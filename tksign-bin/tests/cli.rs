@@ -49,6 +49,7 @@ fn init_makes_a_signer_once_and_leaves_the_root_key_outside() {
     let init = ["init", "--dir", &state, "--secret-file", &good, "--root-key-out", &root];
     let made = tksign(&[&init[..], &["--rpc-url", "http://h:1", "--feed-url", "http://h:2"]].concat());
     assert_eq!(made.code, Some(0), "{}", made.stderr);
+    assert!(!made.stderr.contains("addresses"), "{}", made.stderr);
     let trust: serde_json::Value = serde_json::from_str(&made.stdout).unwrap();
     assert_eq!(trust["signers"][0]["url"], "http://h:1");
     assert_eq!(trust["feeds"][0], "http://h:2");
@@ -156,6 +157,11 @@ fn an_init_leaves_anothers_work_alone() {
     std::fs::remove_file(dir.join(making[2])).unwrap();
     let made = tksign(&init);
     assert_eq!(made.code, Some(0), "{}", made.stderr);
+    assert!(
+        made.stderr.contains("lacks addresses: give services the one of tksign serve"),
+        "{}",
+        made.stderr
+    );
 }
 
 /// No key is ever made of anything else than the system's randomness.

@@ -24,7 +24,8 @@ Example:
     --feed-url http://10.0.0.5:7301
 
 Carry root.key away and keep it offline: it signs key lists, and a running signer never needs it.
-Give the trust file that is printed (also state/trust.json) to every service; nothing in it is secret.";
+Give the trust file that is printed (also state/trust.json) to every service; nothing in it is secret. Without
+--rpc-url and --feed-url it names no addresses: the one of tksign serve --trust-out FILE does.";
 
 pub(super) fn describe() -> Command {
     reach::secret_args(
@@ -161,6 +162,10 @@ fn finish(folder: &Path, part: &Path, root: &Path, streams: &mut Streams<'_>) ->
         folder.display(),
         root.display()
     )?;
+    if ["signers", "feeds"].iter().any(|list| text.contains(&format!("\"{list}\":[]"))) {
+        let next = "the trust file lacks addresses: give services the one of tksign serve --trust-out FILE";
+        writeln!(streams.stderr, "{next}")?;
+    }
     Ok(Exit::Ok)
 }
 
