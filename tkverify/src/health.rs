@@ -44,6 +44,20 @@ impl Health {
         matches!(self.freshness, Freshness::Fresh | Freshness::Aging)
     }
 
+    /// What anybody may see, for the body of a readiness probe: `fresh`, `aging` or `stale`, and
+    /// `; cold` behind it. The reasons belong into the log.
+    #[must_use]
+    pub const fn summary(&self) -> &'static str {
+        match (self.freshness, self.cold) {
+            (Freshness::Fresh, false) => "fresh",
+            (Freshness::Fresh, true) => "fresh; cold",
+            (Freshness::Aging, false) => "aging",
+            (Freshness::Aging, true) => "aging; cold",
+            (Freshness::Stale, false) => "stale",
+            (Freshness::Stale, true) => "stale; cold",
+        }
+    }
+
     /// The same for programs: one JSON object with `freshness`, `ready`, `alarm`, `cold`,
     /// `age_seconds`, `stale_at`, `position` and `reasons`. Holds no secret; the reasons name addresses of
     /// mirrors and signers, so show it to operators.
@@ -129,12 +143,10 @@ impl Health {
     }
 }
 
+/// With every reason, so for the log and for operators: see [`Health::summary`].
 impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())?;
-        if self.cold {
-            f.write_str("; cold")?;
-        }
+        f.write_str(self.summary())?;
         self.reasons.iter().try_for_each(|reason| write!(f, "; {reason}"))
     }
 }

@@ -80,6 +80,10 @@ async fn delete(Granted(grant): Granted, Path((_, project)): Path<(String, Strin
 
 async fn health(State(verifier): State<Verifier>) -> (StatusCode, String) {
     let health = verifier.health();
+    // The reasons name addresses of signers and mirrors: for the log, not for whoever asks.
+    if !health.reasons.is_empty() {
+        eprintln!("health: {health}");
+    }
     let status = if health.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, format!("{health}\n"))
+    (status, format!("{}\n", health.summary()))
 }

@@ -87,7 +87,14 @@ fn answer(verifier: &Verifier, request: &Request) -> (u16, String) {
         _ => return (405, "GET or PUT\n".to_owned()),
     };
     match request.url().split('/').collect::<Vec<_>>()[..] {
-        ["", "healthz"] => (200, format!("{}\n", verifier.health())),
+        ["", "healthz"] => {
+            let health = verifier.health();
+            // The reasons name addresses of signers and mirrors: for the log, not for whoever asks.
+            if !health.reasons.is_empty() {
+                eprintln!("health: {health}");
+            }
+            (200, format!("{}\n", health.summary()))
+        }
         ["", tenant, "artifacts", name] => match allowed(verifier, request, tenant, action, name) {
             Ok(grant) => (200, format!("{action} {name}: {}\n", grant.subject().unwrap_or("somebody"))),
             Err(error) => {

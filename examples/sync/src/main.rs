@@ -83,8 +83,12 @@ fn answer(verifier: &Verifier, request: &Request) -> Answer {
     match path.split('/').collect::<Vec<_>>()[..] {
         ["", "healthz"] => {
             let health = verifier.health();
+            // The reasons name addresses of signers and mirrors: for the log, not for whoever asks.
+            if !health.reasons.is_empty() {
+                eprintln!("health: {health}");
+            }
             let status = if health.is_ready() { 200 } else { 503 };
-            Response::from_string(format!("{health}\n")).with_status_code(status)
+            Response::from_string(format!("{}\n", health.summary())).with_status_code(status)
         }
         ["", tenant, "projects", project] => match allowed(verifier, request, tenant, action, project) {
             Ok(grant) => plain(200, json!({ action: project, "tenant": tenant, "by": grant.subject() })),

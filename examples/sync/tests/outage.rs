@@ -127,7 +127,7 @@ fn disk_full(mut world: World) -> Rows {
     world.fill_disks();
     world.revoke(&revoked);
     world.until_revoked(&revoked);
-    world.until_health("words about the folder", |said| said.contains("folder cannot be written"));
+    world.until_health_says("folder cannot be written");
     rows.push(world.row("the disk of the folder is full"));
     rows.push(world.row_of("the same, a token that was revoked since", &revoked));
     world.restart_services();

@@ -170,15 +170,20 @@ impl World {
     }
 
     pub(crate) fn until_fresh(&self) {
-        self.until_health("fresh", |body| body.starts_with("fresh"));
+        self.until("fresh", |answer, _| answer.starts_with("fresh"));
     }
 
-    /// Waits until the health of every service is as wanted.
-    pub(crate) fn until_health(&self, what: &str, wanted: impl Fn(&str) -> bool) {
-        for at in 0..self.services.len() {
-            until(what, || match self.service(at).call("GET", "/healthz", None).body {
-                body if wanted(&body) => Ok(()),
-                body => Err(body),
+    /// Waits until every service has these words in its log about its health.
+    pub(crate) fn until_health_says(&self, words: &str) {
+        self.until(words, |_, log| log.contains(words));
+    }
+
+    fn until(&self, what: &str, wanted: impl Fn(&str, &str) -> bool) {
+        for service in (0..self.services.len()).map(|at| self.service(at)) {
+            until(what, || {
+                let answer = service.call("GET", "/healthz", None).body;
+                let log = service.process.output();
+                if wanted(&answer, &log) { Ok(()) } else { Err(log) }
             });
         }
     }
