@@ -40,6 +40,21 @@
 //! kit.heartbeat();
 //! assert!(check("write").is_ok());
 //! ```
+//!
+//! What a readiness probe or a page for operators makes of an alarm and of a feed that fails:
+//!
+//! ```
+//! # use tkverify::testing::Kit;
+//! let kit = Kit::new();
+//! let verifier = kit.verifier();
+//! kit.raise_alarm("two histories of one feed");
+//! kit.break_feed("http://mirror.example:7301: no answer");
+//! let health = verifier.health();
+//! assert!(health.alarm && health.is_ready()); // the last good state is decided by, until it is stale
+//! assert_eq!(health.reasons, ["alarm: two histories of one feed", "http://mirror.example:7301: no answer"]);
+//! kit.heartbeat();
+//! assert!(!verifier.health().alarm && verifier.health().reasons.is_empty());
+//! ```
 
 mod authority;
 mod clock;
@@ -57,7 +72,7 @@ use tkcore::{LineageId, Timestamp, TokenBuf, TokenText, attenuate};
 
 use crate::builder::Builder;
 use crate::clock::Clock as _;
-use crate::feed::{Feed, Follow, View};
+use crate::feed::{Feed, Follow, Report, View};
 use crate::verifier::Verifier;
 
 /// A signer, a feed and a clock that belong together.
@@ -129,6 +144,38 @@ impl Kit {
         self.builder().build().expect("the kit's own builder builds")
     }
 
+    /// A builder for a service that holds the keys which the kit's signer delegates to `audience`
+    /// for the tokens of these tenants, with the kit's feed and clock. It asks nobody: its signer may
+    /// be absent for good, as after [`Builder::delegated_keys`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tkverify::testing::{Kit, Spec};
+    /// let kit = Kit::new();
+    /// let verifier = kit.delegated(&["acme"], "builds").build().unwrap();
+    /// kit.signer().stop();
+    /// let token = kit.mint(&Spec::new("acme").audience("builds").subject("ci:7").caveat("action in upload"));
+    /// let request = verifier.request("acme").action("upload").build().unwrap();
+    /// assert!(verifier.check(kit.header(&token), &request).is_ok());
+    ///
+    /// // For another audience it holds no key.
+    /// let other = kit.mint(&Spec::new("acme").audience("files").caveat("action in upload"));
+    /// assert_eq!(verifier.check(kit.header(&other), &request).unwrap_err().code(), "not-authentic");
+    /// assert_eq!(kit.signer().asked(), 0);
+    /// ```
+    ///
+    /// # Panics
+    /// When a name is none that a tenant or an audience can have.
+    #[must_use]
+    pub fn delegated(&self, tenants: &[&str], audience: &str) -> Builder {
+        let clock: Arc<TestClock> = Arc::clone(&self.clock);
+        let builder = Verifier::builder().clock(clock).given_feed(self.feed.clone()).audience(audience);
+        tenants.iter().fold(builder, |builder, tenant| {
+            let (id, key) = self.signer.delegate(&Spec::new(tenant).audience(audience));
+            builder.own_key(id, key)
+        })
+    }
+
     /// Mints a token.
     #[must_use]
     pub fn mint(&self, spec: &Spec) -> TokenText {
@@ -181,7 +228,20 @@ impl Kit {
         self.heartbeat();
     }
 
-    /// A new head: the state is vouched for from now on.
+    /// The feed shows an attack or a serious fault, until the next [`Kit::heartbeat`]: health says
+    /// so, and the state goes on being decided by.
+    pub fn raise_alarm(&self, what: &str) {
+        let alarm = Some(what.to_owned());
+        self.feed.set_report(Report { alarm, ..self.feed.report() });
+    }
+
+    /// Fetching the feed fails for this reason, until the next [`Kit::heartbeat`]: health says so, and
+    /// the state grows old with [`Kit::clock`].
+    pub fn break_feed(&self, why: &str) {
+        self.feed.set_report(Report { trouble: vec![why.to_owned()], ..self.feed.report() });
+    }
+
+    /// A new head: the state is vouched for from now on, and the feed behaves again.
     ///
     /// # Panics
     /// When the kit was asked to revoke more than a set can hold.
@@ -194,6 +254,7 @@ impl Kit {
         let reading = self.clock.read();
         let issued_at = state.latest.map_or(reading.wall, |latest| latest.max(reading.wall));
         state.latest = Some(issued_at);
+        self.feed.set_report(Report::default());
         self.feed.swap(Arc::new(View {
             set,
             issued_at,

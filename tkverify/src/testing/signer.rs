@@ -14,6 +14,7 @@ use tkcore::{
 use super::TestClock;
 use crate::ask::{AskError, Signer};
 use crate::clock::Clock as _;
+use crate::keys::HeldKey;
 
 /// What a token of a test is to be.
 #[derive(Debug, Clone)]
@@ -92,6 +93,7 @@ pub struct FakeSigner {
 }
 
 struct Record {
+    seed: [u8; 32],
     root: RootKey,
     tenant: Tenant,
     audience: Option<Audience>,
@@ -174,6 +176,14 @@ impl FakeSigner {
         *lock(&self.hook) = Some(Arc::new(hook));
     }
 
+    /// The key under which such tokens are minted, for a service that is to decide alone.
+    pub(super) fn delegate(&self, spec: &Spec) -> (KeyId, HeldKey) {
+        let (id, record) = self.record(spec);
+        let (tenant, audience) = (record.tenant.clone(), record.audience.clone());
+        let (root, rows) = (RootKey::derive(&record.seed), self.rows.tenant(&tenant));
+        (id, HeldKey::new(root, tenant, audience, KeyClass::Delegable, rows))
+    }
+
     fn record(&self, spec: &Spec) -> (KeyId, Arc<Record>) {
         let tenant = Tenant::new(&spec.tenant).expect("a tenant's name");
         let audience = spec.audience.as_ref().map(|name| Audience::new(name).expect("an audience's name"));
@@ -182,8 +192,9 @@ impl FakeSigner {
         if let Some((id, record)) = found {
             return (*id, Arc::clone(record));
         }
-        let root = RootKey::derive(&random::<32>());
-        let (id, record) = (KeyId::from_bytes(random()), Arc::new(Record { root, tenant, audience }));
+        let seed = random();
+        let record = Record { seed, root: RootKey::derive(&seed), tenant, audience };
+        let (id, record) = (KeyId::from_bytes(random()), Arc::new(record));
         keys.insert(id, Arc::clone(&record));
         (id, record)
     }
