@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// How long a process may take to print an awaited line before the test fails: no measure of
 /// speed, only an end for a test that hangs.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A running child. Everything it printed is kept for the failure message.
 #[derive(Debug)]

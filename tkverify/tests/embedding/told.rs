@@ -1,8 +1,6 @@
 //! What the peer is told of every kind of refusal, by every integration: the stable code, and nothing
 //! that its own token does not say.
 
-use std::sync::Arc;
-
 use tkcore::TokenText;
 use tkcore::revocation::Revocation;
 use tkverify::testing::{Kit, Spec};
@@ -162,6 +160,8 @@ fn the_layer_tells_a_code_and_nothing_that_the_token_does_not_say() {
 #[cfg(feature = "axum")]
 #[test]
 fn a_handler_of_axum_that_asks_itself_tells_the_same() {
+    use std::sync::Arc;
+
     use axum::extract::State;
     use tower_service::Service as _;
     async fn ask(
