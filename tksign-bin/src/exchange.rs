@@ -6,6 +6,8 @@ use tkcore::protocol::{Code, Exchange, ExchangeAnswer};
 use tkcore::{KeyClass, NewCaveat, is_tenant_wide};
 
 use crate::issue::{self, New};
+use crate::registry::{self, Find};
+use crate::revoke;
 use crate::service::{Ask, Decided, No};
 use crate::verify::{self, Held};
 use crate::writer::View;
@@ -32,6 +34,13 @@ fn child(view: &View<'_>, ask: &Ask, asked: &Exchange, held: &Held<'_>) -> Decid
         return Err(not("it is under a key that services hold"));
     }
     let key = record.root().ok_or(No::from(Code::UnknownKey))?;
+    // All that come from it come from its first point. With more of them its holder would have made a
+    // branch that cannot be revoked.
+    let first = held.branches.first().ok_or(No::from(Code::Internal))?;
+    let made = registry::find(view.store, &view.memory.core, &Find::Branch(*first), &[], revoke::CHILDREN)?;
+    if made.len() >= revoke::CHILDREN {
+        return Err(not("too many service tokens come from it: let some end, or take another token"));
+    }
     let counts = |authority| ask.options.authentication.contains(&authority);
     let left = tkcore::exchange(held.verified, &key, view.now, counts);
     let mut caveats = left.map_err(|why| not(&why.to_string()))?;

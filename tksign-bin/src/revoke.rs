@@ -21,9 +21,12 @@ use crate::store::{Op, Table};
 use crate::verify;
 use crate::writer::{Plan, View};
 
-/// Service tokens that one branch revocation may expand to in one transaction. A parent has a
-/// few workloads; more than this is revoked as a lineage, which needs no expansion.
-const CHILDREN: usize = 4096;
+/// Service tokens that come from one token at most: a branch revocation expands to them in one
+/// transaction. A parent has a few workloads.
+pub(crate) const CHILDREN: usize = 4096;
+/// Signers of a cluster do not see each other's at once. More than this, which no exchange makes, is
+/// revoked as a lineage, which needs no expansion.
+const EXPANDED: usize = 2 * CHILDREN;
 
 /// Decides a revocation by any rule.
 pub(crate) fn revoke(view: &View<'_>, ask: &Ask, asked: Revoke) -> Decided<Revoke> {
@@ -186,8 +189,8 @@ pub(crate) fn add(
 
 /// Revokes the service tokens that were made from a branch or from what follows from it.
 fn expand(view: &View<'_>, branch: BranchId, plan: &mut Plan) -> Result<usize, No> {
-    let children = registry::find(view.store, &view.memory.core, &Find::Branch(branch), &[], CHILDREN)?;
-    if children.len() >= CHILDREN {
+    let children = registry::find(view.store, &view.memory.core, &Find::Branch(branch), &[], EXPANDED)?;
+    if children.len() >= EXPANDED {
         return Err(Code::Conflict
             .detail("too many service tokens come from this branch: revoke the lineage")
             .into());

@@ -6,7 +6,8 @@ mod common;
 use common::*;
 use tkcore::plain::Macaroon;
 use tkcore::protocol::*;
-use tkcore::{AuthorityId, CaveatKey, KeyClass, SealTo, SharedKey, Timestamp, Token};
+use tkcore::{AuthorityId, BranchId, CaveatKey, KeyClass, LineageId, SealTo, SharedKey, Timestamp, Token};
+use tksign::store::{Change, Op, Sqlite, Store as _, Table};
 use tksign::{Options, Peer};
 
 const LOGIN: AuthorityId = AuthorityId::from_bytes([0xaa; 16]);
@@ -327,6 +328,46 @@ fn the_parents_revocation_stops_the_exchange_and_kills_the_children() {
             shop.world.restart();
         }
     }
+}
+
+/// TP-34: 4,096 service tokens come from one token, and its branches can still be revoked with all of them.
+#[test]
+fn a_holder_cannot_make_a_branch_that_is_too_large_to_revoke() {
+    let mut shop = shop();
+    let parent = shop.parent();
+    let attenuated = tkcore::attenuate(&Token::parse(parent.token.expose()).unwrap(), &["app = 17"]).unwrap();
+    let root = attenuated.as_token().as_v2().to_vec();
+    let discharge = |shop: &Shop| vec![shop.login.discharge(&root, &[], None)];
+    let asked = Verify { root: root[..].into(), discharges: discharge(&shop) };
+    let points = shop.world.call(shop.verifier, &asked).unwrap().branches;
+    // One short of the limit, as so many exchanges would have left them.
+    shop.world.close();
+    let mut store = unheld(|| Ok(Sqlite::open(shop.world.path())?)).unwrap();
+    let made = |n: u64| {
+        let mut random = [0; 10];
+        random[..8].copy_from_slice(&n.to_be_bytes());
+        LineageId::new(random, Timestamp::from_millis(NOW).unwrap())
+    };
+    let row = |point: &BranchId, n| [b"b", &point.as_bytes()[..], made(n).as_bytes()].concat();
+    let ops = points.iter().flat_map(|point| (1..4096).map(move |n| row(point, n)));
+    let ops = ops.map(|key| Op::Put(Table::Index, key, Vec::new())).collect();
+    store.begin().unwrap();
+    store.apply(&Change { ops, ..Change::default() }).unwrap();
+    store.commit().unwrap();
+    drop(store);
+    shop.world.open();
+    let last = shop.exchange(&root, discharge(&shop)).unwrap();
+    assert!(why(shop.exchange(&root, discharge(&shop))).contains("too many service tokens"));
+    let whole = parent.token.expose();
+    let all = vec![shop.login.discharge(whole, &[], None)];
+    assert!(why(shop.exchange(whole, all)).contains("too many service tokens"), "above the branch as well");
+
+    let before = shop.world.operate(&Status {}).revocations;
+    let target = RevokeTarget::Presented(whole.into(), RevokeScope::Branch);
+    let done = shop.world.call(shop.revoker, &revoke(target)).unwrap();
+    assert_eq!(done.effect, RevokeEffect::New);
+    assert_eq!(shop.world.operate(&Status {}).revocations, before + 1 + 4096);
+    assert_eq!(code(shop.alive(&last.token)), Code::Revoked);
 }
 
 /// PR-96: of every kind of floor that holds for both.
