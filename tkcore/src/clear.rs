@@ -17,13 +17,14 @@ use crate::limits;
 use crate::refusal::{CaveatRefusal, Refusal, RefusalCause, Why, printable};
 use crate::request::{Access, Fact, Request};
 use crate::revocation::{Gap, Query, Revocations, Status};
+use crate::time::Timestamp;
 use crate::verify::{Place, Verified};
 
 /// What one step of clearing was about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step<'c> {
     /// The token's own expiry.
-    Expiry(Option<crate::time::Timestamp>),
+    Expiry(Option<Timestamp>),
     /// Its mint time against the clock.
     Issued,
     /// The revocation state.
@@ -79,6 +80,17 @@ impl Verified<'_> {
         Ok(Grant::new(self.identifier(), self.facts(), self.caveat_count()))
     }
 
+    /// What clearing begins with, whatever the request: that it is neither expired, nor minted ahead of
+    /// the clock, nor revoked. For a signer, which vouches for tokens without knowing the request.
+    ///
+    /// # Errors
+    /// As [`Verified::clear`].
+    pub fn stands(&self, now: Timestamp, revocations: &impl Revocations) -> Result<(), Error> {
+        not_expired(self.identifier(), now)?;
+        not_ahead(self.identifier(), now)?;
+        self.not_revoked(revocations).map(drop)
+    }
+
     pub(crate) fn walk<'c>(
         &'c self,
         request: &Request<'_>,
@@ -89,8 +101,8 @@ impl Verified<'_> {
     ) -> Result<(), Error> {
         let identifier = self.identifier();
         let facts = self.facts();
-        sink.step(Step::Expiry(identifier.expiry), not_expired(identifier, request))?;
-        sink.step(Step::Issued, not_ahead(identifier, request))?;
+        sink.step(Step::Expiry(identifier.expiry), not_expired(identifier, request.now()))?;
+        sink.step(Step::Issued, not_ahead(identifier, request.now()))?;
         sink.step(Step::Revocation, self.not_revoked(revocations))?;
         let wide = match vocabulary.tenant_wide() {
             TenantWide::Admit => Ok(Passed::NotApplicable),
@@ -156,18 +168,18 @@ fn refused(cause: RefusalCause) -> Error {
     Error::Refused(Refusal::new(cause))
 }
 
-pub(crate) fn not_expired(identifier: &Identifier<'_>, request: &Request<'_>) -> Result<Passed, Error> {
+pub(crate) fn not_expired(identifier: &Identifier<'_>, now: Timestamp) -> Result<Passed, Error> {
     match identifier.expiry {
         None => Ok(Passed::NotApplicable),
-        Some(at) if request.now() < at => Ok(Passed::Admits),
+        Some(at) if now < at => Ok(Passed::Admits),
         Some(at) => Err(refused(RefusalCause::Expired { at })),
     }
 }
 
-pub(crate) fn not_ahead(identifier: &Identifier<'_>, request: &Request<'_>) -> Result<Passed, Error> {
+pub(crate) fn not_ahead(identifier: &Identifier<'_>, now: Timestamp) -> Result<Passed, Error> {
     let skew = core::time::Duration::from_secs(limits::CLOCK_SKEW_SECONDS);
     match identifier.lineage.minted() {
-        Some(minted) if minted <= request.now().saturating_add(skew) => Ok(Passed::Admits),
+        Some(minted) if minted <= now.saturating_add(skew) => Ok(Passed::Admits),
         Some(minted) => Err(refused(RefusalCause::IssuedAhead { minted })),
         None => Err(crate::error::Malformed::Identifier("mint time past the year 9999").into()),
     }

@@ -186,8 +186,8 @@ impl Untrusted<'_> {
         let mut all = All { request, who, vocabulary, lines: Vec::new() };
         if let Some(identifier) = &identifier {
             // The sink keeps every refusal, so these end nothing.
-            let _ = all.step(Step::Expiry(identifier.expiry), not_expired(identifier, request));
-            let _ = all.step(Step::Issued, not_ahead(identifier, request));
+            let _ = all.step(Step::Expiry(identifier.expiry), not_expired(identifier, request.now()));
+            let _ = all.step(Step::Issued, not_ahead(identifier, request.now()));
         }
         all.caveats_of(self, None, budget);
         Explanation { lines: all.lines }

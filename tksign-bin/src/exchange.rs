@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tkcore::protocol::{Code, Exchange, ExchangeAnswer};
+use tkcore::protocol::{Code, Exchange, ExchangeAnswer, RpcError};
 use tkcore::{KeyClass, NewCaveat, is_tenant_wide};
 
 use crate::issue::{self, New};
@@ -27,7 +27,7 @@ pub(crate) fn exchange(view: &View<'_>, ask: &Ask, asked: Exchange) -> Decided<E
 
 fn child(view: &View<'_>, ask: &Ask, asked: &Exchange, held: &Held<'_>) -> Decided<Exchange> {
     let not = |why: &str| No::from(Code::NotExchangeable.detail(why));
-    verify::alive(view.memory, held, view.now)?;
+    held.verified.stands(view.now, &view.memory.revoked).map_err(|error| RpcError::from(&error))?;
     let record = held.record;
     // A service that holds the key could have made the parent itself.
     if record.class == KeyClass::Delegable {

@@ -72,15 +72,16 @@ pub(crate) struct Bound {
 }
 
 /// Listens and serves until SIGTERM or SIGINT, then stops taking connections, lets what is
-/// under way end, and returns. `ready` is told where it listens, once it does.
-pub(crate) async fn serve<A: Authority>(
+/// under way end, and returns. `close_in` is called when everything is open that ever will be, before
+/// anybody is heard; what it gives is told where it listens, once it does.
+pub(crate) async fn serve<A: Authority, R: FnOnce(Bound)>(
     folder: &Path,
     config: &mut Config,
     key: ServerKey,
     authority: Arc<A>,
     feed: FeedTree,
     more_metrics: Box<dyn Fn(&mut String) + Send + Sync>,
-    ready: impl FnOnce(Bound),
+    close_in: impl FnOnce() -> R,
 ) -> Result<(), BindError> {
     let signals = |kind| signal(kind).unwrap_or_else(|_| random::stop("signals cannot be received"));
     let (mut terminate, mut interrupt) = (signals(SignalKind::terminate()), signals(SignalKind::interrupt()));
@@ -106,6 +107,7 @@ pub(crate) async fn serve<A: Authority>(
     let (public_doors, public_bound) = bind(&config.public, &mut config.inherited).await?;
     let (metrics_doors, metrics_bound) = bind(&config.metrics, &mut config.inherited).await?;
     let both = Arc::new(Both { rpc: Arc::clone(&rpc), public: Arc::clone(&public) });
+    let ready = close_in();
     let few = || Gate::new(FEW_CONNECTIONS, FEW_CONNECTIONS);
     doors.open(vec![control], few(), &both, &metrics);
     doors.open(rpc_doors, Gate::new(RPC_CONNECTIONS, RPC_CONNECTIONS_EACH), &rpc, &metrics);

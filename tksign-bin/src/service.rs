@@ -209,16 +209,21 @@ impl Service {
             // One constant answer, and no line: a stranger gets no disk to fill.
             return Err(Code::NotAllowed.error());
         };
-        let request = Request::decode(request).map_err(|error| Code::BadParameters.detail(error.0))?;
+        let unknown = AuditEvent::new(AuditActor::Client(caller), "unknown");
+        let request = match Request::decode(request) {
+            Ok(request) => request,
+            Err(error) => {
+                return self.refuse(caller, peer, unknown, Code::BadParameters.detail(error.0)).await;
+            }
+        };
         let Some(operation) = Operation::from_code(request.operation) else {
-            let event =
-                AuditEvent::new(AuditActor::Client(caller), "unknown").with("code", request.operation);
-            return Err(self.refuse(event.traced(request.trace), Code::UnknownOperation.error()).await);
+            let event = unknown.with("code", request.operation).traced(request.trace);
+            return self.refuse(caller, peer, event, Code::UnknownOperation.error()).await;
         };
         let (id, trace, options) = (request.id, request.trace, Arc::clone(&self.options));
         let ask = Ask { client, peer, operation, id, trace, options };
         if let Err(code) = roles::admit(&ask.client, operation, now) {
-            return Err(self.refuse(ask.event(), code.error()).await);
+            return self.refuse(caller, peer, ask.event(), code.error()).await;
         }
         if let Some(held) = &self.read_only {
             // Not even a line is written.
@@ -228,7 +233,9 @@ impl Service {
         match operation {
             Operation::Verify => match Verify::params(params) {
                 Ok(asked) => verify::answer(self, &ask.client, &asked),
-                Err(error) => Err(self.refuse(ask.event(), Code::BadParameters.detail(error.0)).await),
+                Err(error) => {
+                    self.refuse(caller, peer, ask.event(), Code::BadParameters.detail(error.0)).await
+                }
             },
             Operation::Mint => self.decide(ask, params, issue::mint).await,
             Operation::Revoke => replicated(self.decide(ask, params, revoke::revoke).await, replica).await,
@@ -269,14 +276,13 @@ impl Service {
     }
 
     /// Writes the line of a refusal, then gives it. A refusal that cannot be written is told
-    /// as the store's failure: nothing goes unrecorded.
-    async fn refuse(&self, event: AuditEvent, error: RpcError) -> RpcError {
-        let event = event.refused(error.code);
-        let declined = No { error, event: Some(Box::new(event)) };
-        match self.writer.submit(move |_| Err(declined.clone())).await {
-            Ok(_) => Code::Internal.error(),
-            Err(error) => error,
+    /// as the store's failure: nothing goes unrecorded. Of many the rest is summed up.
+    async fn refuse(&self, caller: ClientKey, peer: Peer, event: AuditEvent, error: RpcError) -> Answer {
+        if !self.tally.has_line(caller, self.clock.monotonic()) {
+            return Err(error);
         }
+        let declined = No { event: Some(Box::new(event.refused(error.code))), error };
+        self.writer.submit(peer, move |_| Err(declined.clone())).await
     }
 
     /// An operation decided by the writer, in the order of the writes; one that changes
@@ -308,14 +314,16 @@ impl Service {
             }
             Ok(plan)
         };
+        let (tally, now, peer) = (Arc::clone(&self.tally), self.clock.monotonic(), ask.peer);
         let declined = move |view: &View<'_>| {
             let mut ask = ask.clone();
             decide(view, &mut ask).map_err(|No { error, event }| {
-                let event = event.map_or_else(|| ask.event(), |event| *event);
-                No { event: Some(Box::new(event.refused(error.code))), error }
+                let event = || event.map_or_else(|| ask.event(), |event| *event).refused(error.code);
+                let event = tally.has_line(ask.client.key, now).then(|| Box::new(event()));
+                No { event, error }
             })
         };
-        self.writer.submit(declined).await
+        self.writer.submit(peer, declined).await
     }
 }
 

@@ -1,9 +1,11 @@
-//! Remote verifies, summed up per client and lineage until they are written to the audit.
+//! What is summed up until it is written to the audit: remote verifies per client and lineage, and
+//! refused requests of a client that has had more of them than get lines of their own.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Instant;
 
-use tkcore::protocol::{AuditActor, AuditEvent, ClientKey};
+use tkcore::protocol::{AuditActor, AuditEvent, Bucket, ClientKey, Rate};
 use tkcore::{LineageId, Timestamp};
 
 use crate::memory::SignerError;
@@ -18,6 +20,10 @@ pub(crate) const TALLIES: usize = 4096;
 /// Lines written in one change: some 100 KiB, which every store takes while callers wait.
 const LINES: usize = 256;
 
+/// Refused requests of one client that get lines of their own: an honest client's mistakes, not the
+/// megabytes a second that a thief of its key would fill the disk with.
+const REFUSALS: Rate = Rate { per_second: 10, burst: 100 };
+
 /// Sums of one client and lineage; no lineage where the token did not even hold.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sum {
@@ -26,15 +32,19 @@ struct Sum {
     last: Option<Timestamp>,
 }
 
-/// The verifies since the last time they were written.
+/// What happened since the last time it was written.
 #[derive(Debug, Default)]
-pub(crate) struct Tally(Mutex<BTreeMap<(ClientKey, Option<LineageId>), Sum>>);
+pub(crate) struct Tally {
+    verifies: Mutex<BTreeMap<(ClientKey, Option<LineageId>), Sum>>,
+    /// Of each client how many more lines it may have, and how many it did not get.
+    refusals: Mutex<BTreeMap<ClientKey, (Bucket<Instant>, u64)>>,
+}
 
 impl Tally {
     /// Counts one answer. `lineage` only of a token whose chain held: anything else is a
     /// stranger's claim.
     pub(crate) fn count(&self, client: ClientKey, lineage: Option<LineageId>, good: bool, now: Timestamp) {
-        let mut sums = lock(&self.0);
+        let mut sums = lock(&self.verifies);
         let full = sums.len() >= TALLIES && !sums.contains_key(&(client, lineage));
         let sum = sums.entry((client, lineage.filter(|_| !full))).or_default();
         let count = if good { &mut sum.good } else { &mut sum.refused };
@@ -42,11 +52,24 @@ impl Tally {
         sum.last = Some(now);
     }
 
+    /// Whether one more refused request of this client gets a line; else it is counted.
+    pub(crate) fn has_line(&self, client: ClientKey, now: Instant) -> bool {
+        let mut refusals = lock(&self.refusals);
+        let (bucket, more) = refusals.entry(client).or_insert_with(|| (Bucket::full(REFUSALS, now), 0));
+        let has = bucket.take(REFUSALS, now).is_ok();
+        *more = more.saturating_add(u64::from(!has));
+        has
+    }
+
     /// An audit line for each sum, and when each registered lineage was last seen; says whether those
     /// were all. What is taken out and then not committed is lost: these lines are statistics, and say so.
     pub(crate) fn drain(&self, view: &View<'_>, plan: &mut Plan) -> Result<bool, SignerError> {
-        let taken: Vec<_> = std::iter::from_fn(|| lock(&self.0).pop_first()).take(LINES).collect();
+        let taken: Vec<_> = std::iter::from_fn(|| lock(&self.verifies).pop_first()).take(LINES).collect();
         let all = taken.len() < LINES;
+        for (client, (_, more)) in lock(&self.refusals).iter_mut().filter(|(_, (_, more))| *more > 0) {
+            let event = AuditEvent::new(AuditActor::Client(*client), "refusals");
+            plan.events.push(event.with("more", std::mem::take(more)));
+        }
         for ((client, lineage), sum) in taken {
             plan.events.push(
                 AuditEvent::new(AuditActor::Client(client), "verify")
@@ -77,7 +100,7 @@ mod tests {
             let lineage = LineageId::new([(n >> 8) as u8; 10], Timestamp::from_millis(n as u64).unwrap());
             tally.count(client, Some(lineage), n % 2 == 0, Timestamp::EPOCH);
         }
-        let sums = tally.0.lock().unwrap();
+        let sums = tally.verifies.lock().unwrap();
         assert_eq!(sums.len(), TALLIES + 1);
         assert_eq!(sums.values().map(|sum| sum.good + sum.refused).sum::<u64>(), TALLIES as u64 + 10);
         assert_eq!(sums[&(client, None)].good, 5);

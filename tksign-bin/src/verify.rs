@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use tkcore::protocol::{Call as _, ClientInfo, Code, Role, RpcError, SecretBytes, Verify, VerifyAnswer};
-use tkcore::revocation::{Query, Revocations as _, Status};
 use tkcore::{
     Basis, BranchId, BranchIds, Budget, Error, Identifier, KeyId, LineageFacts, Presented, Scratch,
     Timestamp, Token, Verified, limits,
@@ -43,7 +42,8 @@ fn judge(
             return Err(Code::WrongAudience.error());
         }
         *lineage = Some(held.identifier.lineage);
-        let position = service.writer.read(|memory| alive(memory, held, now).map(|()| memory.position))?;
+        let stands = |memory: &Memory| held.verified.stands(now, &memory.revoked).map(|()| memory.position);
+        let position = service.writer.read(stands).map_err(|error| RpcError::from(&error))?;
         let earlier = held.branches.split_last().map_or(&[][..], |(_, earlier)| earlier);
         Ok(VerifyAnswer {
             key: held.identifier.key,
@@ -109,23 +109,4 @@ pub(crate) fn chain<T>(
     let branches = tkcore::branches_of_own_chain(&token, &key, &mut Budget::new(limits::VERIFY_BUDGET))
         .map_err(|error| RpcError::from(&error))?;
     then(record, &identifier, &branches)
-}
-
-/// Whether an authentic token is neither expired, ahead of time, nor revoked.
-pub(crate) fn alive(memory: &Memory, held: &Held<'_>, now: Timestamp) -> Result<(), RpcError> {
-    let identifier = held.identifier;
-    if identifier.expiry.is_some_and(|expiry| now >= expiry) {
-        return Err(Code::Expired.error());
-    }
-    let ahead = now.saturating_add(std::time::Duration::from_secs(limits::CLOCK_SKEW_SECONDS));
-    if identifier.lineage.minted().is_none_or(|minted| minted > ahead) {
-        return Err(Code::IssuedAhead.error());
-    }
-    let facts = held.facts;
-    let query = Query::new(identifier, Some(facts.tenant_row), facts.subject_row, held.branches);
-    match memory.revoked.status(&query) {
-        Status::Live => Ok(()),
-        Status::Revoked(rule) => Err(Code::Revoked.detail(rule.as_str())),
-        Status::Unknown(_) => Err(Code::Internal.error()),
-    }
 }

@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use tkcore::Timestamp;
 use tkcore::protocol::{AuditEvent, Code, RpcError};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use zeroize::Zeroizing;
 
 use crate::audit;
 use crate::clock::{Clock, monotonic};
 use crate::fence::Guard;
 use crate::memory::{Effect, Memory, SignerError};
+use crate::peer::Peer;
 use crate::publish::Publisher;
 use crate::random;
 use crate::service::No;
@@ -42,6 +43,9 @@ const BUSY_MILLIS: u32 = 250;
 /// Most jobs that wait: sixteen groups, which a slow disk still writes within a call's patience.
 /// Whoever comes later is told to ask again, and nothing of its request is kept.
 const QUEUE: usize = 4096;
+/// Of these, places for the control socket alone, one for each connection that it takes: whoever fills
+/// the queue with a stolen key does not keep the operator from removing it.
+const RESERVED: usize = 64;
 
 /// What a decision may look at.
 pub(crate) struct View<'a> {
@@ -77,7 +81,7 @@ pub(crate) type Payload = Zeroizing<Vec<u8>>;
 pub(crate) type Answer = Result<Payload, RpcError>;
 
 enum Job {
-    Decide(Decide, oneshot::Sender<Answer>),
+    Decide(Decide, oneshot::Sender<Answer>, Option<OwnedSemaphorePermit>),
     Stop(oneshot::Sender<()>),
     #[cfg(feature = "etcd")]
     News,
@@ -87,6 +91,8 @@ enum Job {
 #[derive(Clone)]
 pub(crate) struct Writer {
     jobs: SyncSender<Job>,
+    /// Places in the queue for others than the control socket.
+    places: Arc<Semaphore>,
     committed: Arc<RwLock<Memory>>,
 }
 
@@ -127,7 +133,8 @@ impl Writer {
                 thread.run(&queue);
             })
             .map_err(|error| StoreError::Io("writer thread".into(), error))?;
-        Ok(Self { jobs, committed })
+        let places = Arc::new(Semaphore::new(QUEUE.saturating_sub(RESERVED)));
+        Ok(Self { jobs, places, committed })
     }
 
     /// Reads what is committed. The closure must be short: writers wait for it.
@@ -140,12 +147,16 @@ impl Writer {
     /// Has a job decided, and waits until it is durable.
     pub(crate) async fn submit(
         &self,
+        peer: Peer,
         decide: impl Fn(&View<'_>) -> Result<Plan, No> + Send + 'static,
     ) -> Answer {
         let (reply, answer) = oneshot::channel();
         let stopping = || Code::Stopping.error();
-        self.jobs.try_send(Job::Decide(Box::new(decide), reply)).map_err(|error| match error {
-            TrySendError::Full(_) => Code::Busy.error().retry_after(BUSY_MILLIS),
+        let busy = || Code::Busy.error().retry_after(BUSY_MILLIS);
+        let place = (peer != Peer::Control).then(|| Arc::clone(&self.places).try_acquire_owned());
+        let place = place.transpose().map_err(|_| busy())?;
+        self.jobs.try_send(Job::Decide(Box::new(decide), reply, place)).map_err(|error| match error {
+            TrySendError::Full(_) => busy(),
             TrySendError::Disconnected(_) => stopping(),
         })?;
         answer.await.unwrap_or_else(|_| Err(stopping()))
@@ -206,7 +217,7 @@ impl Thread {
                 match job {
                     #[cfg(feature = "etcd")]
                     Job::News => {}
-                    Job::Decide(decide, reply) => group.push((decide, reply)),
+                    Job::Decide(decide, reply, _place) => group.push((decide, reply)),
                     Job::Stop(reply) => stop = Some(reply),
                 }
             }
@@ -381,7 +392,7 @@ impl Thread {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
-    use std::task::{Context, Waker};
+    use std::task::{Context, Poll, Waker};
 
     use tkcore::Name;
     use tkcore::protocol::{ClientKey, Role};
@@ -392,7 +403,8 @@ mod tests {
     use crate::service::Options;
     use crate::signer::Signer;
 
-    /// As many as the queue takes wait, and one more is told to ask again.
+    /// As many as the queue takes wait, and one more is told to ask again: sooner whoever does not come by
+    /// the control socket.
     #[test]
     fn the_queue_is_bounded() {
         let dir = testkit::TempDir::new();
@@ -403,7 +415,7 @@ mod tests {
         let writer = signer.service.writer.clone();
         let (began, begun) = channel();
         let (go_on, may_go_on) = channel::<()>();
-        let job = |writer: Writer| async move { writer.submit(|_| Ok(Plan::default())).await };
+        let job = |writer: Writer, peer| async move { writer.submit(peer, |_| Ok(Plan::default())).await };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let first = writer.clone();
@@ -413,23 +425,34 @@ mod tests {
                     let _ = may_go_on.recv();
                     Ok(Plan::default())
                 };
-                first.submit(block).await
+                first.submit(Peer::Unix, block).await
             });
             tokio::task::yield_now().await;
             // From here on the writer takes nothing out of the queue.
             begun.recv().unwrap();
-            let mut waiting: Vec<_> = (0..QUEUE).map(|_| Box::pin(job(writer.clone()))).collect();
-            // Each is polled once, which is what puts its job into the queue.
-            let mut context = Context::from_waker(Waker::noop());
-            assert!(waiting.iter_mut().all(|job| job.as_mut().poll(&mut context).is_pending()));
-            let refused = job(writer.clone()).await.unwrap_err();
-            assert_eq!((refused.code, refused.retry_after), (Code::Busy, Some(BUSY_MILLIS)));
+            let mut waiting = Vec::new();
+            for (peer, places) in [(Peer::Unix, QUEUE - RESERVED), (Peer::Control, RESERVED)] {
+                for _ in 0..places {
+                    // Each is polled once, which is what puts its job into the queue.
+                    let mut job = Box::pin(job(writer.clone(), peer));
+                    assert!(job.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+                    waiting.push(job);
+                }
+                let mut late = Box::pin(job(writer.clone(), peer));
+                let Poll::Ready(Err(refused)) = late.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+                else {
+                    panic!("there was a place for one more");
+                };
+                assert_eq!((refused.code, refused.retry_after), (Code::Busy, Some(BUSY_MILLIS)));
+            }
             drop(go_on);
             assert!(held.await.unwrap().is_ok());
             for waiting in waiting {
                 assert!(waiting.await.is_ok());
             }
-            assert!(job(writer.clone()).await.is_ok(), "there is room again");
+            for peer in [Peer::Unix, Peer::Control] {
+                assert!(job(writer.clone(), peer).await.is_ok(), "there is room again");
+            }
             signer.service.stop().await;
         });
     }

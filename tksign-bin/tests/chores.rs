@@ -16,7 +16,7 @@ use tkcore::protocol::*;
 use tkcore::revocation::Position;
 use tkcore::{KeyClass, Timestamp};
 use tksign::store::{Sqlite, Store as _, Table};
-use tksign::{Clock, Signer};
+use tksign::{Clock, Peer, Signer};
 
 /// Both of the signer's clocks, moved by the test alone.
 struct Both {
@@ -96,6 +96,43 @@ fn verifies_are_written_down_while_something_is_revoked_all_the_time() {
     assert_eq!(said(refused), (by(), None, count("0"), count("1"), last()));
     assert_eq!(said(good), (by(), Some(minted.lineage.to_string()), count("3"), count("0"), last()));
     assert_eq!(world.operate(&TokenShow { lineage: minted.lineage }).last_seen, Some(seen));
+}
+
+/// PR-98: what is refused is written line by line as long as an honest client could have made so many
+/// mistakes; the rest costs a number.
+#[test]
+fn refusals_of_a_thief_of_a_key_do_not_fill_the_disk() {
+    let (mut world, clock) = world();
+    let verifier = world.client(3, Role::Verify(None));
+    let revoker = world.client(4, Role::Revoke);
+    let no_key = || revoke(RevokeTarget::Key(tkcore::KeyId::from_bytes([9; 8]), KeyFloor::All));
+    let of = |world: &World, client: ClientKey, operation: &str| {
+        let by = |line: &Value| line["by"] == client.to_string() && line["op"] == operation;
+        lines(world, operation).into_iter().filter(by).collect::<Vec<_>>()
+    };
+    // Each way to be refused: by the role, by the writer, as unknown, as unreadable.
+    for _ in 0..75 {
+        assert_eq!(code(world.call(verifier, &Status {})), Code::NotAllowed);
+        assert_eq!(code(world.call(revoker, &no_key())), Code::NotFound);
+        let unreadable = world.raw(revoker, Peer::Control, b"?");
+        assert_eq!(code(Status::read_answer(&unreadable).unwrap()), Code::BadParameters);
+    }
+    assert_eq!(of(&world, verifier, "status").len(), 75, "below the burst each has a line");
+    let both = of(&world, revoker, "revoke").len() + of(&world, revoker, "unknown").len();
+    assert_eq!(both, 100, "all of a client's share its lines");
+    for _ in 0..75 {
+        assert_eq!(code(world.call(verifier, &Status {})), Code::NotAllowed, "the answer is the same");
+    }
+    assert_eq!(of(&world, verifier, "status").len(), 100);
+    clock.advance(Duration::from_secs(1));
+    for _ in 0..75 {
+        assert_eq!(code(world.call(verifier, &Status {})), Code::NotAllowed);
+    }
+    assert_eq!(of(&world, verifier, "status").len(), 110, "ten a second");
+    world.restart();
+    let more =
+        |client| of(&world, client, "refusals").iter().map(|line| line["more"].clone()).collect::<Vec<_>>();
+    assert_eq!((more(verifier), more(revoker)), (vec!["115".into()], vec!["50".into()] as Vec<Value>));
 }
 
 /// More than one change takes: 300 lines of verifies, 300 tokens and as many kept answers.

@@ -3,6 +3,7 @@ use core::fmt;
 
 use super::field::{BadMessage, Field, Fields, Text, Writer, message};
 use crate::error::{Error, NotAuthentic};
+use crate::refusal::RefusalCause;
 use crate::revocation::Rule;
 
 /// Whose fault a refusal of the signer is, from the client's point of view.
@@ -188,10 +189,18 @@ impl From<&Error> for RpcError {
             Error::NotAuthentic(_) => Code::NotAuthentic.error(),
             Error::Discharge(what) => Code::BadDischarge.detail(&what.to_string()),
             Error::TooMuchWork => Code::TooMuchWork.error(),
-            // Nothing else comes out of verifying under a root key.
-            Error::Refused(_) | Error::Revoked(_) | Error::NotKnowable(_) | Error::Bug(_) => {
-                Code::Internal.error()
-            }
+            Error::Revoked(rule) => Code::Revoked.detail(rule.as_str()),
+            Error::Refused(refusal) => match refusal.cause() {
+                RefusalCause::Expired { .. } => Code::Expired.error(),
+                RefusalCause::IssuedAhead { .. } => Code::IssuedAhead.error(),
+                // A signer knows no request, so these do not come up.
+                RefusalCause::TenantWide
+                | RefusalCause::Tenant { .. }
+                | RefusalCause::Audience { .. }
+                | RefusalCause::Caveat(_) => Code::Internal.error(),
+            },
+            // It keeps all revocations and collects every branch, so neither does this.
+            Error::NotKnowable(_) | Error::Bug(_) => Code::Internal.error(),
         }
     }
 }

@@ -8,7 +8,6 @@ use tokio::runtime::Runtime;
 
 use super::{Exit, Failure, Streams, backup, local, restore, serve, values};
 use crate::fence::{Follower, INTERVAL};
-use crate::host::{Report, Sandbox};
 use crate::secret::Secret;
 use crate::serve as server;
 use crate::session::ServerKey;
@@ -29,7 +28,8 @@ pub(super) fn run(
         let (keys, shown) = (follower.service(), follower.service());
         let following = tokio::spawn(follow(Arc::clone(&follower)));
         let notify = config.notify.clone();
-        let mut told = Ok(());
+        let mut outcome = Ok(());
+        let (told, stdout) = (&mut outcome, &mut *streams.stdout);
         let served = server::serve(
             &folder,
             &mut config,
@@ -37,17 +37,17 @@ pub(super) fn run(
             Arc::clone(&follower),
             follower.feed().clone(),
             Box::new(|_| ()),
-            |bound| {
-                let calls = sandbox.as_ref().map(Sandbox::calls);
-                let report = calls.into_iter().fold(report, Report::and);
-                report.missing().for_each(|what| eprintln!("tksign: warning: {what}"));
-                told = serve::tell(matches, ready, streams.stdout, &folder, &bound, &shown.static_keys());
-                notify.tell("READY=1\nSTATUS=following");
+            || {
+                serve::close_in(sandbox.as_ref(), report);
+                |bound: server::Bound| {
+                    *told = serve::tell(matches, ready, stdout, &folder, &bound, &shown.static_keys());
+                    notify.tell("READY=1\nSTATUS=following");
+                }
             },
         )
         .await;
         following.abort();
-        served.map_err(serve::failure).and(told)
+        served.map_err(serve::failure).and(outcome)
     })?;
     let _ = writeln!(streams.stderr, "tksign: stopped");
     Ok(Exit::Ok)

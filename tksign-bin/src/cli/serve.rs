@@ -132,7 +132,8 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
         let notify = config.notify.clone();
         let publishing =
             matches.get_one::<PathBuf>("publish").map(|to| publish(signer.feed.clone(), to.clone()));
-        let mut told = Ok(());
+        let mut outcome = Ok(());
+        let (told, stdout) = (&mut outcome, &mut *streams.stdout);
         let served = serve::serve(
             &folder,
             &mut config,
@@ -144,14 +145,12 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
                 #[cfg(feature = "etcd")]
                 mirror.iter().for_each(|mirror| super::etcd::metrics(mirror, page));
             }),
-            |bound| {
-                // Everything is open that ever will be.
-                let calls = sandbox.as_ref().map(Sandbox::calls);
-                let report = calls.into_iter().fold(report, Report::and);
-                report.missing().for_each(|what| eprintln!("tksign: warning: {what}"));
-                shown.say_sandbox(&report);
-                told = tell(matches, ready, streams.stdout, &folder, &bound, &shown.static_keys());
-                notify.tell("READY=1\nSTATUS=serving");
+            || {
+                shown.say_sandbox(&close_in(sandbox.as_ref(), report));
+                |bound: Bound| {
+                    *told = tell(matches, ready, stdout, &folder, &bound, &shown.static_keys());
+                    notify.tell("READY=1\nSTATUS=serving");
+                }
             },
         )
         .await;
@@ -160,11 +159,18 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
         }
         // The store is closed in any case: what was acknowledged is published first.
         service.stop().await;
-        served.map_err(failure).and(told)
+        served.map_err(failure).and(outcome)
     });
     served?;
     let _ = writeln!(streams.stderr, "tksign: stopped");
     Ok(Exit::Ok)
+}
+
+/// Denies the process what it needs no more, and warns of what could not be denied.
+pub(super) fn close_in(sandbox: Option<&Sandbox>, report: Report) -> Report {
+    let report = sandbox.map(Sandbox::calls).into_iter().fold(report, Report::and);
+    report.missing().for_each(|what| eprintln!("tksign: warning: {what}"));
+    report
 }
 
 fn config(matches: &ArgMatches) -> Result<Config, Failure> {

@@ -86,10 +86,11 @@ pub(crate) struct Handshake(Arc<HandshakeGate>);
 impl HandshakeGate {
     pub(crate) fn enter(self: &Arc<Self>, origin: Origin, now: Instant) -> Option<Handshake> {
         let mut state = lock(&self.state);
-        if state.under_way >= WAITING {
+        let is_stranger = origin != Origin::Control;
+        if is_stranger && state.under_way >= WAITING {
             return None;
         }
-        if state.origins.len() >= ORIGINS && !state.origins.contains_key(&origin) {
+        if is_stranger && state.origins.len() >= ORIGINS && !state.origins.contains_key(&origin) {
             state.origins.retain(|_, bucket| !bucket.is_full(HANDSHAKES, now));
             if state.origins.len() >= ORIGINS {
                 return None;
@@ -134,6 +135,21 @@ mod tests {
     }
 
     /// PR-51.
+    /// However many strangers wait or have come: the operator is none of them.
+    #[test]
+    fn strangers_keep_nobody_from_the_control_socket() {
+        let (gate, now) = (Arc::new(HandshakeGate::default()), monotonic());
+        let _kept: Vec<_> = (0..WAITING).map(|_| gate.enter(A, now).unwrap()).collect();
+        assert!(gate.enter(B, now).is_none());
+        assert!(gate.enter(Origin::Control, now).is_some(), "with no room to wait");
+        let gate = Arc::new(HandshakeGate::default());
+        for n in 0..ORIGINS as u64 {
+            drop(gate.enter(Origin::V6(n.to_be_bytes()), now).unwrap());
+        }
+        assert!(gate.enter(B, now).is_none());
+        assert!(gate.enter(Origin::Control, now).is_some(), "with no room to count another origin");
+    }
+
     #[test]
     fn handshakes_at_the_cap_and_one_past_it() {
         let gate = Arc::new(HandshakeGate::default());

@@ -6,6 +6,7 @@
 
 mod audit;
 mod bounds;
+mod closed;
 mod doctor;
 mod flood;
 mod host;
