@@ -78,11 +78,9 @@ fn the_line_of_the_crontab_brings_revocations_and_mails_only_what_is_wrong() {
     assert!(floor.is_file());
     let verifier = learned(&signer, &key, &feed, &[&token, &later]);
     let revoked = Err(Error::Revoked(Rule::Token));
-    let mut rows = 0;
-    for (dead, decided) in [(&token, [revoked.clone(), Ok(())]), (&later, [revoked.clone(), revoked.clone()])]
-    {
+    let steps = [(1, &token, [revoked.clone(), Ok(())]), (2, &later, [revoked.clone(), revoked.clone()])];
+    for (rows, dead, decided) in steps {
         signer.must("revoke token", &[&lineage(dead)]);
-        rows += 1;
         // A step is closed a moment after its revocation is acknowledged: a minute later it is there.
         until("the step", || {
             silent(&cron(&command, &home));
