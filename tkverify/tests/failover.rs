@@ -8,9 +8,10 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
+use testkit::disk::{Disk, Rule};
 use testkit::http::{Reply, Request, Server};
-use testkit::signer::Running;
-use tkcore::protocol::{Bytes, Expiry, Mint, MintCaveat, Permit};
+use testkit::signer::{Running, With};
+use tkcore::protocol::{Bytes, Code, Expiry, Mint, MintCaveat, Permit};
 use tkcore::{KeyClass, Name, Presented, Token};
 use tkverify::remote::{Trouble, request_id};
 use tkverify::{ClientKey, Remote, RemoteError, SignerAddress};
@@ -182,4 +183,31 @@ fn what_was_done_without_an_answer_is_not_done_again_elsewhere() {
     let first = minter.mint(&mint_params(), id).unwrap();
     assert_eq!(scene.tokens(), before + 1);
     assert_eq!(minter.mint(&mint_params(), id).unwrap().lineage, first.lineage);
+}
+
+/// PR-70: a signer whose store fails is not the last word while another one has a store that works.
+#[test]
+fn a_store_that_fails_is_asked_for_elsewhere() {
+    let mut broken = Scene::new();
+    let whole = Scene::new();
+    let key = || ClientKey::from_private(Zeroizing::new([9; 32])).unwrap();
+    let public = tkcore::protocol::ClientKey::from_bytes(*key().public()).to_string();
+    for scene in [&broken, &whole] {
+        scene.signer.must("clients add", &["--key", &public, "--name", "mint", "--role", "mint"]);
+    }
+    broken.signer.stop();
+    let disk = Disk::new(&broken.signer.dir().join("state"), broken.signer.dir().path());
+    broken
+        .signer
+        .set_with(With { arguments: vec!["--no-sandbox".to_owned()], environment: disk.environment() });
+    broken.signer.serve();
+    disk.rule(Rule::WritesFail);
+    let of = |addresses: &[&SignerAddress]| {
+        let addresses: Vec<_> = addresses.iter().map(|address| (*address).clone()).collect();
+        Remote::new(&addresses, key()).unwrap().with_deadline(DEADLINE)
+    };
+    let told = of(&[&broken.address]).mint(&mint_params(), request_id().unwrap()).unwrap_err();
+    assert!(matches!(&told, RemoteError::Refused(error) if error.code == Code::StoreFailed), "{told}");
+    of(&[&broken.address, &whole.address]).mint(&mint_params(), request_id().unwrap()).unwrap();
+    assert_eq!(whole.tokens(), 1);
 }

@@ -212,10 +212,11 @@ impl fmt::Debug for Remote {
     }
 }
 
-/// Whether another signer could answer what this one refused for the moment. A rate limit
-/// counts for the client, wherever it asks.
+/// Whether another signer could answer what this one refused for the moment, or what its store did not
+/// do, or not say that it did: the request id makes it one request all the same. A rate limit counts for
+/// the client, wherever it asks.
 fn elsewhere(error: &RpcError) -> bool {
-    matches!(error.code, Code::Busy | Code::Stopping | Code::ReadOnly | Code::ClockApart)
+    matches!(error.code, Code::Busy | Code::Stopping | Code::ReadOnly | Code::ClockApart | Code::StoreFailed)
 }
 
 /// How long to wait before the next round, at random, so that the clients of a signer that
