@@ -60,8 +60,7 @@ fn lock() -> Outcome {
     let (key, public) =
         (CaveatKey::from_bytes(key), AuthorityPublic::from_bytes(options.hex("authority-key")?));
     let to = SealTo::Public { key: &public, ephemeral: &ephemeral };
-    let authority = AuthorityId::from_bytes(options.hex("authority")?);
-    let ticket = seal_ticket(authority, &to, &key, &[])?;
+    let ticket = seal_ticket(AuthorityId::from_bytes(options.hex("authority")?), &to, &key, &[])?;
     let (_, token) = TokenBuf::from_text(&options::input()?)?;
     let locked = attenuate_third_party(&token.as_token(), None, &ticket, &key, &nonce)?;
     println!("{}", locked.to_text().as_str());
@@ -98,9 +97,8 @@ fn store() -> Outcome {
         let ["", tenant, name] = asked.url().split('/').collect::<Vec<_>>()[..] else {
             return (404, String::new());
         };
-        let request =
-            verifier.request("fleet").action("read-secret").text("tenant-of-secret", tenant).build();
-        let Ok(request) = request else { return (404, String::new()) };
+        let asks = verifier.request("fleet").action("read-secret").text("tenant-of-secret", tenant);
+        let Ok(request) = asks.build() else { return (404, String::new()) };
         if let Err(error) = check(verifier, asked, &request) {
             return (error.http_status(), format!("{}: {}", error.code(), error.for_peer()));
         }
@@ -125,19 +123,23 @@ fn fetch() -> Outcome {
     Ok(())
 }
 
-fn serve(options: &Options, answer: impl Fn(&Verifier, &mut Asked) -> (u16, String)) -> Outcome {
+fn serve(options: &Options, answer: impl Fn(&Verifier, &mut Asked) -> (u16, String) + Sync) -> Outcome {
     let verifier = Verifier::builder()
         .trust(Trust::from_file(options.need("trust")?.as_ref())?)
         .client_key(ClientKey::read(options.need("client-key")?.as_ref())?)
         .folder(options.need("state")?)
+        .asks(8, 4) // of 16 threads: strangers never hold all of them while the signer hangs
         .build()?;
     verifier.wait_until_loaded(Duration::from_secs(5));
     let server = Server::http(options.need("listen")?).map_err(|error| -> Box<dyn StdError> { error })?;
     println!("listening on http://{}", server.server_addr());
-    for mut asked in server.incoming_requests() {
-        let (status, body) = answer(&verifier, &mut asked);
-        let _ = asked.respond(Response::from_string(body).with_status_code(status));
-    }
+    let work = || {
+        while let Ok(mut asked) = server.recv() {
+            let (status, body) = answer(&verifier, &mut asked);
+            let _ = asked.respond(Response::from_string(body).with_status_code(status));
+        }
+    };
+    std::thread::scope(|scope| (0..16).for_each(|_| drop(scope.spawn(work))));
     Ok(())
 }
 

@@ -1,7 +1,9 @@
 //! Signer, permission service, store and worker as processes.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use harness::{Service, client, mint, narrowed, revoke, signer, text, tkverify, until};
+use harness::{
+    Service, client, flood_while_the_signer_hangs, mint, narrowed, revoke, signer, text, tkverify, until,
+};
 use testkit::process::run;
 use tkverify::discharge::{Authority, DischargeClient, Wallet};
 use tkverify::{Clock as _, SystemClock};
@@ -64,6 +66,11 @@ fn the_fleets_token_opens_a_tenants_secrets_only_beside_proof_of_permission_on_t
     let header = wallet.authorization(SystemClock::new().read().wall).unwrap();
     let both = header.strip_prefix("Bearer ").unwrap();
     assert_eq!(store.get("/acme/db", both).status, 200);
+    flood_while_the_signer_hangs(
+        &signer,
+        |stranger| store.get("/acme/db", stranger),
+        || assert_eq!(store.get("/acme/db", both).status, 200),
+    );
     let other = store.get("/other/db", both);
     assert!(other.status == 403 && other.body.contains("tenant-of-secret = acme"), "{other:?}");
     // No permission on the other tenant, none without the action, none once it was revoked.
