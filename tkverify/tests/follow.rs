@@ -38,6 +38,9 @@ fn builder(origin: &Origin, kit: &Kit) -> Builder {
     Verifier::builder().trust(origin.trust()).signer(signer(kit)).vocabulary(wide)
 }
 
+/// For how long a state is fresh where a test waits for processes: longer than a loaded machine takes.
+const UNTIL_AGING: Duration = Duration::from_secs(3000);
+
 fn check(verifier: &Verifier, token: &TokenText) -> Result<(), Error> {
     let request = verifier.request("acme").action("read").build().unwrap();
     verifier.check(format!("Bearer {}", token.as_str()), &request).map(|_| ())
@@ -199,7 +202,8 @@ fn a_verifier_lives_from_a_folder_alone_that_refresh_brings() {
     let (origin, kit, dir) = (Origin::new(), kit(), TempDir::new());
     let (trust, feed) = (origin.trust_file(&dir), dir.join("feed"));
     // Started before the folder is there.
-    let verifier = builder(&origin, &kit).folder(&feed).folder_alone().build().unwrap();
+    let verifier =
+        builder(&origin, &kit).folder(&feed).folder_alone().aging_after(UNTIL_AGING).build().unwrap();
     let token = kit.signer().mint(&Spec::new("acme"));
     assert_eq!(check(&verifier, &token), Err(NotKnowable::Stale.into()));
     assert!(origin.asked().is_empty());
@@ -370,7 +374,7 @@ fn a_mirror_that_lies_is_left_for_one_that_does_not() {
     page.misbehave(|_| Some(Reply::ok("<html>please log in</html>")));
     let mut trust = origin.trust();
     trust.feeds = vec![page.url(), origin.url()];
-    let verifier = builder(&origin, &kit).trust(trust).build().unwrap();
+    let verifier = builder(&origin, &kit).trust(trust).aging_after(UNTIL_AGING).build().unwrap();
     verifier.wait_until_loaded(LONG);
     let token = kit.signer().mint(&Spec::new("acme"));
     assert_eq!(check(&verifier, &token), Ok(()));
