@@ -118,6 +118,64 @@ fn status_and_doctor_say_what_is_in_force() {
     assert!(doctor.stdout.contains("switched off by --no-sandbox") && doctor.stdout.contains("warning"));
 }
 
+const OLDER: &str = "TKSIGN_TEST_OLDER_KERNEL";
+
+/// Not a test of its own: becomes the program in `OLDER` (a word a line, an error number first), on a
+/// kernel that has no Landlock and no filters of system calls, or denies them.
+#[test]
+fn older_kernel() {
+    use seccompiler::{SeccompAction, SeccompFilter, TargetArch, apply_filter};
+    use std::os::unix::process::CommandExt as _;
+    let Ok(order) = std::env::var(OLDER) else { return };
+    let mut words = order.lines();
+    let error = SeccompAction::Errno(words.next().unwrap().parse().unwrap());
+    let calls = [
+        libc::SYS_landlock_create_ruleset,
+        libc::SYS_landlock_add_rule,
+        libc::SYS_landlock_restrict_self,
+        libc::SYS_seccomp,
+    ];
+    let rules = calls.map(|call| (call, Vec::new())).into();
+    let architecture = TargetArch::try_from(std::env::consts::ARCH).unwrap();
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, error, architecture).unwrap();
+    let program: seccompiler::BpfProgram = filter.try_into().unwrap();
+    apply_filter(&program).unwrap();
+    let failed = Command::new(words.next().unwrap()).args(words).exec();
+    panic!("not run: {failed}");
+}
+
+/// It serves, and says what it could not deny itself: at the start, in `status` and in `doctor`.
+#[test]
+fn a_kernel_without_landlock_and_seccomp_is_told_loudly_and_served_on() {
+    let mut signer = super::signer();
+    signer.stop();
+    for error in [libc::ENOSYS, libc::EPERM] {
+        let serve = signer.command();
+        let words = std::iter::once(serve.get_program()).chain(serve.get_args());
+        let words: Vec<_> = words.map(|word| word.to_str().unwrap().to_owned()).collect();
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "host::older_kernel", "--nocapture"]);
+        child.env(OLDER, format!("{error}\n{}", words.join("\n")));
+        let mut process = Process::start(&mut child);
+        process.await_line("ready line", |line| line.contains("\"ready\":true").then_some(()));
+        // On standard error, of which nothing says when it is read beside the other.
+        for what in ["files", "calls"] {
+            let warning = format!("tksign: warning: {what}: NOT IN FORCE");
+            if !process.output().contains(&warning) {
+                process.await_line(&warning, |line| line.starts_with(&warning).then_some(()));
+            }
+        }
+        let status = signer.must("status", &[]);
+        assert!(status.contains("files: NOT IN FORCE") && status.contains("calls: NOT IN FORCE"), "{status}");
+        let doctor = signer.run("doctor", &["--json"], b"");
+        let sandbox = doctor.stdout.lines().find(|line| line.contains("\"check\":\"sandbox\"")).unwrap();
+        assert!(sandbox.contains("\"found\":\"warning\"") && sandbox.contains("NOT IN FORCE"), "{sandbox}");
+        assert_eq!(doctor.code, Some(0), "{}", doctor.stdout);
+        signer.must("mint", &["--tenant", "acme", "--expires", "8h", "--caveat", "action in read"]);
+        assert!(process.terminate().success());
+    }
+}
+
 /// Two listeners whose descriptors follow one another and are inherited, as systemd passes them.
 fn inherited(dir: &TempDir) -> (TcpListener, UnixListener, i32) {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
