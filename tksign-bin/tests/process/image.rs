@@ -13,8 +13,9 @@ use testkit::{TempDir, need, not_run};
 use tkcore::KeyClass;
 use tkcore::protocol::*;
 
-use super::search::{Chain, random_looking, stands, written};
-use super::wire::{Key, Line, pinned, public_of};
+use super::search::{Chain, stands, written};
+use super::unsealed;
+use super::wire::{Key, Line};
 use super::{mint_params, name};
 
 /// The debugger, if it is here and may look at another process.
@@ -122,15 +123,14 @@ fn a_retired_key_is_in_no_memory_image_and_no_key_is_when_it_stops() {
     let (dir, signer) = (TempDir::new(), Running::start());
     let secrets = Secrets::of(&signer);
 
-    // The static key of the handshake is known by its public half.
-    let public = pinned(&signer);
-    let holds_static =
-        |image: &[u8]| random_looking(image).into_iter().any(|window| public_of(window) == public);
-
+    let sealed = unsealed::secrets(&signer);
     let before = image(&gdb, &dir, &signer);
+    for secret in &sealed {
+        // The search finds what is in use; what everything is sealed with is not.
+        assert_eq!(stands(&before, &secret.bytes), !secret.is("the injected secret"), "{}", secret.what);
+    }
     assert!(stands(&before, &secrets.delegated), "the search finds a key that is in use");
     assert!(secrets.ordinary.roots_in(&before) > 0 && secrets.other.roots_in(&before) > 0);
-    assert!(holds_static(&before));
 
     for key in &secrets.keys {
         signer.must("keys retire", &[key]);
@@ -139,17 +139,20 @@ fn a_retired_key_is_in_no_memory_image_and_no_key_is_when_it_stops() {
     assert!(secrets.other.roots_in(&retired) > 0, "the search finds the key that lives on");
     assert_eq!(secrets.ordinary.roots_in(&retired), 0, "a retired key is in memory");
     assert!(!stands(&retired, &secrets.delegated), "a retired key that a service held is in memory");
+    for secret in sealed.iter().filter(|secret| secrets.keys.iter().any(|key| secret.is(key))) {
+        assert!(!secret.is_left_in(&retired), "{} is in memory", secret.what);
+    }
 
     // SIGTERM, and the image at the last moment of the process.
     let process = signer.id().to_string();
     let last = at_exit(&gdb, &dir, &["-p", &process], || {
         assert!(Command::new("kill").arg(&process).status().unwrap().success());
     });
+    for secret in &sealed {
+        assert!(!secret.is_left_in(&last), "{} outlives a graceful stop", secret.what);
+    }
     assert_eq!(secrets.other.roots_in(&last), 0, "a key outlives a graceful stop");
     assert!(!stands(&last, &secrets.delegated));
-    assert!(!holds_static(&last), "the static key outlives a graceful stop");
-    let injected = std::fs::read(signer.secret()).unwrap();
-    assert!(!stands(&last, &injected), "the injected secret outlives a graceful stop");
 }
 
 /// The store is open and every key loaded when the address turns out to be taken.
@@ -157,7 +160,7 @@ fn a_retired_key_is_in_no_memory_image_and_no_key_is_when_it_stops() {
 fn no_key_is_in_memory_when_the_start_fails() {
     let Some(gdb) = debugger("no_key_is_in_memory_when_the_start_fails") else { return };
     let (dir, mut signer) = (TempDir::new(), Running::start());
-    let secrets = Secrets::of(&signer);
+    let (secrets, sealed) = (Secrets::of(&signer), unsealed::secrets(&signer));
     signer.stop();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -167,7 +170,9 @@ fn no_key_is_in_memory_when_the_start_fails() {
     let last = at_exit(&gdb, &dir, &[&["--args", program], &serve[..]].concat(), || {});
     assert_eq!(secrets.other.roots_in(&last) + secrets.ordinary.roots_in(&last), 0);
     assert!(!stands(&last, &secrets.delegated));
-    assert!(!stands(&last, &std::fs::read(&secret).unwrap()));
+    for secret in &sealed {
+        assert!(!secret.is_left_in(&last), "{} outlives a failed start", secret.what);
+    }
 }
 
 /// A token is power: once its answer was given, once more from what is kept, and once it was verified,

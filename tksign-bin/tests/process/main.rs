@@ -18,6 +18,7 @@ mod stolen;
 mod stop;
 mod strangers;
 mod third;
+mod unsealed;
 mod wire;
 
 use testkit::signer::Running;
