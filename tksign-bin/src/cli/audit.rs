@@ -18,8 +18,7 @@ Examples:
   tksign audit tail --lines 20
   tksign audit export > audit.jsonl      every line with its hash
   tksign audit verify                    recomputes the chain, names the first bad line
-  tksign audit verify --feed-folder DIR  and that nothing is missing which the head in DIR, as a
-                                         verifier has it from tkverify refresh, was signed over
+  tksign audit verify --feed-folder DIR  and that all is there which a verifier's head was signed over
   tksign audit verify --file audit.jsonl the same of an export, without a signer
   tksign audit prune --before 100000     removes older lines; export them first";
 

@@ -40,16 +40,6 @@ enum Found {
     Bad(String),
 }
 
-impl Found {
-    fn told(self) -> (&'static str, String) {
-        match self {
-            Self::Good(detail) => ("ok", detail),
-            Self::Warn(detail) => ("warning", detail),
-            Self::Bad(detail) => ("FAILED", detail),
-        }
-    }
-}
-
 pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
     let folder = values::dir(matches);
     let mut checks = vec![("folder", private(&folder, &folder))];
@@ -75,7 +65,11 @@ pub(super) fn run(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exi
     }
     let failed = checks.iter().any(|(_, found)| matches!(found, Found::Bad(_)));
     let rows = checks.into_iter().map(|(name, found)| {
-        let (verdict, detail) = found.told();
+        let (verdict, detail) = match found {
+            Found::Good(detail) => ("ok", detail),
+            Found::Warn(detail) => ("warning", detail),
+            Found::Bad(detail) => ("FAILED", detail),
+        };
         output::Facts::default().with("check", name).with("found", verdict).with("detail", detail)
     });
     output::list(matches, streams, rows.collect())?;
@@ -249,7 +243,12 @@ mod tests {
             change(&mut status);
             for (name, found) in of_status(&status, at(100)) {
                 let expected = if name == check { verdict } else { "ok" };
-                assert_eq!(found.told().0, expected, "{row}: {name}");
+                let found = match found {
+                    Found::Good(_) => "ok",
+                    Found::Warn(_) => "warning",
+                    Found::Bad(_) => "FAILED",
+                };
+                assert_eq!(found, expected, "{row}: {name}");
             }
         }
     }
