@@ -89,6 +89,18 @@ impl Truth {
         head
     }
 
+    /// Of the heads signed lately that have not run out, the oldest that is newer than what a client has.
+    pub(crate) fn held_back(&self, client: &Client, now: u64) -> Option<Vec<u8>> {
+        let floor = client.machine.floor();
+        let lately = self.heads.len().saturating_sub(60);
+        let is_held = |head: &&Vec<u8>| {
+            let head = Head::parse_unverified(head).unwrap();
+            let is_newer = head.issued_at > floor.issued_at && head.position >= floor.position;
+            is_newer && head.valid_until.millis() > now
+        };
+        self.heads[lately..].iter().find(is_held).cloned()
+    }
+
     pub(crate) fn position(&self) -> Option<Position> {
         self.believed.as_ref().map(|believed| believed.head.position)
     }
