@@ -303,7 +303,7 @@ fn forged(token: &TokenText, subject: Option<&str>, caveat: &str) -> Arc<str> {
 fn who_names_known_lineages_takes_no_place_of_those_who_hold_their_tokens() {
     let kit = Kit::new();
     let login = kit.authority("https://login.example");
-    let verifier = kit.builder().asks(8, 0).build().unwrap();
+    let verifier = patient(&kit).asks(8, 0).build().unwrap();
     let known: Vec<_> = tokens(&kit, 8).iter().map(|token| login.demand(token, &[])).collect();
     let with_discharge = |token: &TokenText| -> Arc<str> {
         kit.header_with(token, &[login.discharge(token, "user:7", &[])]).into()
@@ -342,7 +342,7 @@ fn waiting_tasks_are_bounded_by_what_they_keep() {
     let tokens = tokens(&kit, 5);
     let headers: Vec<_> = tokens.iter().map(|token| header(&kit, token)).collect();
     let bytes = 4 * headers[0].len();
-    let verifier = kit.builder().asks(1, 0).waiting_bytes(bytes).build().unwrap();
+    let verifier = patient(&kit).asks(1, 0).waiting_bytes(bytes).build().unwrap();
     let hold = Hold::on(&kit);
     let mut begin = |header: &Arc<str>| {
         let mut task = Box::pin(check(verifier.clone(), Arc::clone(header), Diligence::Usual));
