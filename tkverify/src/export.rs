@@ -19,8 +19,8 @@ impl Verifier {
     /// Writes every number to the recorder of the `metrics` facade that is installed:
     /// `tkverify_<name>_total` for what only grows and `tkverify_<name>` for the rest
     /// ([`Metrics`](crate::Metrics) names them), `tkverify_hit_ratio`,
-    /// `tkverify_feed_events_total{event}`, `tkverify_state_age_seconds`, and 1 or 0 for
-    /// `tkverify_fresh`, `tkverify_aging`, `tkverify_stale`, `tkverify_alarm`. Call it when the numbers
+    /// `tkverify_feed_events_total{event}`, `tkverify_feed_epoch` and `tkverify_feed_sequence` of the state in
+    /// force, `tkverify_state_age_seconds`, and 1 or 0 for `tkverify_fresh`, `tkverify_aging`, `tkverify_stale`, `tkverify_alarm`. Call it when the numbers
     /// are collected, or have it called ([`Builder::export_metrics`](crate::Builder::export_metrics)).
     pub fn export_metrics(&self) {
         let numbers = self.metrics();
@@ -36,6 +36,10 @@ impl Verifier {
         }
         for (event, count) in self.feed().counts() {
             counter!("tkverify_feed_events_total", "event" => event).absolute(count);
+        }
+        if let Some((epoch, sequence)) = self.feed().position() {
+            gauge!("tkverify_feed_epoch").set(float(epoch));
+            gauge!("tkverify_feed_sequence").set(float(sequence));
         }
         let health = self.health();
         if let Some(age) = health.age {

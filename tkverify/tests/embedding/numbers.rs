@@ -9,7 +9,7 @@ use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
 use tkverify::testing::{Kit, Spec};
-use tkverify::{Trust, Verifier};
+use tkverify::{Clock as _, Trust, Verifier};
 
 /// Longer than any test waits for something that does happen.
 const LONG: Duration = Duration::from_secs(120);
@@ -108,6 +108,7 @@ fn every_number_reaches_the_recorder_under_its_name() {
         verifier.check(&token, &request).is_ok()
     };
     assert!(check("read") && check("read") && check("read") && !check("write"));
+    kit.revoke_token(tkcore::LineageId::new([1; 10], kit.clock().read().wall));
     kit.clock().advance(Duration::from_secs(150));
     let store = Store::default();
     metrics::with_local_recorder(&store, || verifier.export_metrics());
@@ -123,7 +124,13 @@ fn every_number_reaches_the_recorder_under_its_name() {
         (0.0, 1.0, 0.0)
     );
     assert_eq!(number("tkverify_state_age_seconds"), 150.0);
-    assert_eq!(told.len(), verifier.metrics().all().len() + 6);
+    let (epoch, sequence) = verifier.feed().position().unwrap();
+    assert_eq!(
+        (number("tkverify_feed_epoch"), number("tkverify_feed_sequence")),
+        (epoch as f64, sequence as f64)
+    );
+    assert!(epoch > 0 && sequence > 0);
+    assert_eq!(told.len(), verifier.metrics().all().len() + 8);
 }
 
 #[test]
