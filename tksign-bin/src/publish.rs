@@ -226,11 +226,7 @@ impl Publisher {
     /// Moves the chain's row from where it must be to `position`.
     fn moved(&self, view: &View<'_>, position: Position) -> Result<Plan, SignerError> {
         let value = view.store.get(Table::Feed, CHAIN)?;
-        Ok(Plan {
-            expects: vec![Expect { table: Table::Feed, key: CHAIN.to_vec(), value }],
-            ops: vec![Op::Put(Table::Feed, CHAIN.to_vec(), position.to_bytes())],
-            ..Plan::default()
-        })
+        Ok(replacing(CHAIN, value, position.to_bytes()))
     }
 
     /// The step is durable.
@@ -288,16 +284,8 @@ impl Publisher {
         });
         let signing: Vec<_> = keys.iter().map(|(_, key)| key).collect();
         let bytes = head.sign(&signing).map_err(|error| feed(&error))?;
-        let mut plan = Plan {
-            expects: vec![Expect {
-                table: Table::Feed,
-                key: HEAD.to_vec(),
-                value: memory.head_bytes.clone(),
-            }],
-            ops: vec![Op::Put(Table::Feed, HEAD.to_vec(), bytes.clone())],
-            effects: vec![Effect::Head(Box::new(head), bytes.clone())],
-            ..Plan::default()
-        };
+        let mut plan = replacing(HEAD, memory.head_bytes.clone(), bytes.clone());
+        plan.effects.push(Effect::Head(Box::new(head), bytes.clone()));
         // With the head that no longer needs them, old deltas and dropped rows leave the store.
         self.forgetting = self.stale.len().min(view.store.room());
         let stale = self.stale.iter().take(self.forgetting);
@@ -349,6 +337,15 @@ impl Publisher {
             self.tree.put(&self.state.base_path(), snapshot.to_bytes());
             self.based = now;
         }
+    }
+}
+
+/// Puts a row of the feed in the place of what must still stand there.
+fn replacing(key: &[u8], was: Option<Vec<u8>>, is: Vec<u8>) -> Plan {
+    Plan {
+        expects: vec![Expect { table: Table::Feed, key: key.to_vec(), value: was }],
+        ops: vec![Op::Put(Table::Feed, key.to_vec(), is)],
+        ..Plan::default()
     }
 }
 

@@ -3,7 +3,9 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use common::*;
@@ -353,6 +355,122 @@ fn a_folder_is_written_whole_and_never_lowered() {
     fs::write(root(&later).join("head"), &newer).unwrap();
     assert!(world.signer().feed.write_folder(later.path()).is_err());
     assert_eq!(fs::read(root(&later).join("head")).unwrap(), newer);
+}
+
+/// Makes all files of a folder older, as time does.
+fn age(folder: &Path, by: Duration) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            age(&path, by);
+        } else {
+            let file = fs::File::options().write(true).open(&path).unwrap();
+            let written = file.metadata().unwrap().modified().unwrap();
+            file.set_modified(written - by).unwrap();
+        }
+    }
+}
+
+/// Files below a folder, as paths with slashes.
+fn files(folder: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if path.is_dir() {
+            found.extend(files(&path).into_iter().map(|below| format!("{name}/{below}")));
+        } else {
+            found.insert(name);
+        }
+    }
+    found
+}
+
+/// A folder, and the bucket that the script keeps, hold what readers may ask for and do not grow for ever.
+#[test]
+fn what_no_head_needs_leaves_a_folder_and_a_bucket() {
+    let mut world = World::new();
+    let revoker = world.client(4, Role::Revoke);
+    let dir = TempDir::new();
+    let (www, bucket) = (dir.join("www"), dir.join("bucket"));
+    let root = www.join("v1").join("feed").join(world.trust.feed.to_string());
+    let put = format!("#!/bin/sh\nset -e\ncd {}\nmkdir -p \"$(dirname \"$2\")\"\n", bucket.display());
+    let put =
+        dir.write("put", 0o755, format!("{put}cp \"{}/$1\" \"$2\" || cp \"$1\" \"$2\"\n", www.display()));
+    let delete = dir.write("delete", 0o755, format!("#!/bin/sh\nrm \"{}/$1\"\n", bucket.display()));
+    fs::create_dir(&bucket).unwrap();
+    let script = testkit::signer::workspace().join("docs/feed-to-bucket.sh");
+    let sent = || {
+        let done = std::process::Command::new(&script).args([&www, &put, &delete]).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        files(&bucket.join(root.strip_prefix(&www).unwrap()))
+    };
+    let written = |world: &World| {
+        world.signer().feed.write_folder(&www).unwrap();
+        files(&root)
+    };
+    // Each step is days after the base before, so that it makes a new one.
+    let step = |world: &World, n: u8| {
+        world.clock.advance(2 * 86_400_000);
+        publish(world, revoker, RevokeTarget::Token(lineage(n)));
+        base_of(&world.signer().feed.get("head").unwrap().bytes)
+    };
+    let hour = Duration::from_secs(3600);
+    let mut bases = Vec::new();
+    for n in 1..=3 {
+        bases.push(step(&world, n));
+        written(&world);
+    }
+    fs::write(root.join("1/notes.txt"), "ours").unwrap();
+    fs::write(root.join("1/delta/4.99.tmp"), "cut off").unwrap();
+    let young = written(&world);
+    assert!(bases.iter().all(|base| young.contains(base)), "the first is not an hour old: {young:?}");
+    assert_eq!(sent().difference(&young).next(), None);
+    age(&root, 2 * hour);
+    let old = written(&world);
+    let gone: Vec<_> = young.difference(&old).collect();
+    assert!(gone.contains(&&bases[0]) && gone.contains(&&"1/delta/4.99.tmp".to_owned()), "{gone:?}");
+    for stays in [&bases[1], &bases[2], "keys/1", "1/delta/1", "1/delta/2", "1/delta/3", "1/notes.txt"] {
+        assert!(old.contains(stays), "{stays} of {old:?}");
+    }
+    // The bucket follows one run later.
+    assert!(sent().contains(&bases[0]));
+    assert!(!sent().contains(&bases[0]));
+    // While the folder was not written the tree went on by two bases: what the head there named stays.
+    world.restart();
+    reach(&world.signer().feed, FeedPosition { epoch: 1, sequence: 3 });
+    bases.push(step(&world, 4));
+    bases.push(step(&world, 5));
+    age(&root, 2 * hour);
+    let after = written(&world);
+    assert!(after.contains(&bases[2]) && after.contains(&bases[3]) && after.contains(&bases[4]), "{after:?}");
+    age(&root, 2 * hour);
+    let later = written(&world);
+    assert!(
+        !later.contains(&bases[2]) && later.contains(&bases[3]) && later.contains("1/delta/1"),
+        "{later:?}"
+    );
+    // Of an epoch that has ended nothing stays, once no reader can have its head.
+    let prepared = world.operate(&PublicationPrepare { draft: PublicationDraft::NextEpoch });
+    let key_list = Bytes(sign(&world, &prepared));
+    next_head(&world, || {
+        world.operate(&PublicationRotate { key_list });
+    });
+    reach(&world.signer().feed, FeedPosition { epoch: 2, sequence: 0 });
+    assert!(written(&world).contains("1/delta/5"), "the head before may be anybody's");
+    age(&root, 2 * hour);
+    let epoch = written(&world);
+    let of_first: Vec<_> = epoch.iter().filter(|path| path.starts_with("1/")).collect();
+    assert_eq!(of_first, ["1/notes.txt", bases[4].as_str()], "the tree keeps two bases");
+    step(&world, 6);
+    written(&world);
+    age(&root, 2 * hour);
+    let epoch = written(&world);
+    assert!(epoch.iter().all(|path| !path.starts_with("1/") || path == "1/notes.txt"), "{epoch:?}");
+    let next = base_of(&fs::read(root.join("head")).unwrap());
+    assert!(epoch.contains(&next) && epoch.contains("keys/1") && epoch.contains("keys/2"), "{epoch:?}");
+    sent();
+    assert_eq!(sent(), epoch.into_iter().filter(|path| path != "1/notes.txt").collect());
 }
 
 fn base_of(head: &[u8]) -> String {

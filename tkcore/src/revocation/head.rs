@@ -6,6 +6,7 @@ use crate::codec::Reader;
 use crate::ids::{FeedDigest, FeedId, FeedKeyId};
 use crate::revocation::key_list::{KeyList, PublicationKey};
 use crate::revocation::object::{self, ObjectError};
+use crate::revocation::path::FeedPath;
 use crate::revocation::position::Position;
 use crate::revocation::signature::{self, FeedKey, Signatures};
 use crate::time::Timestamp;
@@ -102,6 +103,24 @@ impl Head {
     /// [`ObjectError`].
     pub fn parse_unverified(bytes: &[u8]) -> Result<Self, ObjectError> {
         SignedHead::parse(bytes).map(|signed| signed.head)
+    }
+
+    /// Whether somebody who goes by this head may ask for the object: its base, a delta that ends at
+    /// the oldest step it promises or later, and every key list.
+    #[must_use]
+    pub fn needs(&self, path: &FeedPath) -> bool {
+        match *path {
+            FeedPath::Head | FeedPath::Wait { .. } | FeedPath::KeyList { .. } => true,
+            FeedPath::Delta { epoch, span, number } => {
+                let last =
+                    span.first(number).and_then(|first| first.checked_add(span.steps().checked_sub(1)?));
+                epoch == self.position.epoch && last.is_some_and(|last| last >= self.oldest_delta)
+            }
+            FeedPath::Snapshot { position, digest } => {
+                let base = Position { sequence: self.base.sequence, ..self.position };
+                position == base && digest == self.base.digest
+            }
+        }
     }
 
     /// The global floor, if one is set.
@@ -227,4 +246,54 @@ fn fields(reader: &mut Reader<'_>) -> Result<Head, ObjectError> {
         delta_bytes,
         audit,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::revocation::delta::Span;
+
+    // RV-50
+    #[test]
+    fn a_head_needs_its_base_and_the_deltas_that_reach_past_its_oldest() {
+        let digest = FeedDigest::from_bytes([3; 32]);
+        let head = Head {
+            feed: FeedId::from_bytes([7; 16]),
+            key_list: 2,
+            position: Position { epoch: 4, sequence: 600 },
+            base: Base { sequence: 500, length: 9, digest, delta_bytes: 1 },
+            oldest_delta: 17,
+            issued_at: Timestamp::EPOCH,
+            valid_until: Timestamp::MAX,
+            poll_after: Duration::from_secs(1),
+            floor: 0,
+            state: digest,
+            chain: digest,
+            delta_bytes: 2,
+            audit: Audit { lines: 0, digest },
+        };
+        let base =
+            |epoch, sequence, digest| FeedPath::Snapshot { position: Position { epoch, sequence }, digest };
+        let needed = head.needs(&base(4, 500, digest));
+        let other = FeedDigest::from_bytes([4; 32]);
+        let others = [base(3, 500, digest), base(4, 499, digest), base(4, 500, other)];
+        assert!(needed && others.iter().all(|path| !head.needs(path)));
+        for (path, is_needed) in [
+            ("head", true),
+            ("keys/1", true),
+            ("keys/9", true),
+            ("4/delta/16", false),
+            ("4/delta/17", true),
+            ("4/delta/600", true),
+            ("3/delta/17", false),
+            ("5/delta/17", false),
+            // Steps 1 to 16, and 17 to 32.
+            ("4/delta16/0", false),
+            ("4/delta16/1", true),
+            ("4/delta256/0", true),
+        ] {
+            assert_eq!(head.needs(&FeedPath::from_text(path).unwrap()), is_needed, "{path}");
+        }
+        assert!(!head.needs(&FeedPath::Delta { epoch: 4, span: Span::Sixteen, number: u64::MAX }));
+    }
 }
