@@ -170,7 +170,7 @@ fn power() -> MintPower {
     }
 }
 
-/// So many new clients of one role, each with an open session.
+/// So many new clients of one role, each with an open session that counts.
 fn lines(signer: &Running, count: usize, role: &Role) -> Vec<Line> {
     let mut operator = Line::open(signer, &Key::allowed(signer, &["operator"])).expect("a session");
     let name = Name::new("load").unwrap();
@@ -181,7 +181,12 @@ fn lines(signer: &Running, count: usize, role: &Role) -> Vec<Line> {
             assert_eq!(error.code, Code::Busy);
             thread::sleep(Duration::from_millis(error.retry_after.unwrap_or(1000).into()));
         }
-        Line::open(signer, &key).expect("a session")
+        let mut line = Line::open(signer, &key).expect("a session");
+        // One without an authentic request is gone after 10 s, and there may be nothing to do yet. An
+        // unknown operation is anybody's to ask.
+        let unknown = [&[0x7f, 0xff, 0][..], line.id().as_bytes()].concat();
+        assert_eq!(Response::code_of(&line.ask(&unknown).unwrap()), Code::UnknownOperation.code());
+        line
     };
     (0..count).map(|_| line()).collect()
 }

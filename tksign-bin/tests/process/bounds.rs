@@ -20,7 +20,6 @@ fn a_narrowed_minter_mints_within_its_bounds_only() {
         &["--require-caveat", "action in read,list", "--require-caveat", "app = 7", "--allow-never-expires"],
     ];
     let mut minter = Line::open(&signer, &Key::allowed(&signer, &narrowed.concat())).unwrap();
-    let mut operator = Line::open(&signer, &Key::allowed(&signer, &["operator"])).unwrap();
     let caveats = |texts: &[&str]| {
         texts.iter().map(|text| MintCaveat::FirstParty(Bytes(text.as_bytes().to_vec()))).collect()
     };
@@ -42,6 +41,7 @@ fn a_narrowed_minter_mints_within_its_bounds_only() {
         ("a required caveat is missing", with(&["app = 7", "action = read"])),
         ("a required caveat is missing", with(&[])),
     ];
+    let mut operator = Line::open(&signer, &Key::allowed(&signer, &["operator"])).unwrap();
     let before = operator.call(&Status {}).unwrap().tokens;
     for (bound, mint) in refused {
         let error = minter.call(&mint).unwrap_err();

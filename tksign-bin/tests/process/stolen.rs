@@ -101,13 +101,13 @@ fn the_store_its_log_and_its_backups_hold_no_key_no_name_and_no_token() {
     let tenant = "tenant-of-the-theft";
     signer.must("keys create", &["--tenant", tenant]);
     signer.must("keys create", &["--tenant", tenant, "--audience", "billing-of-the-theft", "--delegable"]);
-    let mut minter = Line::open(&signer, &Key::allowed(&signer, &["mint"])).unwrap();
-    let verifying = Key::allowed(&signer, &["verify"]);
-    let mut verifier = Line::open(&signer, &verifying).unwrap();
-    let mut revoker = Line::open(&signer, &Key::allowed(&signer, &["revoke"])).unwrap();
+    let [minting, verifying, revoking, operating] =
+        ["mint", "verify", "revoke", "operator"].map(|role| Key::allowed(&signer, &[role]));
     let services = Key::allowed(&signer, &["keys", "--audience", "billing-of-the-theft"]);
-    let mut keeper = Line::open(&signer, &services).unwrap();
-    let mut operator = Line::open(&signer, &Key::allowed(&signer, &["operator"])).unwrap();
+    // All at once: a session that is not used within 10 s is gone.
+    let open = |key| Line::open(&signer, key).unwrap();
+    let (mut minter, mut verifier, mut revoker) = (open(&minting), open(&verifying), open(&revoking));
+    let (mut keeper, mut operator) = (open(&services), open(&operating));
     for key in [&verifying, &services] {
         wanted.bytes("a client's private key", key.private());
     }

@@ -69,13 +69,13 @@ fn the_command_line_adds_third_party_caveats_and_caps_service_tokens() {
     assert_eq!(whole.discharges.len(), 1);
     assert_eq!(verifier.call(&whole).unwrap().facts.tenant.as_str(), "acme");
 
-    let mut exchanger = Line::open(&signer, &Key::allowed(&signer, &["exchange"])).unwrap();
     let mut operator = Line::open(&signer, &Key::allowed(&signer, &["operator"])).unwrap();
     let Verify { root, discharges } = whole;
     let workload = vec![Bytes(b"host = worker7".to_vec())];
     let asked = Exchange { root, discharges, workload, expiry: Expiry::Never, label: None };
     let mut second = || operator.call(&Status {}).unwrap().now.seconds();
     let before = second();
+    let mut exchanger = Line::open(&signer, &Key::allowed(&signer, &["exchange"])).unwrap();
     let child = exchanger.call(&asked).unwrap();
     let ends = child.expiry.seconds();
     assert!((before + 120..=second() + 120).contains(&ends), "{ends} is not two minutes after {before}");
