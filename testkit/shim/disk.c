@@ -6,9 +6,10 @@
  *   TK_DISK_ROOT   the folder, absolute
  *   TK_DISK_LOG    where the record is appended; none: nothing is recorded
  *   TK_DISK_RULES  a file that is looked at before each call; its first line is one of
- *                  "ok", "full" (ENOSPC on every write that grows a file), "eio-write",
- *                  "eio-sync", "eio-pages" (EIO on every write to a file *.db beyond its first 4 KiB);
- *                  absent: ok
+ *                  "ok", "full" (ENOSPC on every write that grows a file), "no-space" (on every write), "eio-write",
+ *                  "eio-sync", "eio-pages" (EIO on every write to a file *.db beyond its first 4 KiB),
+ *                  "short" (half of every write is made); absent: ok. After the word: so many writes or
+ *                  syncs that succeed first, so many that fail then (0: all), and a number of its own
  *   TK_NO_RANDOM   set: the system's generator fails
  *   TK_DISK_SLOW   so many microseconds every sync takes at least, of any file: a disk of that speed
  *   TK_DISK_GATE   a file: whoever renames makes one of this name and ".at" and waits while it is there
@@ -119,40 +120,55 @@ static void record(char kind, uint64_t file, uint64_t offset, const void *bytes,
   if (writev(log_fd, parts, len ? 2 : 1) < 0) abort();
 }
 
-/* 'f' full, 'w' writes fail, 's' syncs fail, 'p' those of pages, 0 all is well. */
-static char rule(void) {
+/* What becomes of a write, or of a sync: 'f' full, 'w' writes fail, 's' syncs fail, 'p' those of pages,
+ * 'n' no space, 'h' half of it, 0 all is well. */
+static char rule(int is_sync) {
+  static char known[64];
+  static long seen;
   if (!rules) return 0;
   int fd = real_open(rules, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return 0;
-  char text[16] = {0};
+  char text[sizeof known] = {0}, word[16];
   ssize_t len = read(fd, text, sizeof text - 1);
   close(fd);
-  if (len <= 0) return 0;
-  if (strncmp(text, "full", 4) == 0) return 'f';
-  if (strncmp(text, "eio-write", 9) == 0) return 'w';
-  if (strncmp(text, "eio-sync", 8) == 0) return 's';
-  if (strncmp(text, "eio-pages", 9) == 0) return 'p';
-  return 0;
+  long after = 0, count = 0;
+  if (len <= 0 || sscanf(text, "%15s %ld %ld", word, &after, &count) < 1) return 0;
+  char kind = strcmp(word, "full") == 0        ? 'f'
+              : strcmp(word, "eio-write") == 0 ? 'w'
+              : strcmp(word, "eio-sync") == 0  ? 's'
+              : strcmp(word, "eio-pages") == 0 ? 'p'
+              : strcmp(word, "short") == 0     ? 'h'
+              : strcmp(word, "no-space") == 0  ? 'n'
+                                               : 0;
+  if (!kind || is_sync != (kind == 's')) return 0;
+  pthread_mutex_lock(&lock);
+  if (strcmp(known, text) != 0) {
+    strcpy(known, text);
+    seen = 0;
+  }
+  long at = seen++;
+  pthread_mutex_unlock(&lock);
+  return at < after || (count && at >= after + count) ? 0 : kind;
 }
 
-static int refuse_write(int fd, const char *path, off_t end) {
-  size_t len = strlen(path);
-  switch (rule()) {
-    case 'w': errno = EIO; return 1;
-    case 'p': {
-      if (end <= 4096 || len < 3 || strcmp(path + len - 3, ".db") != 0) return 0;
+/* How many bytes of a write are made; -1: none, and errno says why. */
+static ssize_t allowed(int fd, const char *path, off_t offset, size_t len) {
+  struct stat data;
+  off_t end = offset + (off_t)len;
+  size_t name = strlen(path);
+  switch (rule(0)) {
+    case 'w': errno = EIO; return -1;
+    case 'n': errno = ENOSPC; return -1;
+    case 'p':
+      if (end <= 4096 || name < 3 || strcmp(path + name - 3, ".db") != 0) return (ssize_t)len;
       errno = EIO;
-      return 1;
-    }
-    case 'f': {
-      struct stat data;
-      if (fstat(fd, &data) == 0 && end > data.st_size) {
-        errno = ENOSPC;
-        return 1;
-      }
-      return 0;
-    }
-    default: return 0;
+      return -1;
+    case 'f':
+      if (fstat(fd, &data) != 0 || end <= data.st_size) return (ssize_t)len;
+      errno = ENOSPC;
+      return -1;
+    case 'h': return (ssize_t)(len / 2);
+    default: return (ssize_t)len;
   }
 }
 
@@ -160,7 +176,9 @@ EXPORT ssize_t pwrite64(int fd, const void *bytes, size_t len, off_t offset) {
   ready();
   char path[PATH_MAX];
   if (!path_of(fd, path)) return real_pwrite(fd, bytes, len, offset);
-  if (refuse_write(fd, path, offset + (off_t)len)) return -1;
+  ssize_t part = allowed(fd, path, offset, len);
+  if (part <= 0 && len) return part;
+  len = (size_t)part;
   pthread_mutex_lock(&lock);
   record('w', inode(fd), (uint64_t)offset, bytes, len);
   ssize_t done = real_pwrite(fd, bytes, len, offset);
@@ -178,7 +196,9 @@ EXPORT ssize_t write(int fd, const void *bytes, size_t len) {
   int flags = fcntl(fd, F_GETFL);
   off_t offset = lseek(fd, 0, (flags & O_APPEND) ? SEEK_END : SEEK_CUR);
   if (offset < 0) return real_write(fd, bytes, len);
-  if (refuse_write(fd, path, offset + (off_t)len)) return -1;
+  ssize_t part = allowed(fd, path, offset, len);
+  if (part <= 0 && len) return part;
+  len = (size_t)part;
   pthread_mutex_lock(&lock);
   record('w', inode(fd), (uint64_t)offset, bytes, len);
   ssize_t done = real_write(fd, bytes, len);
@@ -189,7 +209,7 @@ EXPORT ssize_t write(int fd, const void *bytes, size_t len) {
 static int synced(int fd, int (*real)(int)) {
   char path[PATH_MAX];
   if (!path_of(fd, path)) return real(fd);
-  if (rule() == 's') {
+  if (rule(1) == 's') {
     record('x', inode(fd), 0, path, strlen(path));
     errno = EIO;
     return -1;
@@ -227,7 +247,7 @@ EXPORT int ftruncate64(int fd, off_t len) {
   ready();
   char path[PATH_MAX];
   if (!path_of(fd, path)) return real_ftruncate(fd, len);
-  if (refuse_write(fd, path, len)) return -1;
+  if (allowed(fd, path, len, 0) < 0) return -1;
   pthread_mutex_lock(&lock);
   record('t', inode(fd), (uint64_t)len, "", 0);
   int done = real_ftruncate(fd, len);

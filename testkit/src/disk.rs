@@ -15,6 +15,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The smallest piece that a disk writes whole.
 const SECTOR: usize = 512;
@@ -59,12 +60,16 @@ pub enum Rule {
     Ok,
     /// `ENOSPC` for every write that makes a file longer.
     Full,
+    /// `ENOSPC` for every write, as of a file system that writes elsewhere what it writes again.
+    NoSpace,
     /// `EIO` for every write.
     WritesFail,
     /// `EIO` for every sync.
     SyncsFail,
     /// `EIO` for every write to a database beyond its first page: its log cannot be moved into it.
     PagesFail,
+    /// Every write is made by half.
+    Short,
 }
 
 impl Disk {
@@ -105,15 +110,28 @@ impl Disk {
     /// # Panics
     /// When the rule cannot be written.
     pub fn rule(&self, rule: Rule) {
+        self.rule_after(rule, 0, 0);
+    }
+
+    /// The same after so many writes, or syncs, that succeed, and for so many; 0: until another rule.
+    ///
+    /// # Panics
+    /// When the rule cannot be written.
+    pub fn rule_after(&self, rule: Rule, after: usize, count: usize) {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
         let word = match rule {
             Rule::Ok => "ok",
             Rule::Full => "full",
+            Rule::NoSpace => "no-space",
             Rule::WritesFail => "eio-write",
             Rule::SyncsFail => "eio-sync",
             Rule::PagesFail => "eio-pages",
+            Rule::Short => "short",
         };
+        // A rule that is given twice counts anew.
+        let line = format!("{word} {after} {count} {}", NUMBER.fetch_add(1, Ordering::SeqCst));
         let part = self.rules.with_extension("part");
-        fs::write(&part, word).and_then(|()| fs::rename(&part, &self.rules)).expect("a rule is written");
+        fs::write(&part, line).and_then(|()| fs::rename(&part, &self.rules)).expect("a rule is written");
     }
 
     /// Says something at this point of the record: what somebody has been told by now.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use testkit::process::Process;
 use testkit::table::{Fault, fault};
 
 use crate::power::{Told, fails, lineage};
@@ -91,8 +92,15 @@ fn a_file_system_without_room_is_told_and_nothing_is_acknowledged() {
         // Verifies go on.
         assert_eq!(scene.check("verifier.key", "alive", "acme", &feed).code, Some(0), "round {round}");
         if round == 1 {
-            // Nor does a restart without room take anything back, whether it succeeds or not.
+            // A start without room serves what was, or says why it does not.
             scene.signer.kill();
+            let mut started = Process::start(&mut scene.signer.command());
+            if started.await_line_or_end(|line| line.contains("\"ready\":true")) {
+                fails(&scene.signer.run("mint", &mint, b""), "disk is full");
+                assert_eq!(scene.check("verifier.key", "alive", "acme", &feed).code, Some(0), "started full");
+            } else {
+                assert!(started.output().contains("disk is full"), "{}", started.output());
+            }
         }
         std::fs::remove_file(&filler).unwrap();
         if round == 1 {

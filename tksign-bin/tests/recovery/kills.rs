@@ -117,7 +117,7 @@ impl Caller {
     }
 }
 
-fn minting() -> Mint {
+pub(crate) fn minting() -> Mint {
     Mint {
         tenant: Name::new("acme").unwrap(),
         audience: None,

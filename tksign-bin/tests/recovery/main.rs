@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test measures how long something took")]
 
 mod clock;
+mod faults;
 mod full;
 mod guide;
 mod kills;

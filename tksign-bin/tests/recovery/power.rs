@@ -217,6 +217,9 @@ fn a_power_full_or_broken_disk_is_told_and_nothing_is_acknowledged() {
     let (mut scene, disk) = recorded();
     let revoked = scene.mint("acme", "revoked");
     disk.mark(&format!("minted {revoked}"));
+    scene.client("verifier.key", "verify");
+    let feed = scene.path("feed");
+    scene.refreshed(&feed);
     for (rule, what, name) in [
         (Rule::Full, "disk is full", "disk full"),
         (Rule::WritesFail, "I/O", "I/O error on write"),
@@ -245,6 +248,9 @@ fn a_power_full_or_broken_disk_is_told_and_nothing_is_acknowledged() {
             ),
             what,
         );
+        // Verifies go on, by the signer and by the feed that it serves.
+        scene.refreshed(&feed);
+        assert_eq!(scene.check("verifier.key", "revoked", "acme", &feed).code, Some(0), "{name}");
         disk.rule(Rule::Ok);
         // By itself, and at once.
         let started = Instant::now();
