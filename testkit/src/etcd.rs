@@ -128,6 +128,15 @@ impl Etcd {
         self.members[at].process.as_ref().expect("the member runs").id()
     }
 
+    /// Sends a member that runs a signal, such as `-STOP`.
+    ///
+    /// # Panics
+    /// When it does not run, or there is no `kill`.
+    pub fn signal(&self, at: usize, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.id(at).to_string()]).status();
+        assert!(sent.expect("`kill` can be run").success());
+    }
+
     /// Ends one member at once.
     pub fn kill(&mut self, at: usize) {
         self.note(at, 0);

@@ -4,7 +4,7 @@
 //! 1. A request that is repeated gives the token that it gave before.
 //! 2. Revocations are linearizable: of all that name one token one is new, and it takes effect
 //!    between its call and its answer; whoever calls after any answer finds it there.
-//! 3. After a revocation was acknowledged its signer refuses the token, at once and for ever.
+//! 3. After a revocation was acknowledged, or a floor, its signer refuses the token, at once and for ever.
 //! 4. So does every signer from the moment on at which it has served a head that has the
 //!    revocation: a mirror lags, and its heads say how far.
 //! 5. What a signer has refused as revoked it refuses for ever, and nothing is refused as revoked
@@ -60,6 +60,8 @@ pub enum What {
         /// The place that the answer said the feed was at.
         after: Place,
     },
+    /// A floor was acknowledged that the token lies below, and that nobody else asked for.
+    Floored(Token),
     /// A token was held to be live.
     Live(Token),
     /// A token was refused as revoked.
@@ -90,6 +92,7 @@ impl What {
         match self {
             Self::Minted { token, .. }
             | Self::Revoked { token, .. }
+            | Self::Floored(token)
             | Self::Live(token)
             | Self::Refused(token) => named(token),
             Self::Step { tokens, .. } => tokens.iter().any(named),
@@ -105,6 +108,8 @@ pub struct Summary {
     pub mints: usize,
     /// Tokens whose revocation was acknowledged.
     pub revocations: usize,
+    /// Floors acknowledged.
+    pub floors: usize,
     /// Verifies answered.
     pub verifies: usize,
     /// Places of the feed that were seen.
@@ -145,6 +150,7 @@ pub fn check(events: &[Event]) -> Result<Summary, Broken> {
             .values()
             .filter(|calls| calls.iter().any(|call| call.to != NEVER))
             .count(),
+        floors: tokens.floored.len(),
         verifies: events.iter().filter(is_verify).count(),
         places,
     })
@@ -163,6 +169,8 @@ struct Call {
 #[derive(Default)]
 struct Tokens {
     revoked: BTreeMap<Token, Vec<Call>>,
+    /// When the floor that kills a token was called.
+    floored: BTreeMap<Token, u64>,
     /// By token and signer: when it was first acknowledged or refused there, by which promise.
     dead: BTreeMap<(Token, usize), (u64, u8)>,
 }
@@ -175,6 +183,10 @@ impl Tokens {
                 What::Revoked { token, new, after } => {
                     let call = Call { from: event.from, to: event.to, new, after };
                     tokens.revoked.entry(token).or_default().push(call);
+                    (token, 3)
+                }
+                What::Floored(token) => {
+                    tokens.floored.insert(token, event.from);
                     (token, 3)
                 }
                 What::Refused(token) => (token, 5),
@@ -261,10 +273,15 @@ fn verifies(events: &[Event], tokens: &Tokens, steps: &BTreeMap<Token, Place>) -
             }
             What::Refused(token) => {
                 let calls = tokens.revoked.get(&token);
-                let is_called = calls.is_some_and(|calls| calls.iter().any(|call| call.from <= event.to));
+                let is_called = calls.is_some_and(|calls| calls.iter().any(|call| call.from <= event.to))
+                    || tokens.floored.get(&token).is_some_and(|from| *from <= event.to);
                 broken_if(!is_called, 5, || format!("{token:x} was refused and nobody had revoked it"))?;
             }
-            What::Minted { .. } | What::Revoked { .. } | What::Head { .. } | What::Step { .. } => {}
+            What::Minted { .. }
+            | What::Revoked { .. }
+            | What::Floored(_)
+            | What::Head { .. }
+            | What::Step { .. } => {}
         }
     }
     Ok(())
@@ -397,7 +414,7 @@ mod tests {
 
     #[test]
     fn a_true_history_is_taken() {
-        let summary = Summary { mints: 2, revocations: 1, verifies: 4, places: 2 };
+        let summary = Summary { mints: 2, revocations: 1, floors: 0, verifies: 4, places: 2 };
         assert_eq!(check(&good()), Ok(summary));
         let mut events = good();
         // An answer that was lost: whether it was done is told by another.
@@ -412,6 +429,27 @@ mod tests {
     #[test]
     fn a_repeated_mint_that_gives_another_token_is_found() {
         assert_eq!(broken(|events| events[1].what = What::Minted { request: 1, token: 8 }), 1);
+    }
+
+    #[test]
+    fn a_floor_that_is_forgotten_is_found() {
+        let events = |last| {
+            vec![
+                at(0, 10, 20, What::Minted { request: 1, token: T }),
+                at(1, 40, 60, What::Floored(T)),
+                // Another signer's mirror lags.
+                at(0, 61, 62, What::Live(T)),
+                at(0, 70, 71, What::Refused(T)),
+                last,
+            ]
+        };
+        let summary = Summary { mints: 1, revocations: 0, floors: 1, verifies: 3, places: 0 };
+        assert_eq!(check(&events(at(1, 61, 62, What::Refused(T)))), Ok(summary));
+        for (signer, promise) in [(1, 3), (0, 5)] {
+            assert_eq!(check(&events(at(signer, 80, 81, What::Live(T)))).unwrap_err().0, promise);
+        }
+        // Before anybody has called for it.
+        assert_eq!(check(&events(at(2, 38, 39, What::Refused(T)))).unwrap_err().0, 5);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use tkcore::protocol::{Code, RevokeTarget};
 use tkverify::remote::request_id;
 
 use crate::load::Load;
+use crate::skew;
 use crate::world::{NAMES, TKSIGN, World, revoke_params, until};
 
 /// A fault with the signer that publishes, another signer and etcd's leader; returns when the feed
@@ -24,8 +25,11 @@ struct Scene {
     before: u64,
 }
 
+/// The signer that has a clock of its own.
+const CLOCKED: usize = 2;
+
 /// By name in `docs/durability.md`, with what its clients see.
-const FAULTS: [(&str, Play, &str); 8] = [
+const FAULTS: [(&str, Play, &str); 11] = [
     ("a signer killed", signer_killed, "a connection that breaks; another signer answers"),
     ("the publisher killed", publisher_killed, "a connection that breaks; another signer answers"),
     (
@@ -38,6 +42,9 @@ const FAULTS: [(&str, Play, &str); 8] = [
         publisher_cut_off,
         "read-only, said so; another signer writes; verifies go on",
     ),
+    ("another signer stopped for a time", signer_stopped, "no answer; another signer's"),
+    ("a signer's clock 30 s ahead", clock_ahead, "read-only, said so; another signer writes; verifies go on"),
+    ("etcd's leader stopped for a time", leader_stopped, "a write that waits for the election"),
     ("etcd's leader killed", leader_killed, "a write that waits for the election"),
     ("another member of etcd killed", member_killed, "nothing"),
     (
@@ -56,6 +63,8 @@ const FAULTS: [(&str, Play, &str); 8] = [
 fn faults_under_load_lose_nothing_and_make_one_history() {
     let test = "faults_under_load_lose_nothing_and_make_one_history";
     let Some(mut world) = World::serving(test, Path::new(&*TKSIGN)) else { return };
+    let Some(clock) = skew::clock(&mut world, CLOCKED, test) else { return };
+    world.clock = Some(clock);
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let (seed, seconds) = (number("TK_SEED").unwrap_or(1), number("TK_CLUSTER_SECONDS").unwrap_or(0));
     println!("seed {seed}: TK_SEED={seed} replays the order of faults");
@@ -121,6 +130,35 @@ fn publisher_stopped(world: &mut World, _: &Load, scene: Scene) {
     scene.goes_on(world, scene.other);
     world.signal(scene.publisher, "-CONT");
     scene.goes_on(world, scene.publisher);
+}
+
+/// The one that publishes goes on; the other one, when it wakes, follows what it has not seen.
+fn signer_stopped(world: &mut World, _: &Load, scene: Scene) {
+    world.signal(scene.other, "-STOP");
+    scene.goes_on(world, scene.publisher);
+    world.signal(scene.other, "-CONT");
+    scene.goes_on(world, scene.other);
+}
+
+/// Whether it publishes or not: it leads nobody and writes nothing until its clock is right.
+fn clock_ahead(world: &mut World, _: &Load, scene: Scene) {
+    let clock = world.clock.as_ref().expect("a clock");
+    clock.set(30);
+    world.await_status(CLOCKED, "the clock of this machine is");
+    let (_, token) = until("a mint elsewhere", || world.mint((CLOCKED + 1) % 3).ok());
+    world.await_refusal("set it right", || world.mint(CLOCKED));
+    assert_eq!(world.verdict(CLOCKED, &token), None);
+    scene.goes_on(world, (CLOCKED + 1) % 3);
+    clock.set(0);
+    until("it mints again", || world.mint(CLOCKED).ok());
+    scene.goes_on(world, CLOCKED);
+}
+
+/// It wakes as one that leads nobody any more.
+fn leader_stopped(world: &mut World, _: &Load, scene: Scene) {
+    world.etcd.signal(scene.leader, "-STOP");
+    (0..3).for_each(|at| scene.goes_on(world, at));
+    world.etcd.signal(scene.leader, "-CONT");
 }
 
 fn publisher_cut_off(world: &mut World, _: &Load, scene: Scene) {

@@ -8,9 +8,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use testkit::history::{self, Event, NEVER, Summary, What};
-use tkcore::protocol::{Code, RequestId, RevokeEffect, RevokeTarget};
+use tkcore::protocol::{Code, Floor, Mint, RequestId, RevokeEffect, RevokeTarget};
 use tkcore::revocation::{FeedPath, Head, Position};
-use tkcore::{LineageId, Presented, Token};
+use tkcore::{LineageId, Name, Presented, Token};
 use tkverify::remote::request_id;
 use tkverify::{Remote, RemoteError};
 
@@ -25,6 +25,8 @@ const ANY: Duration = Duration::from_secs(30);
 const PACE: Duration = Duration::from_millis(25);
 /// Of so many tokens one is never revoked.
 const LIVE: u64 = 4;
+/// Of so many rounds one sets a floor.
+const FLOORS: u64 = 8;
 /// Lineages as they stand in a delta.
 const LINEAGE: usize = 16;
 
@@ -43,6 +45,8 @@ struct Record {
     minted: Mutex<Vec<Card>>,
     /// Acknowledged as revoked, in order.
     revoked: Mutex<Vec<Card>>,
+    /// Below a floor of their own subject that was acknowledged.
+    floored: Mutex<Vec<Card>>,
     by_lineage: Mutex<BTreeMap<[u8; LINEAGE], history::Token>>,
     /// By signer, what its feed has.
     published: [Mutex<BTreeSet<history::Token>>; 3],
@@ -80,6 +84,7 @@ impl Load {
             events: Mutex::default(),
             minted: Mutex::default(),
             revoked: Mutex::default(),
+            floored: Mutex::default(),
             by_lineage: Mutex::default(),
             published: Default::default(),
             verified: AtomicU64::new(0),
@@ -147,14 +152,16 @@ impl Load {
         for (at, verify) in verify.iter().enumerate() {
             until("a head at the end", || record.head(at, &world.feed(at)));
             let revoked = record.revoked.lock().unwrap().clone();
-            for card in revoked.iter().rev().take(300).chain(revoked.iter().step_by(17).take(300)) {
+            let floored = record.floored.lock().unwrap().clone();
+            let some = revoked.iter().rev().take(300).chain(revoked.iter().step_by(17).take(300));
+            for card in some.chain(&floored) {
                 let is_live = until("a verdict at the end", || record.verify(at, verify, card));
                 assert!(!is_live, "an acknowledged revocation is lost");
             }
         }
         // A request that is repeated, wherever, is answered as it was.
         for card in record.minted.lock().unwrap().clone().iter().rev().take(30) {
-            record.mint_as(card.request, 1, &mint);
+            record.mint_as(&mint_params(), card.request, 1, &mint);
         }
         let events = record.events.lock().unwrap();
         let summary = history::check(&events).unwrap_or_else(|broken| {
@@ -163,7 +170,9 @@ impl Load {
             story.iter().for_each(|event| println!("{event:?}"));
             panic!("{broken}")
         });
-        let is_write = |event: &&Event| matches!(event.what, What::Minted { .. } | What::Revoked { .. });
+        let is_write = |event: &&Event| {
+            matches!(event.what, What::Minted { .. } | What::Revoked { .. } | What::Floored(_))
+        };
         let writes = events.iter().filter(|event| event.to != NEVER).filter(is_write);
         let mut acknowledged: Vec<_> = writes.map(|event| Duration::from_nanos(event.to)).collect();
         acknowledged.sort();
@@ -192,12 +201,12 @@ impl Outcome {
 
 impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Summary { mints, revocations, verifies, places } = self.summary;
+        let Summary { mints, revocations, floors, verifies, places } = self.summary;
         let Self { verified, unanswered, slowest, .. } = self;
         let pause = self.pause(Duration::ZERO, Duration::MAX);
         write!(
             f,
-            "{mints} mints and {revocations} revocations acknowledged, 0 lost; {verifies} verifies at one signer \
+            "{mints} mints, {revocations} revocations and {floors} floors acknowledged, 0 lost; {verifies} verifies at one signer \
              each; {verified} at any, {unanswered} unanswered, the slowest {slowest:.1?}; {places} places in the \
              feed, each with one content; longest pause of writes {pause:.1?}"
         )
@@ -224,6 +233,9 @@ impl Record {
             }
             round += 1;
             let at = usize::try_from(round % 3).unwrap();
+            if round.is_multiple_of(FLOORS) {
+                self.floor(&format!("floor:{number}:{round}"), at, mint, revoke);
+            }
             let card = self.mint(at, mint);
             let last = self.minted.lock().unwrap().iter().rev().nth(1).cloned();
             for card in [Some(card), last.filter(|_| round.is_multiple_of(3))].into_iter().flatten() {
@@ -235,17 +247,17 @@ impl Record {
     }
 
     fn mint(&self, at: usize, signers: &[Remote; 3]) -> Card {
-        let card = self.mint_as(request_id().unwrap(), at, signers);
+        let card = self.mint_as(&mint_params(), request_id().unwrap(), at, signers);
         self.by_lineage.lock().unwrap().insert(*card.lineage.as_bytes(), number_of(card.lineage.as_bytes()));
         self.minted.lock().unwrap().push(card.clone());
         card
     }
 
     /// Asks one signer after the other under one id: whatever became of the first try counts once.
-    fn mint_as(&self, request: RequestId, at: usize, signers: &[Remote; 3]) -> Card {
+    fn mint_as(&self, params: &Mint, request: RequestId, at: usize, signers: &[Remote; 3]) -> Card {
         let from = self.now();
         for at in (0..3).cycle().skip(at) {
-            match signers[at].mint(&mint_params(), request) {
+            match signers[at].mint(params, request) {
                 Ok(minted) => {
                     let (lineage, bytes) = (minted.lineage, minted.token.expose().to_vec());
                     let what =
@@ -276,6 +288,24 @@ impl Record {
         }
     }
 
+    /// Mints for a subject and sets a floor for it, at one signer after the other until it is answered.
+    fn floor(&self, subject: &str, at: usize, mint: &[Remote; 3], revoke: &[Remote; 3]) {
+        let subject = Name::new(subject).unwrap();
+        let params = Mint { subject: Some(subject.clone()), ..mint_params() };
+        let card = self.mint_as(&params, request_id().unwrap(), at, mint);
+        let (from, request) = (self.now(), request_id().unwrap());
+        for at in (0..3).cycle().skip(at) {
+            let target = RevokeTarget::Subject(Name::new("acme").unwrap(), subject.clone(), Floor::Now);
+            match revoke[at].revoke(&revoke_params(target), request) {
+                Ok(_) => {
+                    self.add(from, self.now(), at, What::Floored(number(card.lineage)));
+                    return self.floored.lock().unwrap().push(card);
+                }
+                Err(error) => again(&error),
+            }
+        }
+    }
+
     /// Reads one signer's feed, and asks it of tokens that were just revoked and of others.
     fn read(&self, at: usize, verify: &Remote, feed: &Feed, from: Position) {
         let mut next = from.sequence + 1;
@@ -298,7 +328,8 @@ impl Record {
                     cards.get(turn * 31 % cards.len().max(1)).cloned()
                 }
             };
-            for card in [of(&self.revoked, turn), of(&self.minted, turn)].into_iter().flatten() {
+            let cards = [&self.revoked, &self.minted, &self.floored].map(|cards| of(cards, turn));
+            for card in cards.into_iter().flatten() {
                 self.verify(at, verify, &card);
             }
             thread::sleep(PACE);

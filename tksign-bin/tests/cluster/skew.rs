@@ -11,7 +11,7 @@ use tkverify::remote::request_id;
 use crate::world::{TKSIGN, World, mint_params, until};
 
 /// Gives a signer a clock of its own; `None` when `faketime` is missing.
-fn clock(world: &mut World, at: usize, test: &str) -> Option<Clock> {
+pub(crate) fn clock(world: &mut World, at: usize, test: &str) -> Option<Clock> {
     // In its own folder, since its sandbox lets it read nothing else.
     let clock = Clock::new(test, Path::new(&world.state(at)).join("clock"))?;
     world.stop(at);

@@ -8,10 +8,10 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::TempDir;
 use testkit::etcd::Etcd;
 use testkit::process::{Finished, Process, run};
 use testkit::proxy::{Proxy, Way};
+use testkit::{Clock, TempDir};
 use tkcore::protocol::{
     Bytes, Code, Expiry, Mint, MintCaveat, Permit, Revoke, RevokeAnswer, RevokeTarget, Text,
 };
@@ -41,6 +41,8 @@ pub(crate) struct World {
     /// Clients that were added, by role.
     clients: Vec<(String, [u8; 32])>,
     feed: String,
+    /// One signer's own, where a test moves it.
+    pub(crate) clock: Option<Clock>,
     _one: MutexGuard<'static, ()>,
 }
 
@@ -65,7 +67,7 @@ impl World {
         let dir = TempDir::new();
         dir.write("secret", 0o400, secret(41));
         let (signers, clients, feed) = (Vec::new(), Vec::new(), String::new());
-        let world = Self { etcd, dir, signers, clients, feed, _one: one };
+        let world = Self { etcd, dir, signers, clients, feed, clock: None, _one: one };
         let root = world.text("root.key");
         world.must("init", 0, &["--root-key-out", &root]);
         world.must("keys create", 0, &["--tenant", "acme"]);
