@@ -9,8 +9,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tkcore::revocation::publish::{DROP_MARGIN, Publisher as State, RevocationRow, Stamp, Step};
-use tkcore::revocation::{Audit, ExpiryDay, FeedPath, Head, Position, RevocationSet};
+use tkcore::revocation::publish::{Publisher as State, RevocationRow, Stamp, Step};
+use tkcore::revocation::{Audit, FeedPath, Head, Position, RevocationSet};
 use tkcore::{Timestamp, limits};
 
 use crate::clock::monotonic;
@@ -96,16 +96,11 @@ impl Publisher {
             Ok(())
         })?;
         let all = rows.len();
-        let mut state = loop {
-            let set = RevocationSet::build(rows.iter().copied()).map_err(|error| feed(&error))?;
-            let Some(head) = &signed else { break State::begin(core.feed, memory.key_list.list.epoch, set) };
-            // Rows that steps before this head have dropped, the rest of which is not deleted yet.
-            let is_over = |day: &ExpiryDay| day.is_over(head.issued_at, DROP_MARGIN);
-            let over = rows.iter().map(|(_, day)| *day).filter(is_over).min();
-            match (State::resume(head, set), over) {
-                (Ok(state), _) => break state,
-                (Err(error), None) => return Err(feed(&error)),
-                (Err(_), Some(over)) => rows.retain(|(_, day)| *day != over),
+        let mut state = match &signed {
+            Some(head) => State::resume_from_rows(head, rows).map_err(|error| feed(&error))?,
+            None => {
+                let set = RevocationSet::build(rows).map_err(|error| feed(&error))?;
+                State::begin(core.feed, memory.key_list.list.epoch, set)
             }
         };
         let tree = FeedTree::new(core.feed);
@@ -179,13 +174,12 @@ impl Publisher {
     /// is durable.
     pub(crate) fn close(&mut self, view: &View<'_>) -> Result<Option<(Plan, Closed)>, SignerError> {
         let memory = view.memory;
-        let full = |error: tkcore::revocation::SetFull| SignerError::Feed(error.to_string());
         let key_list = &memory.key_list.list;
-        let epoch = self.state.position().epoch;
+        let (epoch, chain) = (self.state.position().epoch, view.store.get(Table::Feed, CHAIN)?);
         if key_list.epoch > epoch {
             // The set goes on as it is; only its place in the feed begins anew.
             let next = State::begin(memory.core.feed, key_list.epoch, self.state.set().clone());
-            let mut plan = self.moved(view, next.position())?;
+            let mut plan = replacing(CHAIN, chain, next.position().to_bytes());
             plan.effects.push(Effect::Position(next.position()));
             return Ok(Some((plan, Closed::Epoch(Box::new(next)))));
         }
@@ -203,10 +197,10 @@ impl Publisher {
         if rows.is_empty() && drop.is_none() {
             return Ok(None);
         }
-        let step = self.state.prepare(&rows, drop).map_err(full)?;
+        let step = self.state.prepare(&rows, drop).map_err(|full| SignerError::Feed(full.to_string()))?;
         let position = step.as_ref().map_or(self.state.position(), |step| step.position);
         let set = step.as_ref().map_or(self.state.set(), Step::set);
-        let mut plan = self.moved(view, position)?;
+        let mut plan = replacing(CHAIN, chain, position.to_bytes());
         plan.effects.push(Effect::Step(position, Arc::new(set.clone())));
         let superseded = RevocationRow::superseded(&covered, self.state.set());
         for row in covered {
@@ -221,12 +215,6 @@ impl Publisher {
         dropped.retain(|key| !memory.uncovered.contains_key(key));
         dropped.extend(superseded);
         Ok(Some((plan, Closed::Step(step.map(Box::new), dropped))))
-    }
-
-    /// Moves the chain's row from where it must be to `position`.
-    fn moved(&self, view: &View<'_>, position: Position) -> Result<Plan, SignerError> {
-        let value = view.store.get(Table::Feed, CHAIN)?;
-        Ok(replacing(CHAIN, value, position.to_bytes()))
     }
 
     /// The step is durable.
@@ -271,9 +259,7 @@ impl Publisher {
             return Err(SignerError::HeadAhead(issued_at));
         }
         let keys = memory.publication_keys(issued_at);
-        let Some((end, _)) = keys.first() else {
-            return Err(SignerError::Publication);
-        };
+        let (end, _) = keys.first().ok_or(SignerError::Publication)?;
         let (lines, digest) = view.store.audit(&memory.audit);
         let head = self.state.head(&Stamp {
             key_list: memory.key_list.list.version,

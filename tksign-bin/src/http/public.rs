@@ -84,9 +84,7 @@ impl Public {
                     return Reply::empty(StatusCode::SERVICE_UNAVAILABLE).with(RETRY_AFTER, "0");
                 }
                 // Nothing new: not an error, and nothing that proves anything.
-                First::Other(First::Other(())) => {
-                    return Reply::empty(StatusCode::NO_CONTENT);
-                }
+                First::Other(First::Other(())) => return Reply::empty(StatusCode::NO_CONTENT),
             }
         }
         match self.feed.get("head") {

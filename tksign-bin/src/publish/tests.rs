@@ -1,5 +1,5 @@
 use tkcore::LineageId;
-use tkcore::revocation::Revocation;
+use tkcore::revocation::{ExpiryDay, Revocation};
 
 use super::*;
 use crate::clock::{Clock as _, SystemClock};

@@ -182,6 +182,26 @@ impl Publisher {
         })
     }
 
+    /// The same from all rows that are stored up to the head's sequence: among them may be those that
+    /// steps before it have dropped and that are not deleted yet.
+    ///
+    /// # Errors
+    /// [`ResumeError::State`] and [`ResumeError::Full`].
+    pub fn resume_from_rows(
+        head: &Head,
+        mut rows: Vec<(Revocation, ExpiryDay)>,
+    ) -> Result<Self, ResumeError> {
+        loop {
+            let set = RevocationSet::build(rows.iter().copied()).map_err(|_| ResumeError::Full)?;
+            let is_over = |day: &ExpiryDay| day.is_over(head.issued_at, DROP_MARGIN);
+            let over = rows.iter().map(|(_, day)| *day).filter(is_over).min();
+            match (Self::resume(head, set), over) {
+                (Err(_), Some(over)) => rows.retain(|(_, day)| *day != over),
+                (resumed, _) => return resumed,
+            }
+        }
+    }
+
     /// Takes a delta that was stored but perhaps never announced.
     ///
     /// # Errors
@@ -469,6 +489,35 @@ mod tests {
     fn step(publisher: &Publisher, rows: &[RevocationRow]) -> Result<Option<Step>, SetFull> {
         let rows: Vec<_> = rows.iter().map(|row| (row.revocation, row.day)).collect();
         publisher.prepare(&rows, None)
+    }
+
+    // RV-7
+    #[test]
+    fn rows_that_were_dropped_and_not_deleted_yet_are_left_out_at_a_start() {
+        let feed = FeedId::from_bytes([7; 16]);
+        let rows: Vec<_> = rows(2075, 5, 10).iter().map(|row| (row.revocation, row.day)).collect();
+        let mut publisher = Publisher::begin(feed, 1, RevocationSet::build(rows.iter().copied()).unwrap());
+        let last = publisher.due_drop(now()).unwrap();
+        let dropped = rows.iter().filter(|(_, day)| *day <= last).count();
+        assert!(dropped > 1 && dropped < rows.len());
+        let step = publisher.prepare(&[], Some(last)).unwrap().unwrap();
+        publisher.advance(step);
+        let head = publisher.head(&Stamp {
+            key_list: 1,
+            issued_at: now(),
+            validity: DAY,
+            poll_after: Duration::from_secs(1),
+            audit: Audit { lines: 0, digest: FeedDigest::from_bytes([0; 32]) },
+        });
+        // All of them, some of them, none of them left.
+        for from in 0..=dropped {
+            let resumed = Publisher::resume_from_rows(&head, rows[from..].to_vec()).unwrap();
+            assert_eq!(resumed.set().digest(), publisher.set().digest());
+        }
+        let lost = Publisher::resume_from_rows(&head, rows[dropped + 1..].to_vec());
+        assert!(matches!(lost, Err(ResumeError::State { .. })), "a row that is still needed is missing");
+        let lost = Publisher::resume_from_rows(&head, rows[..dropped].to_vec());
+        assert!(matches!(lost, Err(ResumeError::State { .. })));
     }
 
     // RV-6
