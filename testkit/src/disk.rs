@@ -218,6 +218,17 @@ impl Record {
         self.events.iter().filter(|event| event.kind == b's').count()
     }
 
+    /// The points right after a write to a file that was there when the recording began.
+    #[must_use]
+    pub fn writes_to(&self, name: &str) -> Vec<usize> {
+        let Some((file, _)) = self.first.get(name) else { return Vec::new() };
+        let numbered = self.events.iter().enumerate();
+        numbered
+            .filter(|(_, event)| event.kind == b'w' && event.file == *file)
+            .map(|(at, _)| at + 1)
+            .collect()
+    }
+
     /// The same with every sync of files whose name ends so left out: what a program that does
     /// not sync would have done.
     #[must_use]

@@ -15,8 +15,15 @@ use testkit::disk::{Disk, Random, Record, Rule};
 use testkit::process::{Finished, run};
 use testkit::signer::binary;
 use testkit::table::{Fault, fault};
+use tkcore::protocol::{Revoke, RevokeTarget, Text};
 
+use crate::kills::minting;
 use crate::scene::{Scene, find, text};
+use crate::wire::{Key, Line};
+
+/// Tokens between two looks at the record, and such looks at most.
+const ROUND: usize = 50;
+const MOST: usize = 40;
 
 pub(crate) fn number(name: &str, otherwise: usize) -> usize {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
@@ -62,6 +69,8 @@ pub(crate) fn lineage(token: &str) -> String {
 pub(crate) struct Told {
     pub(crate) minted: BTreeSet<String>,
     pub(crate) revoked: BTreeSet<String>,
+    /// Clients that were removed.
+    gone: BTreeSet<String>,
     /// A position that somebody has seen.
     pub(crate) sequence: u64,
 }
@@ -71,6 +80,7 @@ impl Told {
         match what.split_once(' ') {
             Some(("minted", lineage)) => drop(self.minted.insert(lineage.to_owned())),
             Some(("revoked", lineage)) => drop(self.revoked.insert(lineage.to_owned())),
+            Some(("gone", client)) => drop(self.gone.insert(client.to_owned())),
             Some(("sequence", number)) => self.sequence = self.sequence.max(number.parse().unwrap()),
             _ => panic!("{what}"),
         }
@@ -96,6 +106,10 @@ impl Told {
             status["position"].as_str().unwrap().split_once('.').unwrap().1.parse::<u64>().unwrap();
         if sequence < self.sequence {
             return Err(format!("position {sequence}, and {} was seen", self.sequence));
+        }
+        let clients = call(&["clients", "list", "--json"])?;
+        if let Some(client) = self.gone.iter().find(|client| clients.contains(*client)) {
+            return Err(format!("{client} was removed and is back"));
         }
         let mut tokens = BTreeMap::new();
         for line in call(&["tokens", "list", "--json"])?.lines() {
@@ -127,16 +141,50 @@ fn recorded() -> (Scene, Disk) {
     (scene, disk)
 }
 
+/// Mints and revokes, adds and removes clients, until the log has been moved into the database: the
+/// points at which it was.
+fn until_moved(scene: &Scene, disk: &Disk) -> Vec<usize> {
+    let key = |role: &str| Key::allowed(&scene.signer, &[role]);
+    let line = |role: &str| Line::open(&scene.signer, &key(role)).unwrap();
+    let (mut minter, mut revoker) = (line("mint"), line("revoke"));
+    for _ in 0..MOST {
+        for _ in 0..ROUND {
+            let lineage = minter.call(&minting()).unwrap().lineage;
+            disk.mark(&format!("minted {lineage}"));
+            let target = RevokeTarget::Token(lineage);
+            revoker.call(&Revoke { target, reason: Text::default() }).unwrap();
+            disk.mark(&format!("revoked {lineage}"));
+        }
+        let client = key("verify").public.to_string();
+        scene.signer.must("clients remove", &[&client]);
+        disk.mark(&format!("gone {client}"));
+        mark_position(scene, disk);
+        let moved = disk.record().writes_to("tksign.db");
+        if !moved.is_empty() {
+            return moved;
+        }
+    }
+    panic!("the log is never moved into the database");
+}
+
 fn mark_position(scene: &Scene, disk: &Disk) {
     let position = scene.json("status", &[])[0]["position"].as_str().unwrap().to_owned();
     disk.mark(&format!("sequence {}", position.split_once('.').unwrap().1));
 }
 
-/// Cuts at random points; how many cuts lost something, and the first loss.
-fn cut(scene: &Scene, record: &Record, cuts: usize, random: &mut Random) -> (usize, Option<String>) {
-    let jobs = Mutex::new(
-        (0..cuts).map(|_| (random.below(record.len() + 1), random.next_u64())).collect::<Vec<_>>(),
-    );
+/// Cuts at random points, every third one at one of `some` if there are any; how many cuts lost something, and the first loss.
+fn cut(
+    scene: &Scene,
+    record: &Record,
+    some: &[usize],
+    cuts: usize,
+    random: &mut Random,
+) -> (usize, Option<String>) {
+    let mut point = |n: usize| match some.get(random.below(some.len())) {
+        Some(at) if n.is_multiple_of(3) => (*at, random.next_u64()),
+        _ => (random.below(record.len() + 1), random.next_u64()),
+    };
+    let jobs = Mutex::new((0..cuts).map(&mut point).collect::<Vec<_>>());
     let (losses, first) = (AtomicUsize::new(0), Mutex::new(None));
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -180,13 +228,17 @@ fn a_power_loss_at_any_point_loses_nothing_that_was_acknowledged() {
         }
         scope.spawn(|| (0..10).for_each(|_| mark_position(&scene, &disk)));
     });
+    // What was written first is cut by itself as well: the rest is much longer.
+    let short = disk.record().len();
+    let moved = until_moved(&scene, &disk);
     scene.signer.stop();
     let record = disk.record();
     let told = record.marks(record.len()).count();
     assert!(record.syncs() > 50 && told > 40, "{} syncs, {told} acknowledgements", record.syncs());
     let (cuts, seed) = (number("TKSIGN_CUTS", 24), seed());
     let mut random = Random::new(seed);
-    let (losses, first) = cut(&scene, &record, cuts, &mut random);
+    let some: Vec<_> = moved.into_iter().chain(0..short).collect();
+    let (losses, first) = cut(&scene, &record, &some, cuts, &mut random);
     assert_eq!(losses, 0, "{first:?}");
     fault(&Fault {
         store: "SQLite",
@@ -197,7 +249,7 @@ fn a_power_loss_at_any_point_loses_nothing_that_was_acknowledged() {
         clients_saw: "what was acknowledged, after the restart",
     });
     // The simulation finds a program that does not sync its log: the test can fail.
-    let (losses, _) = cut(&scene, &record.without_syncs_of("-wal"), cuts.min(100), &mut random);
+    let (losses, _) = cut(&scene, &record.without_syncs_of("-wal"), &[], cuts.min(100), &mut random);
     assert!(
         losses > cuts.min(100) / 5,
         "only {losses} of {} cuts without syncs lost something",
@@ -273,7 +325,7 @@ fn a_power_full_or_broken_disk_is_told_and_nothing_is_acknowledged() {
     // kernel marked clean.
     let record = disk.record();
     let mut random = Random::new(seed());
-    let (losses, first) = cut(&scene, &record, number("TKSIGN_CUTS", 24), &mut random);
+    let (losses, first) = cut(&scene, &record, &[], number("TKSIGN_CUTS", 24), &mut random);
     assert_eq!(losses, 0, "{first:?}");
     fault(&Fault {
         store: "SQLite",
