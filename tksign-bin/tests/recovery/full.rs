@@ -34,10 +34,13 @@ fn elsewhere() {
         assert!(done.success(), "{done}");
         return;
     }
-    eprintln!(
+    // Tried just now: a container of CI may forbid it, so only who wants everything fails.
+    let said = format!(
         "NOT RUN: {TEST}: no tmpfs can be mounted, neither as root nor in a user namespace. A full disk was only \
          played (power::a_power_full_or_broken_disk_is_told_and_nothing_is_acknowledged)."
     );
+    assert!(std::env::var("TK_REQUIRE_ALL").map_or(true, |all| all != "1"), "{said}");
+    eprintln!("{said}");
 }
 
 /// Writes until there is no room at all.

@@ -1,14 +1,20 @@
 //! A machine that is replaced while it lives: cut off from its operators, and not from the bucket.
 
+use std::collections::BTreeMap;
 use std::process::Command;
+use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 
+use testkit::http::{Reply, Server};
 use testkit::process::{PATIENCE, Process, run};
 use testkit::signer::{binary, tkverify, workspace};
 
 use crate::guide::{SYSTEMCTL, blocks};
 use crate::litestream::{Bucket, Replica, access, packaging, tool, waits_for_socket};
 use crate::scene::{Scene, text};
+
+/// That claim at once.
+const MACHINES: usize = 4;
 
 /// Plays systemd for units that the test has started.
 const UNITS: &str = r#"#!/bin/sh
@@ -80,6 +86,46 @@ impl Writer {
         command.args(["-c", &line]);
         command
     }
+}
+
+/// Machines that claim in the same moment get an epoch each: the bucket here puts what is not there in
+/// one step, as a real one does.
+#[test]
+fn promotion_claims_that_race_get_an_epoch_each() {
+    if testkit::need("promotion_claims_that_race", "curl", "apt-get install curl").is_none() {
+        return;
+    }
+    let objects = Mutex::new(BTreeMap::new());
+    let bucket = Server::start(move |request| {
+        let mut objects = objects.lock().unwrap();
+        let is_new = !objects.contains_key(&request.path);
+        assert_eq!((request.method.as_str(), request.header("if-none-match")), ("PUT", Some("*")));
+        if !is_new {
+            return Reply::status(412);
+        }
+        objects.insert(request.path.clone(), request.body.clone());
+        Reply::ok("")
+    });
+    let start = Barrier::new(MACHINES);
+    let claim = |machine: usize| {
+        let mut command = Command::new(packaging("writer-epoch"));
+        command.arg("claim").envs(access(&bucket.url())).env("TKSIGN_MACHINE", format!("m{machine}"));
+        start.wait();
+        String::from_utf8(command.output().unwrap().stdout).unwrap().trim().to_owned()
+    };
+    let mut claimed: Vec<_> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..MACHINES)
+            .map(|machine| {
+                scope.spawn({
+                    let claim = &claim;
+                    move || claim(machine)
+                })
+            })
+            .collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    claimed.sort();
+    assert_eq!(claimed, ["1", "2", "3", "4"]);
 }
 
 /// The guide's commands on another machine, while the old one still acknowledges revocations: all that

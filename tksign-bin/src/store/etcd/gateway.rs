@@ -115,7 +115,9 @@ impl Gateway {
         let body = Bytes::from(body.to_string());
         let mut asked = 0usize;
         loop {
-            let why = match self.once(path, &body, left(started, patience).min(ANSWER)) {
+            // A long answer takes its time: a quarter of what there is leaves some for another member.
+            let most = patience.checked_div(4).unwrap_or(ANSWER).max(ANSWER);
+            let why = match self.once(path, &body, left(started, patience).min(most)) {
                 Ok(answer) => return Ok(answer),
                 Err(Trouble::Refused(why)) => return Err(Trouble::Refused(why)),
                 Err(Trouble::Silent(why)) => why,
@@ -336,6 +338,25 @@ mod tests {
         let called = gateway.call("/", &Value::Null, Duration::from_secs(5));
         assert!(matches!(called, Err(Trouble::Silent(why)) if !why.contains(stream::TLS)));
         second.join().unwrap();
+    }
+
+    /// Everything may be read for longer than one answer is waited for otherwise.
+    #[test]
+    fn a_long_answer_is_waited_for() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            std::thread::sleep(ANSWER + Duration::from_secs(1));
+            std::io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+                .unwrap();
+            // One try, and no other.
+            listener.set_nonblocking(true).unwrap();
+            assert!(listener.accept().is_err());
+        });
+        let mut gateway = Gateway::new(Cluster { urls: vec![url], login: None, tls: None }).unwrap();
+        gateway.call("/", &Value::Null, Duration::from_secs(60)).unwrap();
+        asked.join().unwrap();
     }
 
     #[test]
