@@ -24,17 +24,12 @@ impl Secret {
         self.what == what
     }
 
-    /// Whether any of it is in a memory image. A half of it is enough: the allocator writes over the
-    /// first 16 bytes of what is freed, so a copy that nobody has wiped is seldom there whole. Of the
-    /// handshake's key the whole is looked for: `snow` wipes none of its copies (docs/threat-model.md,
-    /// "Not met").
+    /// Whether it is in a memory image, whole: of freed copies the allocator writes over the first 16 bytes,
+    /// and a compiler may leave parts on a stack (docs/threat-model.md, "Not met").
     pub fn is_left_in(&self, image: &[u8]) -> bool {
-        let part = if self.is(HANDSHAKE) { 32 } else { 16 };
-        self.bytes.chunks_exact(part).any(|part| stands(image, part))
+        stands(image, &self.bytes)
     }
 }
-
-const HANDSHAKE: &str = "the key of the handshake";
 
 /// Everything that the store holds sealed and that makes keys, and the key that seals it.
 pub fn secrets(signer: &Running) -> Vec<Secret> {
@@ -50,7 +45,7 @@ pub fn secrets(signer: &Running) -> Vec<Secret> {
     let mut secrets =
         vec![Secret::new("the injected secret", &injected), Secret::new("the key-encryption key", &kek)];
     // Version, feed, then 32 bytes each.
-    let what = ["the key of rows", "the key of look-ups", "the key of tags", HANDSHAKE];
+    let what = ["the key of rows", "the key of look-ups", "the key of tags", "the key of the handshake"];
     secrets.extend(core[17..].chunks_exact(32).zip(what).map(|(part, what)| Secret::new(what, part)));
     for (table, skip) in [("keys", 5), ("publication_keys", 1)] {
         let mut rows = store.prepare(&format!("SELECT key, value FROM {table}")).unwrap();
