@@ -48,7 +48,7 @@ fn child(view: &View<'_>, ask: &Ask, asked: &Exchange, held: &Held<'_>) -> Decid
         asked.workload.iter().map(|text| NewCaveat::first_party(&text.0)).collect();
     if is_tenant_wide(&workload) {
         return Err(Code::BadParameters
-            .detail("a caveat other than of time must lock it to a workload")
+            .detail("a caveat other than of time and without ? must lock it to a workload")
             .into());
     }
     caveats.extend(workload);

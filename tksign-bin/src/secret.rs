@@ -120,7 +120,8 @@ impl Secret {
         }
         if let Some(folder) = &sources.credentials {
             let path = folder.join("tksign-secret");
-            if path.exists() {
+            // One that is there and cannot be looked at is an error of `read`.
+            if !matches!(path.try_exists(), Ok(false)) {
                 return read(&path, None);
             }
         }
@@ -226,6 +227,10 @@ mod tests {
         assert_eq!(Secret::load(&credentials).unwrap().expose(), fs::read(&path).unwrap());
         fs::write(dir.path().join("tksign-secret"), random(31)).unwrap();
         assert!(matches!(Secret::load(&credentials), Err(SecretError::Length(31))));
+        fs::remove_file(dir.path().join("tksign-secret")).unwrap();
+        std::os::unix::fs::symlink("tksign-secret", dir.path().join("tksign-secret")).unwrap();
+        let round = Secret::load(&credentials);
+        assert!(matches!(round, Err(SecretError::Unreadable(..))), "what cannot be looked at is there");
         assert!(matches!(Secret::load(&SecretSources::default()), Err(SecretError::None)));
     }
 

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock::monotonic;
 use crate::feed_tree::FeedTree;
-use crate::host::{Address, BindError, Inherited, Listener, Notify};
+use crate::host::{self, Address, BindError, Inherited, Listener, Notify};
 use crate::http::{
     Authority, Doors, Gate, Handler, Kind, Metrics, MetricsPage, Public, Reply, Rpc, Timeouts, family, first,
 };
@@ -109,9 +109,10 @@ pub(crate) async fn serve<A: Authority, R: FnOnce(Bound)>(
     let both = Arc::new(Both { rpc: Arc::clone(&rpc), public: Arc::clone(&public) });
     let ready = close_in();
     let few = || Gate::new(FEW_CONNECTIONS, FEW_CONNECTIONS);
+    let (rpc_most, public_most) = (host::share(RPC_CONNECTIONS), host::share(PUBLIC_CONNECTIONS));
     doors.open(vec![control], few(), &both, &metrics);
-    doors.open(rpc_doors, Gate::new(RPC_CONNECTIONS, RPC_CONNECTIONS_EACH), &rpc, &metrics);
-    doors.open(public_doors, Gate::new(PUBLIC_CONNECTIONS, PUBLIC_CONNECTIONS_EACH), &public, &metrics);
+    doors.open(rpc_doors, Gate::new(rpc_most, RPC_CONNECTIONS_EACH), &rpc, &metrics);
+    doors.open(public_doors, Gate::new(public_most, PUBLIC_CONNECTIONS_EACH), &public, &metrics);
     doors.open(metrics_doors, few(), &page, &metrics);
     // The sender lives as long as the feed, which is served.
     let _ = tokio::time::timeout(FIRST_HEAD, head.wait_for(|position| position.epoch > 0)).await;

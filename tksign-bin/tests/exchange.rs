@@ -253,7 +253,12 @@ fn a_child_is_locked_to_a_workload_and_is_not_exchanged_again() {
     let parent = shop.parent();
     let root = parent.token.expose();
     let discharge = || vec![shop.login.discharge(root, &[], None)];
-    for workload in [vec![], vec![Bytes(b"time < 2030-01-01T00:00:00Z".to_vec())]] {
+    let bytes = |text: &str| Bytes(text.as_bytes().to_vec());
+    let until = "time < 2030-01-01T00:00:00Z";
+    // A service that states no `host` would let it through from anywhere.
+    for workload in
+        [vec![], vec![bytes(until)], vec![bytes("host? = w7")], vec![bytes(until), bytes("host? = w7")]]
+    {
         let asked = Exchange { workload, ..shop.ask(root, discharge()) };
         assert_eq!(code(shop.world.call(shop.exchanger, &asked)), Code::BadParameters);
     }

@@ -112,7 +112,11 @@ impl MintPower {
     pub fn admits(&self, mint: &Mint, lifetime: Option<u64>) -> Result<(), RpcError> {
         self.narrowing.admits(mint, lifetime).map_err(|bound| Code::OutsideRole.detail(bound))?;
         if mint.is_tenant_wide() {
-            both(mint.unrestricted, self.unrestricted, "a token without a caveat but of time")?;
+            both(
+                mint.unrestricted,
+                self.unrestricted,
+                "a token that no caveat but of time or with ? restricts",
+            )?;
         }
         if lifetime.is_none() {
             both(mint.never_expires, self.never_expires, "a token that never expires")?;
@@ -379,8 +383,13 @@ mod tests {
             };
             let admits = |power: MintPower, mint, life| power.admits(&mint, life).map_err(|error| error.code);
             let time = &b"time < 2030-01-01T00:00:00Z"[..];
-            for wide in [&[][..], &[time], &[time, time]] {
+            let (optional, otherwise) = (&b"host? = w7"[..], &b"host? = w7 else read"[..]);
+            for wide in [&[][..], &[time], &[time, time], &[optional], &[time, optional]] {
                 assert_eq!(admits(power(role, withheld), mint(wide, withheld, word), Some(60)), expected);
+            }
+            for narrow in [otherwise, b"host = w7", b"unreadable"] {
+                let mint = mint(&[time, narrow, optional], withheld, withheld);
+                assert_eq!(admits(power(withheld, withheld), mint, Some(60)), Ok(()));
             }
             let narrow = || mint(&[time, b"action = read"], word, withheld);
             assert_eq!(admits(power(withheld, role), narrow(), None), expected);

@@ -6,7 +6,7 @@ use super::error::{Code, RpcError};
 use super::field::{BadMessage, Bytes, Field, Fields, Text, Writer, choice, message};
 use super::operation::Operation;
 use super::secret::{SecretBytes, SecretKey};
-use crate::caveat::only_about_time;
+use crate::caveat::may_restrict_nothing;
 use crate::facts::KeyClass;
 use crate::ids::{KeyId, LineageId};
 use crate::name::{Audience, Name, Subject, Tenant};
@@ -156,10 +156,11 @@ message! {
 }
 
 impl Mint {
-    /// Whether it is power over its whole tenant: no caveat but of `time` (CV-72).
+    /// Whether it is power over its whole tenant, at some service at least: no caveat but of `time`, or
+    /// with `?` and without `else` (PR-83).
     #[must_use]
     pub fn is_tenant_wide(&self) -> bool {
-        only_about_time(self.caveats.iter().map(|caveat| match caveat {
+        may_restrict_nothing(self.caveats.iter().map(|caveat| match caveat {
             MintCaveat::FirstParty(text) => Some(&text.0[..]),
             MintCaveat::ThirdParty { .. } => None,
         }))

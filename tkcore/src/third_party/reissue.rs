@@ -6,7 +6,7 @@ use core::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::caveat::{Caveat, only_about_time};
+use crate::caveat::{Caveat, may_restrict_nothing};
 use crate::chain::{self, Roll};
 use crate::error::Malformed;
 use crate::extend::Draft;
@@ -65,11 +65,12 @@ impl fmt::Debug for NewCaveat {
     }
 }
 
-/// Whether a token that is minted with these caveats is power over its whole tenant: all of
-/// them are only about `time`, or there is none.
+/// Whether a token that is minted with these caveats is power over its whole tenant, at some service
+/// at least: all of them are about `time` or, without `else`, only for requests that state their fact
+/// (`?`), or there is none.
 #[must_use]
 pub fn is_tenant_wide(caveats: &[NewCaveat]) -> bool {
-    only_about_time(caveats.iter().map(NewCaveat::text))
+    may_restrict_nothing(caveats.iter().map(NewCaveat::text))
 }
 
 /// Makes a token as [`crate::mint`] does, with third-party caveats among the others.

@@ -45,7 +45,7 @@ pub(super) fn describe() -> Command {
                     "TEXT",
                     "mint: every token must carry this caveat; repeat for more",
                 ))
-                .arg(values::flag("allow-unrestricted", "mint: also tokens without a caveat but of time"))
+                .arg(values::flag("allow-unrestricted", "mint: also tokens that no caveat restricts"))
                 .arg(values::flag("allow-never-expires", "mint: also tokens that never expire"))
                 .arg(values::text_arg("expires", "TIME", "The key counts until then"))
                 .arg(values::request_id_arg()),

@@ -50,7 +50,7 @@ pub(super) fn describe() -> Command {
                 .value_names(["URL", "AUTHORITY", "KEY", "CAVEAT"])
                 .num_args(3..),
             )
-            .arg(values::flag("unrestricted", "Mean it: no caveat but of time"))
+            .arg(values::flag("unrestricted", "Mean it: no caveat restricts it"))
             .arg(values::flag("never-expires", "Mean it: --expires never"))
             .arg(values::request_id_arg()),
     )

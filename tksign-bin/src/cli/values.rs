@@ -117,7 +117,8 @@ fn nibble(digit: u8) -> Option<u8> {
 /// Lower-case hexadecimal.
 pub(super) fn to_hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
+    // Room for all of it at once: a text that grows leaves copies of a key behind.
+    bytes.iter().fold(String::with_capacity(bytes.len().saturating_mul(2)), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
@@ -246,5 +247,6 @@ mod tests {
             assert_eq!(hex::<2>(wrong), None, "{wrong}");
         }
         assert_eq!(to_hex(&[1, 255]), "01ff");
+        assert_eq!(to_hex(&[7; 33]).capacity(), 66, "it was never moved");
     }
 }

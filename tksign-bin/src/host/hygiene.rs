@@ -18,6 +18,21 @@ pub fn harden() -> Report {
     Report::one("dumps", dumps.map(|()| "off")).and(Report::one("memory", lock_memory()))
 }
 
+/// Files for [`share`] to be whole: all connections of all listeners, and what the store, the sockets
+/// and the threads need beside them.
+const FILES: usize = 18_000;
+
+/// So many of `most` connections as leave files for the store and the control socket where the system
+/// allows few.
+pub(crate) fn share(most: usize) -> usize {
+    share_of(most, getrlimit(Resource::Nofile).current)
+}
+
+fn share_of(most: usize, files: Option<u64>) -> usize {
+    let files = files.and_then(|files| usize::try_from(files).ok()).unwrap_or(FILES);
+    most.saturating_mul(files.min(FILES)) / FILES
+}
+
 /// Locks what there is and what will come, each page when it is first used.
 fn lock_memory() -> Result<&'static str, String> {
     const NEXT: &str = "secrets can be swapped out; LimitMEMLOCK=infinity lets them be locked";
@@ -31,4 +46,20 @@ fn lock_memory() -> Result<&'static str, String> {
     let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
     mlockall(flags).map_err(|error| format!("{error}: {NEXT}"))?;
     Ok("locked")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_files_are_shared_and_many_change_nothing() {
+        for files in [None, Some(u64::MAX), Some(18_000)] {
+            assert_eq!((share_of(12_000, files), share_of(4096, files)), (12_000, 4096));
+        }
+        assert_eq!((share_of(12_000, Some(17_999)), share_of(4096, Some(17_999))), (11_999, 4095));
+        // Of a thousand as many are left as both small listeners take, and those of the store.
+        let left = 1000 - share_of(12_000, Some(1000)) - share_of(4096, Some(1000));
+        assert!(left > 64 + 32, "{left}");
+    }
 }

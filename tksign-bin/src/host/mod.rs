@@ -15,6 +15,7 @@ mod systemd;
 pub use calls::Calls;
 pub use files::Files;
 pub use hygiene::harden;
+pub(crate) use hygiene::share;
 pub(crate) use listen::{Address, BindError, Listener};
 pub(crate) use systemd::{Inherited, Notify};
 

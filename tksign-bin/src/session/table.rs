@@ -3,8 +3,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tkcore::protocol::{
-    Bucket, ClientKey, Frame, Rate, Refused, RpcAnswer, RpcRequest, SessionAnswer, SessionId, SessionRequest,
-    Window,
+    Bucket, ClientKey, Frame, HANDSHAKE_REQUEST_BYTES, Rate, Refused, RpcAnswer, RpcRequest, SessionAnswer,
+    SessionId, SessionRequest, Window,
 };
 use zeroize::Zeroizing;
 
@@ -84,6 +84,8 @@ impl Pool {
 
 struct Session {
     client: ClientKey,
+    /// The message that it began with. One that was recorded has the same bytes each time.
+    first: [u8; HANDSHAKE_REQUEST_BYTES],
     transport: Transport,
     opened: Instant,
     state: Mutex<State>,
@@ -144,6 +146,7 @@ impl Sessions {
         let id = SessionId::new(self.instance, random::bytes());
         let session = Session {
             client: answered.client,
+            first: request.handshake,
             transport: answered.transport,
             opened: now,
             state: Mutex::new(State { window: Window::new(), used: now }),
@@ -226,6 +229,10 @@ impl Tables {
             if self.unconfirmed.sessions.len() >= UNCONFIRMED {
                 return Err(Refused::Busy);
             }
+        }
+        // A recording pushes out nothing: one that waits already makes no room.
+        if self.unconfirmed.sessions.values().any(|other| other.first == session.first) {
+            return Err(Refused::Busy);
         }
         if self.unconfirmed.each.of(&session.client) >= UNCONFIRMED_PER_CLIENT {
             self.unconfirmed.remove_first(&session.client, |other| other.opened);

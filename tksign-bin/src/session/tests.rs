@@ -198,18 +198,29 @@ fn replayed_handshakes_evict_nobody() {
     sessions.request(&in_use.say(0, b"x"), now).unwrap();
     let others = open(&sessions, &victim, &server, now);
 
+    // The same client's own, on its way to the first request, while one recording comes again and again.
     let (_, recorded) = handshake(&client, &server.public);
+    sessions.open(&recorded, now, |_| true).unwrap();
+    let waiting = open(&sessions, &client, &server, now);
     for _ in 0..100 {
+        assert_eq!(sessions.open(&recorded, now, |_| true).err(), Some(Refused::Busy));
+    }
+    assert_eq!(sessions.counts(), (1 + 1 + 1, 1));
+    sessions.request(&waiting.say(0, b"x"), now).unwrap();
+    // Many recordings have their own client's share and no more.
+    for _ in 0..100 {
+        let (_, recorded) = handshake(&client, &server.public);
         sessions.open(&recorded, now, |_| true).unwrap();
     }
-    assert_eq!(sessions.counts(), (16 + 1, 1));
+    assert_eq!(sessions.counts(), (16 + 1, 2));
     sessions.request(&in_use.say(1, b"x"), now).unwrap();
     sessions.request(&others.say(0, b"x"), now).unwrap();
-    assert_eq!(sessions.counts(), (16, 2));
+    assert_eq!(sessions.counts(), (16, 3));
 
     let later = now + Duration::from_secs(10);
     sessions.sweep(later);
-    assert_eq!(sessions.counts(), (0, 2));
+    assert_eq!(sessions.counts(), (0, 3));
+    sessions.open(&recorded, later, |_| true).unwrap();
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod audit;
 mod bounds;
 mod closed;
 mod doctor;
+mod few_files;
 mod flood;
 mod host;
 mod image;
@@ -56,8 +57,12 @@ fn verify_params(token: &MintAnswer) -> Verify {
 
 /// A metric's value, labels included in its name.
 fn metric(signer: &Running, name: &str) -> u64 {
+    metric_at(signer.metrics(), name)
+}
+
+fn metric_at(address: &str, name: &str) -> u64 {
     use std::io::{Read as _, Write as _};
-    let mut stream = std::net::TcpStream::connect(signer.metrics()).unwrap();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
     let mut page = String::new();
     stream.read_to_string(&mut page).unwrap();
