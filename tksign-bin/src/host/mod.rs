@@ -8,12 +8,14 @@
 
 mod calls;
 mod files;
+mod folder;
 mod hygiene;
 mod listen;
 mod systemd;
 
 pub use calls::Calls;
 pub use files::Files;
+pub(crate) use folder::write_folder;
 pub use hygiene::harden;
 pub(crate) use hygiene::share;
 pub(crate) use listen::{Address, BindError, Listener};
