@@ -40,10 +40,14 @@ use crate::publish::Publisher;
 use crate::secret::Secret;
 use crate::service::{No, Options};
 use crate::signer::Signer;
-use crate::store::{Change, Op, Sqlite, Store, StoreError, Table};
+use crate::store::{Change, Op, Order, Scan, Sqlite, Store, StoreError, Table};
 
 /// The row that says that a high-water file was written for this store, by this signer.
 pub(crate) const GUARDED: &[u8] = b"high-water";
+/// How the line ends that `tksign migrate` writes into a chain which comes out of a cluster.
+const MOVED: &[u8] = br#","op":"migrate","by":"signer","to":"sqlite"}"#;
+/// Lines after a head that are looked at for it: more than come between two heads.
+const LOOK: usize = 100_000;
 
 fn guarded(store: &dyn Store) -> Vec<u8> {
     [GUARDED, store.name()].concat()
@@ -160,7 +164,11 @@ impl Evidence {
         if store.name().is_empty() {
             let signed = memory.head.iter().map(|head| (Witness::Head, &**head));
             let heads = signed.chain(published.iter().map(|published| (Witness::Feed, &published.head)));
-            told.extend(heads.map(|(witness, head)| (witness, head.position.epoch, head.audit)));
+            for (witness, head) in heads {
+                if !has_moved_since(store, head.audit.lines)? {
+                    told.push((witness, head.position.epoch, head.audit));
+                }
+            }
         }
         let mut kept = BTreeMap::new();
         for (_, _, Audit { lines, .. }) in &told {
@@ -223,6 +231,15 @@ impl Restored {
         let evidence = Evidence::gather(&*store, &memory, folder, feed, now)?;
         Ok(Self { store, memory, evidence })
     }
+}
+
+/// Whether the store came out of a cluster after a head that counts so many lines: that head is about the
+/// chains of several signers, which the move has made one. The chain says so itself.
+fn has_moved_since(store: &dyn Store, lines: u64) -> Result<bool, StoreError> {
+    let after = lines.to_be_bytes();
+    let scan =
+        Scan { table: Table::Audit, prefix: &[], after: Some(&after), order: Order::Forward, limit: LOOK };
+    Ok(store.scan(scan)?.iter().any(|(_, line)| line.ends_with(MOVED)))
 }
 
 /// Decides how a store that was opened may be used. One that is behind answers verifies by what
