@@ -230,6 +230,57 @@ fn a_stolen_key_carries_a_client_no_further_by_many_heads_than_by_one() {
     assert!(client.is_revoked(row) && client.is_revoked(lineage));
 }
 
+/// A timer that starts a new process for each look at the feed: what the floor holds may be a skew ahead
+/// already, and a service that has run for a day may be ahead by what a slow clock would have lost.
+// RV-42, RV-48, RV-49
+#[test]
+fn a_stolen_key_carries_a_client_no_further_by_many_starts_than_by_one() {
+    let day = 86_400_000;
+    for (ran, ahead) in [(0, 0), (day, day / 1000)] {
+        let (signer, mut client, _) = scene();
+        client.pass(Duration::from_millis(ran));
+        let now = client.moment.wall.millis();
+        for n in 1..=5000 {
+            client.offer(&signer.head(now + n * 60_000), &mut nothing);
+            // And as far as one process goes.
+            client.offer(&signer.head(now + ahead + 60_000), &mut nothing);
+            client.restart();
+            let furthest = now + ahead + 60_000;
+            assert!(client.machine.floor().issued_at.millis() <= furthest, "start {n}");
+        }
+    }
+}
+
+/// The signer and its readers shared a clock that was a day ahead; it is right again, and an epoch was
+/// begun. A process that reads the folder sees the new floor together with the new head.
+// RV-48, RV-49
+#[test]
+fn a_new_epoch_in_a_folder_begins_with_a_time_of_its_own() {
+    let (mut signer, mut writer, lineage) = scene();
+    let day = Duration::from_secs(86_400);
+    writer.moment.wall = writer.moment.wall.saturating_add(day);
+    signer.publish_head(START + 1000 + 86_400_000);
+    writer.sync(&signer);
+    let mut reader = Client::of(&signer, START);
+    reader.moment = writer.moment;
+    let read = |reader: &mut Client, writer: &Client| {
+        reader.folder.clone_from(&writer.folder);
+        reader.load();
+        assert_eq!(reader.machine.position(), writer.machine.position());
+        assert_eq!((reader.freshness(), reader.refusals()), (Freshness::Fresh, vec![]));
+    };
+    read(&mut reader, &writer);
+    for client in [&mut writer, &mut reader] {
+        client.pass(Duration::from_secs(60));
+        client.moment.wall = client.moment.wall.saturating_sub(day);
+    }
+    signer.raise_epoch(START + 61_000);
+    writer.sync(&signer);
+    assert_eq!(writer.freshness(), Freshness::Fresh);
+    read(&mut reader, &writer);
+    assert!(reader.is_revoked(lineage));
+}
+
 /// A month by a monotonic clock that loses a ten-thousandth, and with no other: heads make good what
 /// it loses, however little each of them may move.
 // RV-48

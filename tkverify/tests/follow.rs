@@ -353,6 +353,32 @@ fn a_writer_whose_folder_another_process_made_anew_writes_no_more() {
     assert!(!second.feed().counts().contains_key("folder-deleted"));
 }
 
+/// The signer and its services shared a clock that was a day ahead; it is right again, and an epoch was
+/// begun. Nobody is started anew.
+// RV-48
+#[test]
+fn a_new_epoch_is_fresh_after_a_clock_that_was_ahead() {
+    let clock = Arc::new(TestClock::default());
+    let right = SystemClock::new().read().wall;
+    let ahead = right.saturating_add(Duration::from_secs(86_400));
+    clock.set_wall(ahead);
+    let (origin, kit, dir) = (Origin::since(ahead.millis()), kit(), TempDir::new());
+    let build = |builder: Builder| builder.folder(dir.path()).clock(Arc::clone(&clock) as _).build().unwrap();
+    let writer = build(builder(&origin, &kit));
+    assert_eq!(writer.wait_until_loaded(LONG).freshness, Freshness::Fresh);
+    let reader = build(builder(&origin, &kit).folder_alone());
+    assert_eq!(reader.wait_until_loaded(LONG).freshness, Freshness::Fresh);
+    clock.set_wall(right);
+    origin.signer(|signer| signer.raise_epoch(right.millis()));
+    for verifier in [&writer, &reader] {
+        until("the epoch", || {
+            verifier.poll_now();
+            verifier.feed().position().is_some_and(|(epoch, _)| epoch == 2)
+        });
+        assert_eq!(verifier.health().freshness, Freshness::Fresh, "{}", verifier.health());
+    }
+}
+
 #[test]
 fn a_restart_is_not_cold_and_does_not_forget() {
     let (origin, kit, dir) = (Origin::new(), kit(), TempDir::new());

@@ -44,11 +44,13 @@ impl Clocks {
         self.hidden += millis;
     }
 
-    /// A process that starts has the wall clock and the floor's time of issue.
-    pub(crate) fn started(&mut self, floor_issued: u64) {
-        self.behind = self.now.saturating_sub(floor_issued);
+    /// A process that starts has the wall clock and the floor's time of issue, which whoever took it
+    /// may have believed to be a skew ahead.
+    pub(crate) fn started(&mut self, floor_issued: u64, skew: u64) {
+        let proven = floor_issued.saturating_sub(skew);
+        self.behind = self.now.saturating_sub(proven);
         self.hidden = self.behind.min(self.back());
-        self.ahead = floor_issued.saturating_sub(self.now).max(u64::try_from(self.offset).unwrap_or(0));
+        self.ahead = proven.saturating_sub(self.now).max(u64::try_from(self.offset).unwrap_or(0));
         self.counted = 0;
     }
 

@@ -210,7 +210,8 @@ impl World {
         self.client.restart();
         self.client.events.clear();
         // Without its own clock's memory a process has the wall clock and its floor.
-        self.clocks.started(self.client.machine.floor().issued_at.millis());
+        let skew = millis(self.client.config.skew);
+        self.clocks.started(self.client.machine.floor().issued_at.millis(), skew);
         self.look(None);
     }
 

@@ -362,10 +362,11 @@ impl Driver {
 
     fn swap(&self, set: RevocationSet, validity: Validity) {
         let reading = self.clock.read();
-        let before = self.feed.view();
+        let position = self.machine.position().unwrap_or_default();
+        // An epoch begins with a time of its own.
+        let before = self.feed.view().filter(|view| view.position.epoch == position.epoch);
         let proven = validity.issued_at().saturating_add(validity.age(moment(&reading)));
         let accepted_now = before.map_or(proven, |view| view.now(&reading).max(proven)).max(reading.wall);
-        let position = self.machine.position();
         self.feed.swap(Arc::new(View {
             set,
             issued_at: validity.issued_at(),
@@ -373,7 +374,7 @@ impl Driver {
             latest_issued: self.machine.floor().issued_at,
             accepted: reading,
             accepted_now,
-            position: position.unwrap_or_default(),
+            position,
         }));
     }
 

@@ -15,8 +15,10 @@ use crate::revocation::head::Head;
 use crate::revocation::key_list::KeyList;
 use crate::revocation::object::ObjectError;
 use crate::revocation::path::FeedPath;
+use crate::revocation::position::Position;
 use crate::revocation::set::RevocationSet;
 use crate::revocation::snapshot::Snapshot;
+use crate::time::Timestamp;
 
 /// After that many delta files the folder gets a snapshot of its own, however small they are,
 const DELTA_FILES: usize = 256;
@@ -77,8 +79,9 @@ impl Machine {
                     self.floor.key_list = self.floor.key_list.max(floor.key_list);
                     let stands = |floor: &Floor| (floor.position, floor.issued_at);
                     if stands(&floor) > stands(&self.floor) {
+                        self.end_epoch_at(floor.position);
                         self.floor = Floor { key_list: self.floor.key_list, ..floor };
-                        self.proven.remember(floor.issued_at, moment);
+                        self.recall(floor.issued_at, moment);
                     }
                 }
                 Ok(_) => return Err(Refusal::Object(ObjectError::OtherFeed)),
@@ -99,7 +102,7 @@ impl Machine {
         if self.position() == Some(head.position) {
             let must_rewrite = core::mem::take(&mut self.must_rewrite);
             self.renew(head, bytes, moment, out);
-            self.proven.remember(head.issued_at, moment);
+            self.recall(head.issued_at, moment);
             self.must_rewrite = must_rewrite;
             out.retain(|effect| !matches!(effect, Effect::Write { .. }));
             self.drop_task();
@@ -136,10 +139,24 @@ impl Machine {
                     files = Files::joined(before, files);
                 }
                 self.put(target, set, files, moment, out);
-                self.proven.remember(head.issued_at, moment);
+                self.recall(head.issued_at, moment);
                 self.drop_task();
                 Ok(())
             }
+        }
+    }
+
+    /// Learns from a time of issue that was written down. Whoever took it may have known no later
+    /// time than a skew before it: else each process, or each start, would go on a skew further.
+    fn recall(&mut self, issued_at: Timestamp, moment: Moment) {
+        let taken = issued_at.saturating_sub(self.config.skew);
+        self.proven.learn(issued_at, moment, self.now(moment).max(taken));
+    }
+
+    /// An epoch begins with a time of its own.
+    fn end_epoch_at(&mut self, position: Position) {
+        if position.epoch != self.floor.position.epoch {
+            self.proven = Proven::NOTHING;
         }
     }
 
@@ -309,9 +326,7 @@ impl Machine {
         let head = target.head;
         let now = self.now(moment);
         let validity = Validity::new(&head, &self.config, moment, now);
-        if head.position.epoch != self.floor.position.epoch {
-            self.proven = Proven::NOTHING;
-        }
+        self.end_epoch_at(head.position);
         self.proven.learn(head.issued_at, moment, now);
         let before = self.current.as_ref().map(|current| current.head);
         let link = match before {

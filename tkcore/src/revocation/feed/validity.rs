@@ -107,16 +107,12 @@ impl Proven {
         self.time.saturating_add(moment.monotonic.saturating_sub(self.at))
     }
 
-    /// Takes what this process, or one before it, has written down.
-    pub(crate) fn remember(&mut self, issued_at: Timestamp, moment: Moment) {
-        *self = Self { time: self.now(moment).max(issued_at), at: moment.monotonic };
-    }
-
     /// Takes a head that was believed when it was `now` to the client.
     pub(crate) fn learn(&mut self, issued_at: Timestamp, moment: Moment, now: Timestamp) {
         let since = if self.time == Timestamp::EPOCH { moment.monotonic } else { self.at };
         let slow = moment.monotonic.saturating_sub(since).checked_div(DRIFT).unwrap_or(Duration::ZERO);
-        self.remember(issued_at.min(now.saturating_add(slow)), moment);
+        let proven = issued_at.min(now.saturating_add(slow));
+        *self = Self { time: self.now(moment).max(proven), at: moment.monotonic };
     }
 }
 
