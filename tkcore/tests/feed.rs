@@ -241,7 +241,7 @@ fn retry_after_is_honoured_within_bounds_and_failures_back_off() {
     let Next::Fetch(fetch) = client.machine.next(client.moment) else { panic!() };
     client.receive(&fetch, Response::Refused { retry_after: Some(Duration::from_secs(100_000)) });
     assert_eq!(client.machine.next(client.moment), Next::Sleep(Duration::from_secs(300)));
-    client.machine.poll_now();
+    client.pass(Duration::from_secs(300));
     for _ in 0..12 {
         let Next::Fetch(fetch) = client.machine.next(client.moment) else { panic!() };
         client.receive(&fetch, Response::Failed);

@@ -660,6 +660,26 @@ fn ten_thousand_clients_come_back_spread_out() {
     assert!(after[..40].iter().all(|count| *count > 30), "{after:?}");
 }
 
+/// However often a service asks.
+// RV-51
+#[test]
+fn asking_at_once_keeps_the_patience_that_a_mirror_asked_for() {
+    let (mut signer, mut client, _) = scene();
+    let patience = Duration::from_secs(90);
+    client.poll(&mut |_| Response::Refused { retry_after: Some(patience) });
+    signer.publish_head(START + 2000);
+    client.pass(patience - Duration::from_millis(1));
+    client.poll(&mut |fetch| panic!("{} was asked for", fetch.path));
+    client.pass(Duration::from_millis(1));
+    client.sync(&signer);
+    assert_eq!(client.machine.floor().issued_at, at(START + 2000));
+    // Its own back-off is another matter.
+    client.poll(&mut |_| Response::Failed);
+    signer.publish_head(START + 3000);
+    client.sync(&signer);
+    assert_eq!(client.machine.floor().issued_at, at(START + 3000));
+}
+
 // RV-51
 #[test]
 fn a_poll_is_never_later_than_the_interval_and_no_two_clients_keep_in_step() {

@@ -154,11 +154,11 @@ impl Machine {
         self.alarm = None;
     }
 
-    /// Asks at once, whatever was planned.
+    /// Asks at once, whatever was planned; but no place that asked for patience, until that is over.
     pub fn poll_now(&mut self) {
         self.next_poll = Duration::ZERO;
         for mirror in &mut self.mirrors {
-            mirror.rest_until = Duration::ZERO;
+            mirror.rest_until = mirror.asked_until;
         }
     }
 
@@ -621,7 +621,9 @@ impl Machine {
             mirror.failures = mirror.failures.saturating_add(1);
             let wait = schedule::backoff(&self.config, mirror.failures, turn.random);
             let asked = retry_after.map_or(Duration::ZERO, |wait| wait.min(self.config.retry_after_cap));
-            mirror.rest_until = turn.moment.monotonic.saturating_add(wait.max(asked));
+            // A request that was under way meanwhile may fail without a word of it.
+            mirror.asked_until = mirror.asked_until.max(turn.moment.monotonic.saturating_add(asked));
+            mirror.rest_until = turn.moment.monotonic.saturating_add(wait).max(mirror.asked_until);
         }
         out.push(Effect::Report(Event::Unavailable { mirror: turn.mirror }));
         self.rotate(turn.mirror);

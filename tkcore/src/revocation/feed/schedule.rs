@@ -11,6 +11,8 @@ pub(crate) struct Mirror {
     pub(crate) failures: u32,
     /// Not to be asked before.
     pub(crate) rest_until: Duration,
+    /// The part of it that the place itself asked for.
+    pub(crate) asked_until: Duration,
     /// It had no long poll: not to be tried before. What stood there, a proxy that started or a signer
     /// that was replaced, may be gone.
     pub(crate) plain_until: Duration,
