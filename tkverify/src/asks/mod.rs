@@ -13,7 +13,7 @@ mod places;
 mod task;
 mod workers;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -87,8 +87,13 @@ struct State<T: Answer> {
     tasks: Places,
     task_bytes: Places,
     lanes: HashMap<Lane, Queue<T>>,
-    /// Lanes with somebody waiting, in the order of their turns.
-    turns: VecDeque<Lane>,
+    /// Lanes with somebody waiting: one line for each standing, so that a line whose standing has no
+    /// room is not gone through, in the order of their turns, whose numbers go through all lines.
+    turns: BTreeMap<(Standing, u64), Lane>,
+    next_turn: u64,
+    /// How many lanes were looked at for a free place.
+    #[cfg(test)]
+    looked_at: std::cell::Cell<usize>,
     flights: HashMap<Presentation, Arc<Flight<T>>>,
     /// When the tasks' tickets are given up, in that order. Some may have been used by then.
     overdue: VecDeque<(Duration, Weak<Ticket<T>>)>,
@@ -101,6 +106,8 @@ struct State<T: Answer> {
 struct Queue<T: Answer> {
     asking: usize,
     waiting: VecDeque<Arc<Ticket<T>>>,
+    /// Where in its line the lane is while somebody waits.
+    turn: u64,
 }
 
 #[derive(Debug)]
@@ -171,7 +178,10 @@ impl<T: Answer> Asks<T> {
                 tasks: Places::new(bounds.tasks),
                 task_bytes: Places::new(bounds.task_bytes),
                 lanes: HashMap::new(),
-                turns: VecDeque::new(),
+                turns: BTreeMap::new(),
+                next_turn: 0,
+                #[cfg(test)]
+                looked_at: std::cell::Cell::default(),
                 flights: HashMap::new(),
                 overdue: VecDeque::new(),
                 landed: Vec::new(),
@@ -309,7 +319,7 @@ impl<T: Answer> Flight<T> {
 
 impl<T: Answer> Default for Queue<T> {
     fn default() -> Self {
-        Self { asking: 0, waiting: VecDeque::new() }
+        Self { asking: 0, waiting: VecDeque::new(), turn: 0 }
     }
 }
 
@@ -340,10 +350,19 @@ impl<T: Answer> State<T> {
     fn queue(&mut self, ticket: &Arc<Ticket<T>>) {
         let lane = ticket.flight.lane;
         let queue = self.lanes.entry(lane).or_default();
-        if queue.waiting.is_empty() {
-            self.turns.push_back(lane);
-        }
         queue.waiting.push_back(Arc::clone(ticket));
+        if queue.waiting.len() == 1 {
+            self.line_up(lane);
+        }
+    }
+
+    /// Puts a lane at the end of its line.
+    fn line_up(&mut self, lane: Lane) {
+        if let Some(queue) = self.lanes.get_mut(&lane) {
+            queue.turn = self.next_turn;
+            self.turns.insert((lane.standing, queue.turn), lane);
+            self.next_turn = self.next_turn.saturating_add(1);
+        }
     }
 
     fn unqueue(&mut self, ticket: &Arc<Ticket<T>>) {
@@ -351,7 +370,7 @@ impl<T: Answer> State<T> {
         if let Some(queue) = self.lanes.get_mut(&lane) {
             queue.waiting.retain(|other| !Arc::ptr_eq(other, ticket));
             if queue.waiting.is_empty() {
-                self.turns.retain(|other| *other != lane);
+                self.turns.remove(&(lane.standing, queue.turn));
             }
         }
         self.tidy(lane);
@@ -366,22 +385,14 @@ impl<T: Answer> State<T> {
     /// Gives free places away, one lane after the other: who was given one goes to the end of the
     /// line, who could not take one keeps its place in it.
     fn grant(&mut self) {
-        let mut at = 0;
-        while self.asking.has_room(Standing::Proven, PLACE)
-            && let Some(lane) = self.turns.get(at).copied()
-        {
-            let queue = self.lanes.get_mut(&lane).filter(|queue| queue.asking < ASKS_A_LANE);
-            let queue = queue.filter(|_| self.asking.has_room(lane.standing, PLACE));
-            let Some((ticket, more)) =
-                queue.and_then(|queue| Some((queue.waiting.pop_front()?, !queue.waiting.is_empty())))
-            else {
-                at = at.saturating_add(1);
-                continue;
-            };
-            self.turns.remove(at);
+        while let Some((turn, lane)) = self.next() {
+            self.turns.remove(&turn);
+            let Some(queue) = self.lanes.get_mut(&lane) else { continue };
+            let Some(ticket) = queue.waiting.pop_front() else { continue };
+            let more = !queue.waiting.is_empty();
             self.start(lane);
             if more {
-                self.turns.push_back(lane);
+                self.line_up(lane);
             }
             match &ticket.holder {
                 Holder::Thread { granted, turn } => {
@@ -399,6 +410,23 @@ impl<T: Answer> State<T> {
                 },
             }
         }
+    }
+
+    /// Whose turn it is among all lines. A lane that is passed over though its standing has room has
+    /// asks under way, so these are few, however many wait.
+    fn next(&self) -> Option<((Standing, u64), Lane)> {
+        let may_ask = |lane: &Lane| {
+            #[cfg(test)]
+            self.looked_at.update(|count| count + 1);
+            self.lanes.get(lane).is_some_and(|queue| queue.asking < ASKS_A_LANE)
+        };
+        let first = |standing| {
+            let mut line = self.turns.range((standing, 0)..=(standing, u64::MAX));
+            line.find(|(_, lane)| may_ask(lane)).map(|(turn, lane)| (*turn, *lane))
+        };
+        let standings = [Standing::Stranger, Standing::Claimed, Standing::Proven];
+        let with_room = standings.into_iter().filter(|standing| self.asking.has_room(*standing, PLACE));
+        with_room.filter_map(first).min_by_key(|((_, number), _)| *number)
     }
 
     fn land(&mut self, presentation: &Presentation, flight: &Arc<Flight<T>>, answer: Option<T>) {
@@ -491,10 +519,12 @@ mod tests {
         let permit = ask(&asks, 9, 0, Standing::Proven);
         let (sender, receiver) = mpsc::channel();
         thread::scope(|scope| {
-            // Lineage 1 queues three times before lineage 2 queues once.
-            for (at, (of, presentation)) in [(1, 1), (1, 2), (1, 3), (2, 4)].into_iter().enumerate() {
+            // Lineage 1 queues three times before lineage 2 queues once; what is proven does not push in.
+            let (proven, stranger) = (Standing::Proven, Standing::Stranger);
+            let queued = [(1, 1, proven), (1, 2, proven), (1, 3, proven), (2, 4, stranger)];
+            for (at, (of, presentation, standing)) in queued.into_iter().enumerate() {
                 let (asks, sender) = (&asks, sender.clone());
-                scope.spawn(move || match asks.enter(lane(of, Standing::Proven), [presentation; 32], LONG) {
+                scope.spawn(move || match asks.enter(lane(of, standing), [presentation; 32], LONG) {
                     Turn::Ask(permit) if permit.waited() => {
                         sender.send(presentation).unwrap();
                         drop(permit);
@@ -507,6 +537,41 @@ mod tests {
             let order: Vec<u8> = receiver.iter().take(4).collect();
             assert_eq!(order, [1, 4, 2, 3]);
         });
+    }
+
+    #[test]
+    fn a_free_place_is_given_away_without_a_look_at_all_who_wait() {
+        const WAITING: u16 = 2000;
+        let bounds = Bounds { asking: 32, waiting: 0, tasks: 10_000, task_bytes: 10_000 };
+        let asks = Asks::<u32>::new(bounds, LONG);
+        let mut strangers: Vec<_> = (0..24).map(|n| ask(&asks, n, n, Standing::Stranger)).collect();
+        let (sender, granted) = mpsc::channel();
+        let waiting: Vec<_> = (0..WAITING)
+            .map(|number| {
+                let mut bytes = [255; 32];
+                bytes[..2].copy_from_slice(&number.to_be_bytes());
+                let lineage = LineageId::from_bytes(bytes[..16].try_into().unwrap());
+                let lane = Lane { lineage, standing: Standing::Stranger };
+                let sender = sender.clone();
+                asks.enter_task(lane, bytes, 1, || Job::new(move |permit| drop(sender.send(permit))))
+            })
+            .collect();
+        assert!(waiting.iter().all(Option::is_some) && asks.waiting() == usize::from(WAITING));
+        let looked_at = || asks.shared.lock().looked_at.take();
+        looked_at();
+        // Strangers have no room, so none of them is looked at when somebody else's ask ends.
+        drop(ask(&asks, 100, 100, Standing::Proven));
+        assert_eq!(looked_at(), 0);
+        // The first in their line is given the one place that they may have.
+        drop(strangers.pop());
+        assert_eq!(looked_at(), 1);
+        let next: Permit<u32> = granted.recv_timeout(LONG).unwrap();
+        assert_eq!(next.flight.lane.lineage.as_bytes()[..2], [0, 0]);
+        // Who gives up leaves the line.
+        drop(waiting);
+        assert!(asks.shared.lock().turns.is_empty() && asks.shared.lock().lanes.len() == 24);
+        drop((next, strangers));
+        assert!(asks.shared.lock().lanes.is_empty());
     }
 
     #[test]

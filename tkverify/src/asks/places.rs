@@ -1,7 +1,7 @@
 //! Places of one kind, of which everybody may have some and those who are known a part of their own.
 
 /// What is known of who presents a token, before the signer is asked about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Standing {
     /// Nothing.
     Stranger,
