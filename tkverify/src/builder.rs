@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tkcore::revocation::feed::{Config, Machine};
 use tkcore::revocation::{FeedKey, RootKeys};
-use tkcore::{Audience, KeyId, NameError, TextForms, Vocabulary};
+use tkcore::{Audience, KeyId, NameError, TextForms, Vocabulary, limits};
 
 use crate::ask::Signer;
 use crate::asks::{Asks, Bounds};
@@ -136,6 +136,10 @@ pub const TASKS: usize = 16 * 1024;
 /// Bytes of their headers that waiting tasks keep in all: 16,384 of 4 KiB, or a thousand of the
 /// largest by strangers.
 pub const WAITING_BYTES: usize = 64 * 1024 * 1024;
+
+/// The least that is a bound of those bytes: what strangers may have of it, three quarters, holds one
+/// of the largest headers.
+pub const WAITING_BYTES_MINIMUM: usize = limits::HEADER_BYTES / 3 * 4;
 
 /// How long a caller waits for its turn, or for an identical ask's answer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -316,7 +320,7 @@ impl Builder {
     }
 
     /// Most bytes of headers that these tasks keep in all; [`WAITING_BYTES`] unless said. A quarter
-    /// is kept as above.
+    /// is kept as above. At least [`WAITING_BYTES_MINIMUM`], unless no task may wait at all.
     #[must_use]
     pub const fn waiting_bytes(mut self, bytes: usize) -> Self {
         self.asks.task_bytes = bytes;
@@ -394,6 +398,9 @@ impl Builder {
         }
         if self.asks.asking == 0 {
             return Err(BuildError::Bound("asks: at least one at once"));
+        }
+        if self.asks.tasks > 0 && self.asks.task_bytes < WAITING_BYTES_MINIMUM {
+            return Err(BuildError::Bound("waiting_bytes: at least 64 KiB while tasks may wait"));
         }
         let mut owner = None;
         let remote = match self.client_key {

@@ -60,7 +60,7 @@ pub mod web;
 pub use ask::{AskError, Signer};
 pub use builder::{
     AGING, ASKS, BuildError, Builder, GRACE_MAXIMUM, LOCAL_MAXIMUM, MEMORY_BYTES, PATIENCE, TASKS, WAITING,
-    WAITING_BYTES,
+    WAITING_BYTES, WAITING_BYTES_MINIMUM,
 };
 pub use client_key::{ClientKey, ClientKeyError};
 pub use clock::{Clock, Reading, SystemClock};

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tkcore::{Error, Grant, Identifier, NotKnowable, RootKey, TokenBuf, TokenText, mint};
 use tkverify::testing::{Kit, Spec};
-use tkverify::{Builder, Diligence, Verifier};
+use tkverify::{Builder, Diligence, Verifier, WAITING_BYTES_MINIMUM};
 
 /// Longer than any test waits for something that does happen.
 const LONG: Duration = Duration::from_secs(120);
@@ -339,9 +339,11 @@ fn who_names_known_lineages_takes_no_place_of_those_who_hold_their_tokens() {
 #[test]
 fn waiting_tasks_are_bounded_by_what_they_keep() {
     let kit = Kit::new();
-    let tokens = tokens(&kit, 5);
+    // Three quarters are for strangers.
+    let bytes = WAITING_BYTES_MINIMUM;
+    let fit = (bytes - bytes / 4) / header(&kit, &tokens(&kit, 1)[0]).len();
+    let tokens = tokens(&kit, fit + 2);
     let headers: Vec<_> = tokens.iter().map(|token| header(&kit, token)).collect();
-    let bytes = 4 * headers[0].len();
     let verifier = patient(&kit).asks(1, 0).waiting_bytes(bytes).build().unwrap();
     let hold = Hold::on(&kit);
     let mut begin = |header: &Arc<str>| {
@@ -349,14 +351,13 @@ fn waiting_tasks_are_bounded_by_what_they_keep() {
         let polled = poll_once(task.as_mut());
         (task, polled)
     };
-    // Three quarters are for strangers.
-    let mut waiting: Vec<_> = headers[..3].iter().map(&mut begin).collect();
+    let mut waiting: Vec<_> = headers[..fit].iter().map(&mut begin).collect();
     assert!(waiting.iter().all(|(_, polled)| polled.is_pending()));
-    let (_, polled) = begin(&headers[3]);
+    let (_, polled) = begin(&headers[fit]);
     assert_eq!(polled, Poll::Ready(Err(NotKnowable::TooManyAsks.into())));
     // A task that is dropped gives its bytes back.
     drop(waiting.pop());
-    let (last, polled) = begin(&headers[4]);
+    let (last, polled) = begin(&headers[fit + 1]);
     assert!(polled.is_pending());
     hold.set(false);
     for task in waiting.into_iter().map(|(task, _)| task).chain([last]) {

@@ -18,7 +18,10 @@ use tkcore::{
     RootKey, Tenant, TokenBuf, TokenText, Vocabulary, attenuate, danger,
 };
 use tkverify::testing::{Kit, Spec};
-use tkverify::{BuildError, Clock, Diligence, Freshness, GRACE_MAXIMUM, HeldKey, Verifier, WhenStale};
+use tkverify::{
+    BuildError, Clock, Diligence, Freshness, GRACE_MAXIMUM, HeldKey, Verifier, WAITING_BYTES_MINIMUM,
+    WhenStale,
+};
 
 /// A service that takes tokens for the whole tenant, so that a test needs no caveat.
 fn wide(kit: &Kit) -> tkverify::Builder {
@@ -708,6 +711,10 @@ fn a_verifier_without_a_way_to_verify_is_not_built() {
         let built = kit.builder().grace("list", Duration::ZERO).grace("read", endless).build();
         assert!(matches!(built.err(), Some(BuildError::Bound(_))));
     }
+    assert!(kit.builder().waiting_bytes(WAITING_BYTES_MINIMUM).build().is_ok());
+    let too_few = kit.builder().waiting_bytes(WAITING_BYTES_MINIMUM - 1);
+    assert!(matches!(too_few.build().err(), Some(BuildError::Bound(_))));
+    assert!(kit.builder().waiting_bytes(0).waiting_tasks(0).build().is_ok());
     let _ = Refusal::new(RefusalCause::TenantWide);
 }
 
