@@ -22,7 +22,8 @@ impl Rate {
     }
 }
 
-/// A token bucket, by moments `T` of a clock that never goes back.
+/// A token bucket, by moments `T` of one clock. They may come out of order: time that has counted once
+/// does not count again.
 #[derive(Debug, Clone)]
 pub struct Bucket<T> {
     /// Time's worth of tokens left; a token is `1 / per_second` of a second.
@@ -30,7 +31,7 @@ pub struct Bucket<T> {
     filled: T,
 }
 
-impl<T: Copy + Sub<Output = Duration>> Bucket<T> {
+impl<T: Copy + Ord + Sub<Output = Duration>> Bucket<T> {
     /// One from which nothing was taken for long.
     pub fn full(rate: Rate, now: T) -> Self {
         Self { credit: rate.most(), filled: now }
@@ -42,7 +43,7 @@ impl<T: Copy + Sub<Output = Duration>> Bucket<T> {
     /// How long until there is one.
     pub fn take(&mut self, rate: Rate, now: T) -> Result<(), Duration> {
         let (cost, credit) = (rate.cost(), self.credit(rate, now));
-        self.filled = now;
+        self.filled = now.max(self.filled);
         match credit.checked_sub(cost) {
             Some(left) => {
                 self.credit = left;
@@ -61,7 +62,7 @@ impl<T: Copy + Sub<Output = Duration>> Bucket<T> {
     }
 
     fn credit(&self, rate: Rate, now: T) -> Duration {
-        self.credit.saturating_add(Sub::sub(now, self.filled)).min(rate.most())
+        self.credit.saturating_add(Sub::sub(now.max(self.filled), self.filled)).min(rate.most())
     }
 }
 
@@ -83,5 +84,17 @@ mod tests {
         assert!(bucket.take(rate, later).is_err());
         assert!(!bucket.is_full(rate, later));
         assert!(bucket.is_full(rate, later + Duration::from_millis(300)));
+    }
+
+    /// As from callers that read the clock and then wait for a different time each.
+    #[test]
+    fn a_moment_that_comes_late_fills_nothing_again() {
+        let rate = Rate { per_second: 10, burst: 3 };
+        let (older, newer) = (Duration::from_secs(5), Duration::from_secs(9));
+        let mut bucket = Bucket::full(rate, older);
+        let taken = [newer, older, newer, older, newer, older, newer, older];
+        assert_eq!(taken.iter().filter(|now| bucket.take(rate, **now).is_ok()).count(), 3);
+        assert!(!bucket.is_full(rate, older));
+        assert_eq!(bucket.take(rate, newer + Duration::from_millis(100)), Ok(()));
     }
 }
