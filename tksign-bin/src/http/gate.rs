@@ -134,7 +134,6 @@ mod tests {
         assert!(lock(&gate.open).each.is_empty());
     }
 
-    /// PR-51.
     /// However many strangers wait or have come: the operator is none of them.
     #[test]
     fn strangers_keep_nobody_from_the_control_socket() {
@@ -150,6 +149,7 @@ mod tests {
         assert!(gate.enter(Origin::Control, now).is_some(), "with no room to count another origin");
     }
 
+    /// PR-51.
     #[test]
     fn handshakes_at_the_cap_and_one_past_it() {
         let gate = Arc::new(HandshakeGate::default());
