@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tkcore::protocol::{Code, Exchange, ExchangeAnswer, RpcError};
 use tkcore::{KeyClass, NewCaveat, is_tenant_wide};
 
+use crate::codec::count;
 use crate::issue::{self, New};
 use crate::registry::{self, Find};
 use crate::revoke;
@@ -37,8 +38,8 @@ fn child(view: &View<'_>, ask: &Ask, asked: &Exchange, held: &Held<'_>) -> Decid
     // All that come from it come from its first point. With more of them its holder would have made a
     // branch that cannot be revoked.
     let first = held.branches.first().ok_or(No::from(Code::Internal))?;
-    let made = registry::find(view.store, &view.memory.core, &Find::Branch(*first), &[], revoke::CHILDREN)?;
-    if made.len() >= revoke::CHILDREN {
+    let made = registry::count(view.store, &view.memory.core, &Find::Branch(*first))?;
+    if made >= count(revoke::CHILDREN) {
         return Err(not("too many service tokens come from it: let some end, or take another token"));
     }
     let counts = |authority| ask.options.authentication.contains(&authority);

@@ -1,7 +1,7 @@
 //! The registry of minted tokens: what is known of a lineage, never the token.
 //!
 //! Look-ups go by keyed hash, and their rows hold nothing but ids and times. Records leave the
-//! registry a day after the token's expiry, when nothing can depend on them.
+//! registry a day after the token's expiry, a service token's after an hour, when nothing can depend on them.
 
 use std::time::Duration;
 
@@ -21,6 +21,9 @@ use crate::writer::{Plan, View};
 /// How long a record outlives its token: longer than any clock is off, and a day for people
 /// who look at what has just ended.
 const KEPT_AFTER_EXPIRY: Duration = Duration::from_secs(86_400);
+/// The same of a service token, of which so few may come from one token that those which have ended must
+/// make room.
+const SERVICE_KEPT_AFTER_EXPIRY: Duration = Duration::from_secs(3600);
 
 /// Records removed in one sweep, so that a sweep is never what a caller waits for.
 const SWEEP: usize = 256;
@@ -115,7 +118,8 @@ fn rows(core: &Core, token: &TokenRecord) -> Vec<Vec<u8>> {
     found_by.extend(info.parent.map(Find::Parent));
     found_by.extend(token.branches.iter().map(|branch| Find::Branch(*branch)));
     let named = found_by.iter().map(|find| [&find.prefix(core), &lineage[..]].concat());
-    named.chain(info.expiry.map(|at| queue(at.saturating_add(KEPT_AFTER_EXPIRY), b't', lineage))).collect()
+    let kept = info.parent.map_or(KEPT_AFTER_EXPIRY, |_| SERVICE_KEPT_AFTER_EXPIRY);
+    named.chain(info.expiry.map(|at| queue(at.saturating_add(kept), b't', lineage))).collect()
 }
 
 /// The lineages that a look-up names, a page of them, and the cursor to go on with.
@@ -132,6 +136,11 @@ pub(crate) fn find(
         Scan { table: find.table(), prefix: &prefix, after: after.as_deref(), order: Order::Forward, limit };
     let rows = store.scan(scan)?;
     Ok(rows.iter().filter_map(|(key, _)| Some(LineageId::from_bytes(*key.last_chunk()?))).collect())
+}
+
+/// How many a look-up names.
+pub(crate) fn count(store: &dyn Store, core: &Core, find: &Find<'_>) -> Result<u64, StoreError> {
+    store.count(find.table(), &find.prefix(core))
 }
 
 /// What is kept of a lineage.
