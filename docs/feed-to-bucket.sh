@@ -12,12 +12,16 @@
 # called one run after the object was first missed (DIR/.gone), so that no head that a reader of the bucket may have
 # just fetched names it. Without DELETE the bucket keeps everything, and so it grows.
 #
+# One run at a time: a second one waits (flock of util-linux, DIR/.lock).
+#
 # Tested by tkverify/tests/real.rs and tksign-bin/tests/feed.rs.
 set -eu
 dir=$1
 put=$2
 delete=${3:-}
 cd "$dir"
+exec 9> .lock
+flock 9
 touch .sent .gone
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -29,7 +33,9 @@ for feed in v1/feed/*; do
   } > "$work/list"
   awk 'BEGIN { while ((getline < ".sent") > 0) sent[$0] } !($0 in sent)' "$work/list" > "$work/new"
   while read -r name; do
-    "$put" "$name" "$name" < /dev/null
+    # What the folder has let go of since it was listed is not needed by its newest head.
+    [ -e "$name" ] || continue
+    "$put" "$name" "$name" < /dev/null || { [ ! -e "$name" ] && continue; exit 1; }
     echo "$name" >> .sent
   done < "$work/new"
   "$put" "$work/head" "$feed/head" < /dev/null

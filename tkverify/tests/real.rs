@@ -184,6 +184,40 @@ fn the_script_for_buckets_keeps_the_order() {
     until("the revocation", || check(&verifier, &token, "read") == Err(Error::Revoked(Rule::Token)));
 }
 
+/// The folder lets go of what a run has listed: it is passed over. One run at a time, and what cannot be
+/// sent while it is there ends the run before the head.
+#[test]
+fn the_script_for_buckets_passes_over_what_has_left_the_folder() {
+    let dir = TempDir::new();
+    let (from, log) = (dir.join("www"), dir.join("log"));
+    let script = testkit::signer::workspace().join("docs/feed-to-bucket.sh");
+    let send = |objects: &[&str], put: &str| {
+        for name in objects {
+            let path = from.join("v1/feed/f").join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, name).unwrap();
+        }
+        let alone = "#!/bin/sh\nset -eu\nif flock -n .lock true; then echo alone >&2; exit 1; fi\n";
+        let rest = format!("cat \"$1\" >/dev/null\necho \"${{2#v1/feed/f/}}\" >> {}\n", log.display());
+        let put = dir.write("put", 0o755, format!("{alone}{put}\n{rest}"));
+        let done = std::process::Command::new(&script).arg(&from).arg(&put).output().unwrap();
+        let sent = std::fs::read_to_string(&log).unwrap_or_default();
+        let _ = std::fs::remove_file(&log);
+        (done, sent.lines().map(str::to_owned).collect::<Vec<_>>())
+    };
+    // One goes before its turn, one in the middle of it.
+    let leave = "case $2 in */1/delta/1) rm v1/feed/f/1/delta/2 ;; */1/delta/3) rm \"$1\" ;; esac";
+    let first = ["head", "keys/1", "1/delta/1", "1/delta/2", "1/delta/3", "1/delta/4"];
+    let (done, sent) = send(&first, leave);
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(sent, ["1/delta/1", "1/delta/4", "keys/1", "head"]);
+    let (done, sent) = send(&["1/delta/5"], "case $2 in */delta/5) exit 7 ;; esac");
+    assert_eq!((done.status.code(), sent.len()), (Some(1), 0), "{done:?}");
+    let (done, sent) = send(&[], "");
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(sent, ["1/delta/5", "head"]);
+}
+
 #[test]
 fn the_check_command_says_yes_and_why_not() {
     let signer = signer();
