@@ -12,8 +12,8 @@ use crate::feed_tree::Objects;
 
 /// Writes data first, then key lists, the head last, each through a temporary file that is synced and
 /// renamed. A folder that holds a later head is left as it is. What neither these objects nor this
-/// head or the one before needs is removed when it has lain there for an hour: whoever began by an
-/// older head is done.
+/// head or the one before needs is removed when it was written an hour ago. The hour counts from the
+/// writing: whoever began by an older head may find something old gone, and takes the newest head.
 pub(crate) fn write_folder(folder: &Path, feed: FeedId, objects: &Objects) -> io::Result<()> {
     let root = std::path::absolute(folder)?.join("v1").join("feed").join(feed.to_string());
     create(&root)?;
