@@ -93,6 +93,9 @@ mod tests {
         }
     }
 
+    /// Units of replication, which run other programs and shut in less.
+    const REPLICATION: &str = "tksign-bin/packaging/litestream";
+
     /// The units are such as systemd takes, and as closed as they say.
     #[test]
     fn the_units_are_what_systemd_takes() {
@@ -100,32 +103,70 @@ mod tests {
         let Some(analyze) = need(test, "systemd-analyze", "apt-get install systemd") else { return };
         let dir = TempDir::new();
         let mut units = Vec::new();
-        for folder in ["tksign-bin/packaging/systemd", "tkverify/packaging/systemd"] {
+        for folder in ["tksign-bin/packaging/systemd", "tkverify/packaging/systemd", REPLICATION] {
             for entry in fs::read_dir(workspace().join(folder)).unwrap() {
                 let path = entry.unwrap().path();
                 let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-                if name.ends_with(".sysusers") {
+                if ![".service", ".socket", ".timer"].iter().any(|end| name.ends_with(end)) {
                     continue;
                 }
                 // The programs are looked for: one that is surely there stands for both.
                 let text = fs::read_to_string(&path).unwrap();
-                let text =
-                    text.replace("/usr/bin/tksign ", "/bin/sh ").replace("/usr/bin/tkverify ", "/bin/sh ");
+                let programs = ["bin/tksign", "bin/tkverify", "bin/litestream", "lib/tksign/writer-epoch"];
+                let text = programs
+                    .iter()
+                    .fold(text, |text, program| text.replace(&format!("/usr/{program} "), "/bin/sh "));
                 units.push((name.clone(), dir.write(&name, 0o644, text)));
             }
         }
-        assert_eq!(units.len(), 6);
+        assert_eq!(units.len(), 9);
         let paths = units.iter().map(|(_, path)| path.to_str().unwrap());
         let done = run(&analyze, ["verify", "--man=no"].into_iter().chain(paths), b"");
         // What it says of units of the machine itself is not ours to judge.
         let said: Vec<_> =
             done.stderr.lines().filter(|line| units.iter().any(|(name, _)| line.contains(name))).collect();
         assert!(said.is_empty(), "{said:?}");
-        for (name, path) in units.iter().filter(|(name, _)| name.ends_with(".service")) {
+        let closed = |name: &str| !workspace().join(REPLICATION).join(name).exists();
+        for (name, path) in units.iter().filter(|(name, _)| name.ends_with(".service") && closed(name)) {
             let args = ["security", "--offline=true", "--no-pager", "--threshold=20", path.to_str().unwrap()];
             let done = run(&analyze, args, b"");
             assert_eq!(done.code, Some(0), "{name} is exposed: {}", done.stdout.lines().last().unwrap());
         }
+    }
+
+    /// A promotion waits for longer than an old writer that lives may acknowledge: its minute, what asking
+    /// the bucket takes at most, and the stop of both units, one after the other.
+    #[test]
+    fn a_promotion_waits_for_longer_than_an_old_writer_needs_to_stop() {
+        let read = |path: &str| fs::read_to_string(workspace().join(path)).unwrap();
+        let after = |text: &str, start: &str| -> u64 {
+            let found = text.split_once(start).unwrap_or_else(|| panic!("no {start} in:\n{text}")).1;
+            found.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+        };
+        let timer = read(&format!("{REPLICATION}/tksign-writer-epoch.timer"));
+        let script = read(&format!("{REPLICATION}/writer-epoch"));
+        let minute = after(&timer, "\nOnUnitActiveSec=") + after(&timer, "\nAccuracySec=");
+        let (_, check) = script.split_once("\n  check)\n").unwrap();
+        let (check, _) = check.split_once("\n  guard)\n").unwrap();
+        let asked = u64::try_from(check.matches("holder ").count()).unwrap() * after(&script, "--max-time ");
+        let stop = |unit: &str| after(&read(unit), "\nTimeoutStopSec=");
+        let stopped = stop("tksign-bin/packaging/systemd/tksign.service")
+            + stop(&format!("{REPLICATION}/tksign-litestream.service"));
+        let guide = read("docs/operations.md");
+        assert!(
+            guide.contains(&format!(" are {} s, below", minute + asked + stopped)),
+            "{minute} {asked} {stopped}"
+        );
+        assert!(minute + asked + stopped < after(&guide, "sleep \"${WAIT:="), "{minute} {asked} {stopped}");
+    }
+
+    /// What the guard notes as root, it notes where no other user may put a link.
+    #[test]
+    fn the_guard_writes_in_no_folder_of_another_user() {
+        let script = fs::read_to_string(workspace().join(REPLICATION).join("writer-epoch")).unwrap();
+        let (_, held) = script.split_once("held=${TKSIGN_HELD:-").unwrap();
+        let held = std::path::Path::new(held.split_once('}').unwrap().0);
+        assert_eq!(held.parent(), Some(std::path::Path::new("/run")));
     }
 
     /// What the timer brings is for services that run as other users: a user that stays owns it, whom the

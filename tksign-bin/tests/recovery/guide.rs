@@ -7,9 +7,21 @@ use testkit::signer::{binary, tkverify, workspace};
 use crate::litestream::{Bucket, Replica, access, packaging, tool};
 use crate::scene::{Scene, text};
 
-/// Plays systemd for the two units: starts and stops the real programs.
+/// Plays systemd for the two units: starts and stops the real programs. A signer whose sockets go on
+/// listening is not stopped: the next caller starts it again.
 pub(crate) const SYSTEMCTL: &str = r#"#!/bin/bash
 set -eu
+if [ "$1" = stop ]; then
+  shift
+  case " $* " in
+    *" tksign.socket tksign-public.socket tksign "*) ;;
+    *" tksign "*) echo "its sockets start it again" >&2; exit 1 ;;
+  esac
+  for unit; do
+    case "$unit" in *.socket) ;; *) "$0" end "$unit" ;; esac
+  done
+  exit
+fi
 pid="$UNITS/$2.pid" log="$UNITS/$2.log"
 stop() {
   [ -f "$pid" ] || return 0
@@ -17,7 +29,7 @@ stop() {
   while kill -0 "$(cat "$pid")" 2>/dev/null; do sleep 0.05; done
   rm -f "$pid"
 }
-if [ "$1" = stop ]; then stop; exit; fi
+if [ "$1" = end ]; then stop; exit; fi
 case "$2" in
   tksign) run=("$TKSIGN" serve --dir "$STATE" --secret-file "$SECRET" --feed-folder "$FEED" --rpc "$RPC" --public "$PUBLIC"
                --trust-out "$TRUST" --litestream-socket "$TKSIGN_LITESTREAM_SOCKET") ready='"ready":true' ;;
@@ -40,6 +52,9 @@ case "$1" in
   restart) stop; start "$@" ;;
 esac
 "#;
+
+/// What a test stops at its end.
+pub(crate) const BOTH: [&str; 4] = ["tksign.socket", "tksign-public.socket", "tksign", "tksign-litestream"];
 
 /// The blocks of a page that are marked `sh`, each after the line it stands in.
 pub(crate) fn blocks(page: &str) -> Vec<String> {
@@ -129,11 +144,8 @@ fn guide_every_command_of_the_operators_guide_does_what_it_says() {
         command.env(name, value);
     }
     let done = command.output().unwrap();
-    for unit in ["tksign", "tksign-litestream"] {
-        let mut stop = Command::new(dir.join("bin/systemctl"));
-        let _ =
-            stop.args(["stop", unit]).env("UNITS", scene.path("units")).envs(replica.variables()).output();
-    }
+    let mut stop = Command::new(dir.join("bin/systemctl"));
+    let _ = stop.arg("stop").args(BOTH).env("UNITS", scene.path("units")).output();
     let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success() && out.ends_with("guide: ok\n"), "{out}\n{err}");
 }

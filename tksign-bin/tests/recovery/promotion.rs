@@ -5,11 +5,12 @@ use std::process::Command;
 use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 
+use testkit::TempDir;
 use testkit::http::{Reply, Server};
 use testkit::process::{PATIENCE, Process, run};
 use testkit::signer::{binary, tkverify, workspace};
 
-use crate::guide::{SYSTEMCTL, blocks};
+use crate::guide::{BOTH, SYSTEMCTL, blocks};
 use crate::litestream::{Bucket, Replica, access, packaging, tool, waits_for_socket};
 use crate::scene::{Scene, text};
 
@@ -27,6 +28,7 @@ for unit; do
     is-active) [ -n "$pid" ] || exit 3 ;;
     start) echo "$unit" >> "$UNITS/started" ;;
     stop)
+      echo "$unit" >> "$UNITS/stopped"
       rm -f "$UNITS/${unit%.service}.pid"
       [ -n "$pid" ] || continue
       kill "$pid"
@@ -209,12 +211,13 @@ fn promotion_beside_a_writer_that_lives_loses_nothing_that_it_acknowledged() {
         run(tkverify(), args.into_iter().chain(["--dir", &feed, "--tenant", "acme", "--action", "read"]), b"")
     };
     let (meanwhile, alive) = (check("meanwhile"), check("alive"));
-    for unit in ["tksign", "tksign-litestream"] {
-        let mut stop = Command::new(dir.join("new/systemctl"));
-        let _ = stop.args(["stop", unit]).env("UNITS", &units).output();
-    }
+    let mut stop = Command::new(dir.join("new/systemctl"));
+    let _ = stop.arg("stop").args(BOTH).env("UNITS", &units).output();
     assert!(done.status.success(), "{told}");
     assert_ne!(late.code, Some(0), "it is acknowledged where nobody will know of it");
+    let stopped = std::fs::read_to_string(scene.path("old/units/stopped")).unwrap();
+    let whole = ["tksign.socket", "tksign-public.socket", "tksign.service", "tksign-litestream.service"];
+    assert_eq!(stopped.lines().collect::<Vec<_>>(), whole, "a socket that listens starts it again");
     assert_eq!(refreshed.code, Some(0), "{}", refreshed.stderr);
     assert_eq!(meanwhile.code, Some(13), "{}{}\n{told}", meanwhile.stdout, meanwhile.stderr);
     assert_eq!(alive.code, Some(0), "{}{}", alive.stdout, alive.stderr);
@@ -248,4 +251,25 @@ fn promotion_may_have_happened_when_the_bucket_does_not_answer() {
     assert_eq!(started(), "tksign-litestream.service\n");
     assert!(writer.timer(&writer.bucket.url).status().unwrap().success());
     assert_eq!(started(), "tksign-litestream.service\n", "what an operator stops stays so");
+}
+
+/// The copying is stopped before anything is noted, and also where nothing can be noted.
+#[test]
+fn promotion_is_awaited_by_a_machine_that_cannot_note_why_it_copies_no_more() {
+    let test = "promotion_is_awaited_by_a_machine_that_cannot_note";
+    if testkit::need(test, "curl", "apt-get install curl").is_none() {
+        return;
+    }
+    let dir = TempDir::new();
+    dir.write("systemctl", 0o755, UNITS);
+    let mut copying = Process::start(Command::new("sleep").arg("3600"));
+    dir.write("tksign-litestream.pid", 0o600, copying.id().to_string());
+    let mut guard = Command::new(packaging("writer-epoch"));
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
+    guard.arg("guard").envs(access("http://127.0.0.1:1")).env("PATH", path).env("UNITS", dir.path());
+    guard.env("TKSIGN_MACHINE", "one").env("TKSIGN_EPOCH", "1").env("TKSIGN_HELD", dir.join("none/held"));
+    let done = guard.output().unwrap();
+    let stopped = std::fs::read_to_string(dir.join("stopped")).unwrap_or_default();
+    assert_eq!(stopped, "tksign-litestream.service\n", "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(copying.try_wait().is_some(), "it copies on");
 }
