@@ -660,6 +660,32 @@ fn ten_thousand_clients_come_back_spread_out() {
     assert!(after[..40].iter().all(|count| *count > 30), "{after:?}");
 }
 
+/// A head asked for beside a held request is refused; what the held one then brings is fetched.
+// RV-51
+#[test]
+fn patience_ends_with_the_head_that_a_held_request_brings() {
+    let (mut signer, mut client, _) = scene();
+    client.pass(Duration::from_secs(13));
+    client.machine.poll_now();
+    let held = loop {
+        let Next::Fetch(fetch) = client.machine.next(client.moment) else { panic!("a request is due") };
+        if matches!(fetch.path, FeedPath::Wait { .. }) {
+            break fetch;
+        }
+        client.receive(&fetch, signer.get(fetch.path));
+    };
+    let head = client.machine.head_of(held.mirror, client.moment).unwrap();
+    client.receive(&head, Response::Refused { retry_after: Some(Duration::from_secs(300)) });
+    assert_eq!(client.machine.mirror(client.moment), None);
+    let row = Random(5).lineage(START);
+    signer.revoke(&[token(row)], None);
+    signer.publish_head(START + 14_000);
+    client.receive(&held, signer.get(held.path));
+    let Next::Fetch(fetch) = client.machine.next(client.moment) else { panic!("the delta is fetched") };
+    client.receive(&fetch, signer.get(fetch.path));
+    assert!(client.is_revoked(row));
+}
+
 /// However often a service asks.
 // RV-51
 #[test]

@@ -208,7 +208,8 @@ impl Verifier {
         }
     }
 
-    /// Asks the feed for the newest state now, whatever was planned. Returns at once.
+    /// Asks the feed for the newest state now, whatever was planned; a mirror that asked for patience
+    /// (`Retry-After`) is left until that is over. Returns at once.
     pub fn poll_now(&self) {
         if let Some(follower) = &*self.inner.follower.lock().unwrap_or_else(PoisonError::into_inner) {
             follower.poll_now();

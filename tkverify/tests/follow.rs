@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use common::{Origin, code, now, refresh};
 use testkit::TempDir;
-use testkit::http::Reply;
+use testkit::http::{Reply, Server};
 use tkcore::revocation::Rule;
 use tkcore::{Error, LineageId, NotKnowable, TokenBuf, TokenText, Vocabulary, danger};
 use tkverify::testing::{FakeSigner, Kit, Spec, TestClock};
-use tkverify::{Builder, Clock, Freshness, Reading, SystemClock, Verifier};
+use tkverify::{Builder, Clock, Freshness, Reading, SystemClock, Trust, Verifier};
 
 /// No measure of speed: an end for a test that hangs.
 const LONG: Duration = Duration::from_secs(60);
@@ -127,6 +127,47 @@ fn poll_now_asks_beside_a_held_request_and_keeps_it() {
     // One, unless this took longer than the minute for which it is held.
     assert!(asked("wait") < 4, "{:?}", origin.asked());
     assert!(asked("head") > 30);
+}
+
+/// A proxy limits how often the head is asked for, and holds requests all the same.
+#[test]
+fn a_held_request_outlives_a_refusal_of_the_head_beside_it() {
+    let (origin, kit) = (Origin::new(), kit());
+    let verifier = builder(&origin, &kit).build().unwrap();
+    verifier.wait_until_loaded(LONG);
+    let token = kit.signer().mint(&Spec::new("acme"));
+    assert_eq!(check(&verifier, &token), Ok(()));
+    until("a held request", || origin.asked().iter().any(|path| path.starts_with("wait")));
+    let patience = || Reply::Answer(429, vec![("Retry-After".to_owned(), "300".to_owned())], Vec::new());
+    origin.misbehave(move |request| request.path.ends_with("/head").then(patience));
+    let fetches = || verifier.feed().counts().get("fetches").copied();
+    let before = fetches();
+    verifier.poll_now();
+    until("the refusal", || fetches() > before);
+    // It comes by the request that was held before.
+    origin.revoke(lineage(&token));
+    until("the revocation", || check(&verifier, &token) == Err(Error::Revoked(Rule::Token)));
+}
+
+/// A reader whose state is old fetches for itself, and its service asks all the time.
+#[test]
+fn a_reader_that_is_asked_all_the_time_still_looks_at_the_folder() {
+    let (origin, kit, dir) = (Origin::new(), kit(), TempDir::new());
+    let writer = builder(&origin, &kit).folder(dir.path()).build().unwrap();
+    writer.wait_until_loaded(LONG);
+    let silent = Server::start(|_| Reply::Silence);
+    let trust = Trust { feeds: vec![silent.url()], ..origin.trust() };
+    let reader = builder(&origin, &kit).trust(trust).folder(dir.path()).aging_after(Duration::ZERO);
+    let reader = reader.build().unwrap();
+    reader.wait_until_loaded(LONG);
+    let token = kit.signer().mint(&Spec::new("acme"));
+    assert_eq!(check(&reader, &token), Ok(()));
+    until("a request of its own", || silent.requests() > 0);
+    origin.revoke(lineage(&token));
+    until("the revocation", || {
+        reader.poll_now();
+        check(&reader, &token) == Err(Error::Revoked(Rule::Token))
+    });
 }
 
 /// An answer that was made before a revocation, and comes after somebody asked because of it.

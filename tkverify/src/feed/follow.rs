@@ -130,7 +130,10 @@ impl Follow {
                 let time = if self.is_reader() { time.min(LOOK) } else { time };
                 match self.hear(time) {
                     Some(Message::Stop) => return Go::Stop,
-                    Some(Message::Poll) => self.driver.poll_now(),
+                    Some(Message::Poll) => {
+                        self.driver.poll_now();
+                        self.glance();
+                    }
                     Some(Message::Answer(..)) => {}
                     None => self.glance(),
                 }
@@ -213,9 +216,8 @@ impl Follow {
                 beside = self.begin(&head).map(|number| (number, head));
                 is_due = beside.is_none();
             }
-            match self.hear(if self.is_reader() { LOOK } else { ALONE }) {
+            match self.hear(if is_due || self.is_reader() { LOOK } else { ALONE }) {
                 Some(Message::Stop) => return Go::Stop,
-                Some(Message::Poll) => is_due = true,
                 Some(Message::Answer(of, answer)) if of == number => {
                     self.driver.receive(&fetch, answer);
                     break;
@@ -224,12 +226,17 @@ impl Follow {
                 Some(Message::Answer(of, answer)) => {
                     let Some((_, head)) = beside.take_if(|(number, _)| *number == of) else { continue };
                     let (_, same) = self.driver.receive(&head, answer);
-                    // Nothing new, and no better place to wait at: the held request is still right.
-                    if same == Same::No || self.driver.mirror() != Some(fetch.mirror) {
-                        break;
+                    match self.driver.mirror() {
+                        // Nothing new, and no better place to wait at: the held request is still right.
+                        Some(mirror) if mirror == fetch.mirror && same == Same::Yes => {}
+                        Some(_) => break,
+                        // No place to ask now, so what is held is all there is; once there is one, again.
+                        None => is_due = true,
                     }
                 }
-                None => {
+                // However often somebody asks, the folder is looked at.
+                message @ (Some(Message::Poll) | None) => {
+                    is_due |= message.is_some();
                     self.glance();
                     // The folder is fresh again: the request is given up.
                     if self.reads_alone() {

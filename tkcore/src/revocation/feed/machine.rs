@@ -264,6 +264,10 @@ impl Machine {
         match response {
             Response::Body(bytes) => {
                 let before = self.floor;
+                // Asked to wait while this was held: what it brings must be fetched all the same, once.
+                if let Some(mirror) = self.mirrors.get_mut(turn.mirror).filter(|_| is_wait) {
+                    (mirror.rest_until, mirror.asked_until) = (Duration::ZERO, Duration::ZERO);
+                }
                 self.consider(bytes, turn, Search::Allowed, out);
                 if is_wait && (self.floor != before || was_held) {
                     self.next_poll = turn.moment.monotonic;
