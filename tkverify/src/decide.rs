@@ -435,9 +435,13 @@ impl Inner {
             let longest = prefix.begins(presented).then(|| prefix.caveats().saturating_add(1));
             longest.or_else(|| prefix.has_identifier_of(presented).then_some(0))
         };
-        match self.memory.best(lineage, rank) {
+        // A copied identifier alone keeps nothing in memory.
+        match self.memory.peek(lineage, rank) {
             None => Standing::Stranger,
-            Some(known) if known.prefix.is_held_by(presented) => Standing::Proven,
+            Some(known) if known.prefix.is_held_by(presented) => {
+                self.memory.best(lineage, rank);
+                Standing::Proven
+            }
             Some(_) => Standing::Claimed,
         }
     }

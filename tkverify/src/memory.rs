@@ -80,19 +80,20 @@ impl<T> Memory<T> {
     }
 
     /// The prefix of `lineage` that `rank` gives the highest number; it gives `None` to one
-    /// that is of no use.
+    /// that is of no use. What is found counts as used.
     pub(crate) fn best(&self, lineage: LineageId, rank: impl Fn(&T) -> Option<usize>) -> Option<Arc<T>> {
         let shard = read(self.shard(lineage)?);
-        let slot = shard.slots.get(*shard.places.get(&lineage)?)?.as_ref()?;
-        let (_, kept) = slot
-            .prefixes
-            .iter()
-            .filter_map(|kept| rank(&kept.value).map(|rank| (rank, kept)))
-            .max_by_key(|(rank, _)| *rank)?;
+        let (slot, kept) = shard.best(lineage, rank)?;
         slot.used.store(true, Ordering::Relaxed);
         let now = slot.uses.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         kept.last.store(now, Ordering::Relaxed);
         Some(Arc::clone(&kept.value))
+    }
+
+    /// The same, for whoever has not shown yet that he holds a token of it: leaves no trace.
+    pub(crate) fn peek(&self, lineage: LineageId, rank: impl Fn(&T) -> Option<usize>) -> Option<Arc<T>> {
+        let shard = read(self.shard(lineage)?);
+        shard.best(lineage, rank).map(|(_, kept)| Arc::clone(&kept.value))
     }
 
     #[cfg(test)]
@@ -173,6 +174,12 @@ impl<T> Shard<T> {
         slot.prefixes.push(Kept { value, bytes, last: AtomicU32::new(now) });
         self.bytes = self.bytes.saturating_add(bytes).saturating_sub(freed);
         self.evict(place);
+    }
+
+    fn best(&self, lineage: LineageId, rank: impl Fn(&T) -> Option<usize>) -> Option<(&Slot<T>, &Kept<T>)> {
+        let slot = self.slots.get(*self.places.get(&lineage)?)?.as_ref()?;
+        let ranked = slot.prefixes.iter().filter_map(|kept| rank(&kept.value).map(|rank| (rank, kept)));
+        ranked.max_by_key(|(rank, _)| *rank).map(|(_, kept)| (slot, kept))
     }
 
     fn place(&mut self, lineage: LineageId) -> usize {
@@ -306,6 +313,19 @@ mod tests {
             memory.forget(lineage(number));
         }
         assert_eq!(memory.held(), Held { lineages: 0, bytes: 0 });
+    }
+
+    #[test]
+    fn what_is_only_looked_at_goes_as_if_it_were_not() {
+        let memory = Memory::new(64 * 1024);
+        put(&memory, 0, 0, 1000);
+        for number in 1..2000 {
+            if memory.peek(lineage(0), |_| Some(0)).is_none() {
+                return;
+            }
+            put(&memory, number, number, 1000);
+        }
+        panic!("a look kept it");
     }
 
     #[test]

@@ -300,6 +300,22 @@ fn forged(token: &TokenText, subject: Option<&str>, caveat: &str) -> Arc<str> {
 }
 
 #[test]
+fn who_names_a_known_lineage_does_not_keep_it_in_memory() {
+    let kit = Kit::new();
+    let verifier = patient(&kit).memory_bytes(64 * 1024).build().unwrap();
+    let begin = |header| block_on(check(verifier.clone(), header, Diligence::Usual));
+    let known = &tokens(&kit, 1)[0];
+    assert!(begin(header(&kit, known)).is_ok());
+    for token in tokens(&kit, 300) {
+        assert!(matches!(begin(forged(known, None, "n = 1")), Err(Error::NotAuthentic(_))));
+        assert!(begin(header(&kit, &token)).is_ok());
+    }
+    let asked = kit.signer().asked();
+    assert!(begin(header(&kit, known)).is_ok());
+    assert_eq!(kit.signer().asked(), asked + 1);
+}
+
+#[test]
 fn who_names_known_lineages_takes_no_place_of_those_who_hold_their_tokens() {
     let kit = Kit::new();
     let login = kit.authority("https://login.example");
