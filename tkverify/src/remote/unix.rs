@@ -7,12 +7,14 @@
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use ureq::Error;
 use ureq::config::Config;
 use ureq::http::Uri;
@@ -21,6 +23,8 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, DefaultConnector, Either, LazyBuffers, NextTimeout,
     ShutdownHandle, Transport,
 };
+
+use crate::clock::{Clock, SystemClock};
 
 /// What an address of a Unix socket begins with.
 pub(crate) const SCHEME: &str = "unix:";
@@ -90,16 +94,55 @@ impl Connector for Connect {
 /// somebody takes one out of it: for ever, where a signer is stopped. Linux ends that wait with the
 /// socket's time limit for sending; other systems do not wait.
 fn open(path: &Path, timeout: &NextTimeout) -> Result<UnixStream, Error> {
-    use rustix::{io, net};
+    use rustix::net;
     let open = || {
-        let socket = net::socket(net::AddressFamily::UNIX, net::SocketType::STREAM, None)?;
-        io::fcntl_setfd(&socket, io::FdFlags::CLOEXEC)?;
-        net::sockopt::set_socket_timeout(&socket, net::sockopt::Timeout::Send, left(timeout))?;
+        let socket = socket()?;
         let address = net::SocketAddrUnix::new(path)?;
-        io::retry_on_intr(|| net::connect(&socket, &address))?;
+        within(left(timeout), &SystemClock::new(), |left| {
+            net::sockopt::set_socket_timeout(&socket, net::sockopt::Timeout::Send, left)?;
+            net::connect(&socket, &address)
+        })?;
         Ok(UnixStream::from(socket))
     };
-    open().map_err(|error: io::Errno| failed(error.into(), timeout))
+    open().map_err(|error: Errno| failed(error.into(), timeout))
+}
+
+/// A socket that no program inherits: where the system can, from its first moment on.
+fn socket() -> Result<OwnedFd, Errno> {
+    use rustix::net::{AddressFamily, SocketType};
+    #[cfg(target_os = "linux")]
+    return rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    );
+    #[cfg(not(target_os = "linux"))]
+    {
+        let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
+        rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+        Ok(socket)
+    }
+}
+
+/// Tries again what a signal has interrupted, each time with what is left of the whole time.
+fn within(
+    whole: Option<Duration>,
+    clock: &dyn Clock,
+    mut attempt: impl FnMut(Option<Duration>) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let began = clock.read().monotonic;
+    let mut left = whole;
+    while left != Some(Duration::ZERO) {
+        match attempt(left) {
+            Err(Errno::INTR) => {
+                let spent = clock.read().monotonic.saturating_sub(began);
+                left = whole.map(|whole| whole.saturating_sub(spent));
+            }
+            ended => return ended,
+        }
+    }
+    Err(Errno::TIMEDOUT)
 }
 
 /// A socket that another thread may end.
@@ -200,6 +243,38 @@ mod tests {
         });
         let ended = ended.recv_timeout(Duration::from_secs(60)).expect("a call ends at its deadline");
         assert!(matches!(ended, Err(Error::Timeout(_))), "{ended:?}");
+    }
+
+    /// A second passes at each look.
+    #[derive(Debug, Default)]
+    struct Seconds(std::sync::atomic::AtomicU64);
+
+    impl Clock for Seconds {
+        fn read(&self) -> crate::clock::Reading {
+            let seconds = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let monotonic = Duration::from_secs(seconds);
+            crate::clock::Reading { wall: tkcore::Timestamp::EPOCH, monotonic }
+        }
+    }
+
+    #[test]
+    fn signals_do_not_prolong_a_connection() {
+        let mut given = Vec::new();
+        let ended = within(Some(Duration::from_secs(3)), &Seconds::default(), |left| {
+            given.push(left.unwrap().as_secs());
+            assert!(given.len() < 100, "interrupted for ever");
+            Err(Errno::INTR)
+        });
+        assert_eq!((ended, given), (Err(Errno::TIMEDOUT), vec![3, 2, 1]));
+        // What is not an interruption is the outcome, and without a deadline there is no end.
+        let mut outcomes = [Err(Errno::INTR), Err(Errno::INTR), Ok(())].into_iter();
+        let ended = within(None, &Seconds::default(), |left| {
+            assert_eq!(left, None);
+            outcomes.next().unwrap()
+        });
+        assert_eq!(ended, Ok(()));
+        let refused = within(None, &Seconds::default(), |_| Err(Errno::CONNREFUSED));
+        assert_eq!(refused, Err(Errno::CONNREFUSED));
     }
 
     #[test]
