@@ -221,13 +221,15 @@ impl Publisher {
     /// Makes room: rows whose day would open a section above [`MOST_SECTIONS`] are kept for good. Call
     /// it before [`Publisher::prepare`] and store what it says, so that no choice of days fills the set.
     pub fn settle(&self, rows: &mut [RevocationRow]) {
-        let mut sections: BTreeSet<_> = self.set.all().map(|section| (section.kind, section.day)).collect();
-        for row in rows {
+        let sections = self.set.all().map(|section| (section.kind, section.day));
+        let mut sections: BTreeSet<_> = sections.filter(|(_, day)| *day != ExpiryDay::UNKNOWN).collect();
+        for row in rows.iter_mut().filter(|row| row.day != ExpiryDay::UNKNOWN) {
             if let Place::Row(kind, _) = Place::of(&row.revocation) {
                 if sections.len() >= MOST_SECTIONS && !sections.contains(&(kind, row.day)) {
                     row.day = ExpiryDay::UNKNOWN;
+                } else {
+                    sections.insert((kind, row.day));
                 }
-                sections.insert((kind, row.day));
             }
         }
     }
@@ -526,6 +528,11 @@ mod tests {
         let feed = FeedId::from_bytes([7; 16]);
         let mut publisher = Publisher::begin(feed, 1, RevocationSet::empty());
         assert!(step(&publisher, &rows(1, 70_000, 10)).is_err(), "more sections than the format has");
+        // What is kept for good already takes none of the known days' sections.
+        let mut good = rows(0, 1, 10);
+        good[0].day = ExpiryDay::UNKNOWN;
+        let first = step(&publisher, &good).unwrap().unwrap();
+        publisher.advance(first);
         for from in [1, 70_001] {
             let mut rows = rows(from, 70_000, 10);
             publisher.settle(&mut rows);
@@ -535,7 +542,7 @@ mod tests {
             assert!(rows.iter().all(|row| publisher.set().has(&row.revocation, row.day)));
             assert_eq!(publisher.set().all().count(), MOST_SECTIONS + 1);
         }
-        assert_eq!(publisher.set().len(), 140_000);
+        assert_eq!(publisher.set().len(), 140_001);
         // Days that are there take more rows, and so does what is kept for good.
         let mut more = rows(140_001, 10, 0);
         more.iter_mut().for_each(|row| row.day = ExpiryDay::from_number(10));
