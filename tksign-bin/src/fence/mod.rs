@@ -233,13 +233,20 @@ impl Restored {
     }
 }
 
+/// Whether a line of the chain says that the store came out of a cluster.
+pub(crate) fn has_moved(line: &[u8]) -> bool {
+    line.ends_with(MOVED)
+}
+
 /// Whether the store came out of a cluster after a head that counts so many lines: that head is about the
 /// chains of several signers, which the move has made one. The chain says so itself.
 fn has_moved_since(store: &dyn Store, lines: u64) -> Result<bool, StoreError> {
     let after = lines.to_be_bytes();
     let scan =
         Scan { table: Table::Audit, prefix: &[], after: Some(&after), order: Order::Forward, limit: LOOK };
-    Ok(store.scan(scan)?.iter().any(|(_, line)| line.ends_with(MOVED)))
+    // Of chains that were pruned fewer lines came than that head has counted.
+    let last = store.end(Table::Audit, Order::Backward)?;
+    Ok(store.scan(scan)?.iter().chain(&last).any(|(_, line)| has_moved(line)))
 }
 
 /// Decides how a store that was opened may be used. One that is behind answers verifies by what
