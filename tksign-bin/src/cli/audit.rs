@@ -10,7 +10,7 @@ use tkcore::protocol::{
 use tkcore::revocation::Audit;
 
 use super::reach::{self, Reach};
-use super::{Exit, Failure, Streams, output, restore, values};
+use super::{Exit, Failure, Streams, control, output, restore, values};
 use crate::fence;
 
 const EXAMPLE: &str = "\
@@ -136,6 +136,9 @@ fn bad(line: u64) -> Failure {
     )
 }
 
+/// What to do without a head to compare with.
+const BRING: &str = "bring one by tkverify refresh";
+
 fn verify(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
     let mut checked = Checked::default();
     if let Some(path) = values::get(matches, "file") {
@@ -155,17 +158,14 @@ fn verify(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exit, Failu
     let signed = AuditHead { lines: status.audit_lines, hash: status.audit_hash };
     let mut told = vec![(signed.lines, signed.digest(), "the signer has signed")];
     if let Some(folder) = matches.get_one::<PathBuf>(restore::FEED_FOLDER) {
-        let Audit { lines, digest } =
-            fence::published_head(folder, status.feed).map(|head| head.audit).map_err(|why| {
-                Failure::new(
-                    Exit::Local,
-                    format!("{}: {why}", folder.display()),
-                    "bring one by tkverify refresh",
-                )
-            })?;
+        if !values::dir(matches).join(control::STORE_FILE).exists() {
+            return Err(Failure::usage("--feed-folder: heads of a cluster are about several logs"));
+        }
+        let wrong = |why| Failure::new(Exit::Local, format!("{}: {why}", folder.display()), BRING);
+        let Audit { lines, digest } = fence::published_head(folder, status.feed).map_err(wrong)?.audit;
         told.push((lines, digest, "was published"));
     }
-    let mut kept = BTreeMap::new();
+    let (mut kept, mut moved) = (BTreeMap::new(), 0);
     reach.pages(
         |from| AuditTail { line: 0, from },
         |line| {
@@ -173,6 +173,7 @@ fn verify(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exit, Failu
             if told.iter().any(|(lines, ..)| *lines == line.line) {
                 kept.insert(line.line, head.digest());
             }
+            moved = if fence::has_moved(&line.bytes.0) { line.line } else { moved };
             checked.add(&line)
         },
     )?;
@@ -180,6 +181,9 @@ fn verify(matches: &ArgMatches, streams: &mut Streams<'_>) -> Result<Exit, Failu
     for (lines, digest, who) in told {
         let what = match kept.get(&lines) {
             Some(found) if *found == digest => continue,
+            _ if lines < moved => {
+                return Err(Failure::new(Exit::Local, "the head is from before the cluster was left", BRING));
+            }
             Some(_) => format!("line {lines} is not the one that {who}"),
             None if lines > end => format!("the log ends before line {lines}, which {who}"),
             None => format!("line {lines}, which {who}, was pruned"),

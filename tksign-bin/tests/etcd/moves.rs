@@ -5,7 +5,7 @@ use testkit::etcd::Etcd;
 use testkit::process::{Finished, Process, run};
 use testkit::proxy::{Proxy, Way};
 
-use crate::scene::{Scene, TKSIGN, awaited};
+use crate::scene::{Scene, Served, TKSIGN, awaited};
 
 fn mark(scene: &Scene, value: &str) {
     assert!(scene.etcd.control(&[0], &["put", "tksign/m/~migrating", value]).contains("OK"));
@@ -18,6 +18,14 @@ fn back(scene: &Scene) -> Finished {
 fn back_by(scene: &Scene, url: &str) -> Finished {
     let (from, to) = (format!("etcd:{url}"), format!("sqlite:{}", scene.path("one")));
     run(TKSIGN, ["migrate", "--from", &from, "--to", &to, "--signer", "one"], b"")
+}
+
+/// What came back, without a cluster.
+fn serve_alone(scene: &Scene) -> Served {
+    let args = ["--dir", &scene.path("one"), "--secret-file", &scene.path("secret")];
+    let mut served = Command::new(TKSIGN);
+    served.arg("serve").args(args).args(["--rpc", "127.0.0.1:0", "--public", "127.0.0.1:0"]);
+    scene.served(&mut served)
 }
 
 /// What a crash leaves at each point of a move, there and back: neither engine can be served that is
@@ -42,6 +50,8 @@ fn a_move_that_was_cut_off_anywhere_is_ended_by_the_same_command() {
     let served = scene.serve("one");
     assert_eq!(scene.must("one", "keys list", &["--json"]), keys);
     scene.revoke("one", &served, "user:1");
+    let feed = scene.path("feed");
+    scene.refresh(&served, &feed);
     drop(served);
 
     // Back: the cluster is closed, and a part of the copy is there.
@@ -54,6 +64,8 @@ fn a_move_that_was_cut_off_anywhere_is_ended_by_the_same_command() {
     assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
     assert_eq!(scene.must("one", "keys list", &["--json"]), keys);
     scene.must("one", "audit verify", &[]);
+    let done = scene.run("one", "audit verify", &["--feed-folder", &feed]);
+    assert!(done.stderr.contains("from before the cluster was left"), "{}{}", done.stdout, done.stderr);
     assert!(scene.refused("one").contains("it has moved"), "both engines are served");
     // There is one now, and it is not written over.
     assert_ne!(back(&scene).code, Some(0));
@@ -87,11 +99,46 @@ fn what_a_signer_writes_until_it_is_shut_out_moves_as_well() {
         last
     });
     drop(two);
-    let args = ["--dir", &scene.path("one"), "--secret-file", &scene.path("secret")];
-    let mut served = std::process::Command::new(TKSIGN);
-    served.arg("serve").args(args).args(["--rpc", "127.0.0.1:0", "--public", "127.0.0.1:0"]);
-    let one = scene.served(&mut served);
+    let one = serve_alone(&scene);
     one.await_head("what was acknowledged", |head| head.state == last.state);
+    scene.revoke("one", &one, "user:2");
+}
+
+/// Heads of a cluster count the lines of all its signers, also those that were pruned: what comes out of it
+/// has fewer, and is served and checked all the same.
+#[test]
+fn a_cluster_whose_logs_were_pruned_comes_back_and_serves() {
+    let Some(etcd) = Etcd::start("a_cluster_whose_logs_were_pruned_comes_back_and_serves", 1) else { return };
+    let scene = Scene::new(etcd);
+    let feed = scene.path("feed");
+    let verify = || {
+        let done = || scene.run("one", "audit verify", &["--feed-folder", &feed]);
+        let done = awaited(|| Some(done()).filter(|done| done.code != Some(12))).expect("an answer");
+        (done.code, format!("{}{}", done.stdout, done.stderr))
+    };
+    scene.migrated();
+    scene.join("two");
+    let (one, two) = (scene.serve("one"), scene.serve("two"));
+    for n in 0..12 {
+        scene.revoke("two", &two, &format!("user:{n}"));
+    }
+    scene.must("two", "audit prune", &["--before", "12"]);
+    let last = scene.revoke("two", &two, "user:12");
+    scene.refresh(&two, &feed);
+    let (code, told) = verify();
+    assert!(code == Some(2) && told.contains("several logs"), "{told}");
+    drop((one, two));
+    let done = awaited(|| Some(back(&scene)).filter(|done| done.code == Some(0)));
+    assert!(done.is_some(), "{}", back(&scene).stderr);
+
+    let one = serve_alone(&scene);
+    let head = one.await_head("the first of the one log", |head| head.position == last.position);
+    assert!(head.audit.lines < last.audit.lines, "it counts what was pruned");
+    scene.revoke("one", &one, "user:13");
+    assert!(!one.process.output().contains("READ-ONLY"), "{}", one.process.output());
+    scene.refresh(&one, &feed);
+    let (code, told) = verify();
+    assert!(code == Some(0) && told.contains("the chain holds"), "{told}");
 }
 
 /// A disk that fails while the copy's log is moved into its database: no half of a store is left, and

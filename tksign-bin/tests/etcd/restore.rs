@@ -13,7 +13,7 @@ impl Scene {
     }
 
     /// Brings the feed that a signer serves to a folder, as a verifier's machine does.
-    fn refresh(&self, from: &Served, folder: &str) {
+    pub(crate) fn refresh(&self, from: &Served, folder: &str) {
         let trust = std::fs::read_to_string(format!("{}/trust.json", self.path("one"))).unwrap();
         let mut trust: serde_json::Value = serde_json::from_str(&trust).unwrap();
         trust["feeds"] = vec![from.feed_url()].into();
