@@ -165,7 +165,7 @@ impl<'a> Watch<'a> for Finder<'_, '_> {
 
 impl Caveat<'_> {
     /// What a caveat about `time` says of a moment, which is all it looks at; `None` for any other.
-    #[cfg(feature = "mint")]
+    #[cfg(all(feature = "mint", feature = "third-party"))]
     pub(crate) fn admits_time(self, now: Timestamp) -> Option<bool> {
         let fact = Fact::Time(now);
         (self.about == About::Time).then(|| match self.operand() {

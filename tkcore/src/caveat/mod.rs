@@ -312,7 +312,7 @@ pub(crate) fn only_about_time<'c>(mut caveats: impl Iterator<Item = Option<&'c [
 /// Whether these restrict nothing at a service that states no fact of its own: all of them are about
 /// `time`, or say `?` without `else` and so do not apply there. A signer asks this before it makes a
 /// token; what a service refuses is told by [`only_about_time`]. `None` as there.
-#[cfg(any(feature = "mint", feature = "protocol"))]
+#[cfg(any(all(feature = "mint", feature = "third-party"), feature = "protocol"))]
 pub(crate) fn may_restrict_nothing<'c>(mut caveats: impl Iterator<Item = Option<&'c [u8]>>) -> bool {
     caveats.all(|caveat| {
         let read = caveat.and_then(|bytes| Caveat::from_bytes(bytes).ok());
